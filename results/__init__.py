@@ -1,0 +1,1 @@
+"""First floor: what was measured. Imports scaling only."""

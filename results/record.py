@@ -1,0 +1,154 @@
+"""The run record: what one training run was and what came of it. One JSON line each."""
+
+import hashlib
+from typing import Annotated, Literal
+
+import msgspec
+
+from scaling.architecture import Architecture
+from scaling.errors import BadInput
+
+SCHEMA_VERSION = 1
+
+Positive = Annotated[int, msgspec.Meta(ge=1)]
+NotNegative = Annotated[float, msgspec.Meta(ge=0)]
+
+
+class ArchitectureFields(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The eleven fields of `scaling.architecture.Architecture`, as they stand in a file."""
+
+    vocab_size: Positive
+    d_model: Positive
+    n_blocks: Positive
+    sharing: Positive = 1
+    n_heads: Positive
+    n_kv_heads: Positive
+    head_dim: Positive
+    d_ff: Positive
+    tied_embeddings: bool = True
+    window: Positive | None = None
+    global_every: Positive | None = None
+
+    def build(self) -> Architecture:
+        """The architecture itself; raises BadInput where the fields do not fit together."""
+        return Architecture(**msgspec.structs.asdict(self))
+
+    @classmethod
+    def of(cls, architecture: Architecture) -> "ArchitectureFields":
+        """From an architecture."""
+        return cls(**architecture.to_dict())
+
+
+class ParameterCounts(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """N, by each count."""
+
+    non_embedding: Positive
+    embedding: Positive
+    total: Positive
+    applied: Positive
+
+    @classmethod
+    def of(cls, architecture: Architecture) -> "ParameterCounts":
+        """Counted from the architecture."""
+        return cls(
+            non_embedding=architecture.non_embedding_parameters,
+            embedding=architecture.embedding_parameters,
+            total=architecture.total_parameters,
+            applied=architecture.applied_parameters,
+        )
+
+
+class Corpus(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What was read, by which tokenizer; losses compare only where all three fingerprints agree."""
+
+    name: str
+    corpus_fingerprint: str
+    """Hash of the training tokens."""
+    tokenizer: str
+    """`bytes`, `bpe-1024`, or the name of a tokenizer.json."""
+    tokenizer_fingerprint: str
+    validation_fingerprint: str
+    """Hash of the validation tokens."""
+    validation_tokens: Positive
+    bytes_per_token: Annotated[float, msgspec.Meta(gt=0)]
+    """On the validation set; turns nats per token into bits per byte."""
+
+
+class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How it was trained: everything but shape, text and budget that could move the loss."""
+
+    optimizer: str
+    learning_rate: Annotated[float, msgspec.Meta(gt=0)]
+    """Peak, after width and depth scaling."""
+    schedule: str
+    warmup_steps: Annotated[int, msgspec.Meta(ge=0)]
+    decay_steps: Annotated[int, msgspec.Meta(ge=0)]
+    total_steps: Positive
+    batch_sequences: Positive
+    sequence_length: Positive
+    weight_decay: NotNegative
+    beta1: float
+    beta2: float
+    gradient_clip: NotNegative
+    precision: str
+    sharing_order: Literal["immediate", "cycle"] = "immediate"
+
+
+class CurvePoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One point of a training loss curve."""
+
+    tokens: Positive
+    loss: float
+
+
+class RunRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One run. `loss` is in nats per token on the validation set; None where it did not finish."""
+
+    schema_version: Literal[1] = 1
+    run_key: str
+    """Hash of everything that defines the run: architecture, corpus, recipe, tokens, seed."""
+    trunk_key: str
+    """Hash of what it shares with the other branches of its trunk; runs of a trunk correlate."""
+    design: str
+    """Name of the design it was made for."""
+    architecture: ArchitectureFields
+    corpus: Corpus
+    n_parameters: ParameterCounts
+    tokens: Positive
+    """D, training tokens seen."""
+    epochs: NotNegative
+    """Passes over the training text; above 1 means repeated data."""
+    flops: NotNegative
+    """C, training FLOPs of this budget (forward and backward, full T×T attention)."""
+    trunk_flops_shared: NotNegative = 0.0
+    """Of `flops`, what was computed once for several branches."""
+    recipe: Recipe
+    seed: int
+    status: Literal["finished", "diverged", "failed"]
+    reason: str | None = None
+    loss: float | None
+    loss_standard_error: float | None
+    """Standard error of `loss` from the finite validation set."""
+    bits_per_byte: float | None
+    curve: list[CurvePoint]
+    wall_seconds: NotNegative
+    device_seconds: NotNegative
+    tokens_per_second: NotNegative
+    hardware: str
+    software: dict[str, str]
+    finished_at: str
+    """ISO 8601, UTC."""
+
+
+def content_key(*parts: object) -> str:
+    """Sixteen hex digits that change when any part does; parts are structs, dicts or plain values."""
+    encoded = msgspec.json.encode(parts, order="deterministic")
+    return hashlib.sha256(encoded).hexdigest()[:16]
+
+
+def decode_record(line: bytes, where: str) -> RunRecord:
+    """Read one line, strictly. Raises BadInput naming `where`, the field and the trouble."""
+    try:
+        return msgspec.json.decode(line, type=RunRecord)
+    except msgspec.MsgspecError as error:
+        raise BadInput(f"{where}: {error}") from None

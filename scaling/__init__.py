@@ -1,0 +1,1 @@
+"""Ground floor: the mathematics of shape and loss. Imports no other room."""

@@ -1,0 +1,272 @@
+"""One decoder-only transformer's shape, and all that follows from it.
+
+The block is pre-RMSNorm, RoPE, grouped-query attention, SwiGLU, no biases: the LLaMA and MobileLLM
+layout. `Architecture` is one shape (Python integers); `ArchitectureBatch` is many at once (NumPy
+arrays). Both inherit every formula from `ShapeFormulas`, so the scalar and the vectorised path are
+the same code.
+"""
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from scaling.errors import BadInput
+
+ArrayOrNumber = Any  # an int or float for Architecture, an ndarray of one axis for ArchitectureBatch
+
+
+class ShapeFormulas:
+    """Counts and ratios that need only the eleven fields. Works on integers and on arrays."""
+
+    vocab_size: ArrayOrNumber
+    d_model: ArrayOrNumber
+    n_blocks: ArrayOrNumber
+    sharing: ArrayOrNumber
+    n_heads: ArrayOrNumber
+    n_kv_heads: ArrayOrNumber
+    head_dim: ArrayOrNumber
+    d_ff: ArrayOrNumber
+    tied_embeddings: ArrayOrNumber
+    window: ArrayOrNumber
+    global_every: ArrayOrNumber
+
+    @property
+    def depth(self) -> ArrayOrNumber:
+        """Applied layers: distinct blocks times how often each is applied."""
+        return self.n_blocks * self.sharing
+
+    # --- stored parameters -------------------------------------------------------------------
+
+    @property
+    def attention_parameters(self) -> ArrayOrNumber:
+        """Query, key, value and output matrices of one block: 2·d_model·head_dim·(H + H_kv)."""
+        return 2 * self.d_model * self.head_dim * (self.n_heads + self.n_kv_heads)
+
+    @property
+    def mlp_parameters(self) -> ArrayOrNumber:
+        """Gate, up and down matrices of one SwiGLU block: 3·d_model·d_ff."""
+        return 3 * self.d_model * self.d_ff
+
+    @property
+    def block_parameters(self) -> ArrayOrNumber:
+        """One block with its two RMSNorm gains."""
+        return self.attention_parameters + self.mlp_parameters + 2 * self.d_model
+
+    @property
+    def non_embedding_parameters(self) -> ArrayOrNumber:
+        """N by the `non_embedding` count: all blocks stored once, and the final norm."""
+        return self.n_blocks * self.block_parameters + self.d_model
+
+    @property
+    def embedding_parameters(self) -> ArrayOrNumber:
+        """Token embedding, and the LM head where it is not tied to it."""
+        matrix = self.vocab_size * self.d_model
+        return matrix * (2 - 1 * self.tied_embeddings)
+
+    @property
+    def total_parameters(self) -> ArrayOrNumber:
+        """Every stored parameter: the leaves of the model's tree."""
+        return self.non_embedding_parameters + self.embedding_parameters
+
+    @property
+    def applied_parameters(self) -> ArrayOrNumber:
+        """Non-embedding parameters counted as often as they are applied; sets the FLOPs."""
+        return self.depth * self.block_parameters + self.d_model
+
+    # --- ratios ------------------------------------------------------------------------------
+
+    @property
+    def mlp_attention_ratio(self) -> ArrayOrNumber:
+        """r = MLP parameters / attention parameters (arXiv 2510.18245)."""
+        return self.mlp_parameters / self.attention_parameters
+
+    @property
+    def gqa_group(self) -> ArrayOrNumber:
+        """g = query heads per key-value head."""
+        return self.n_heads // self.n_kv_heads
+
+    @property
+    def width_ratio(self) -> ArrayOrNumber:
+        """x = d_model / √(non-embedding stored parameters) (arXiv 2510.18245)."""
+        return self.d_model / np.sqrt(self.non_embedding_parameters)
+
+    @property
+    def aspect_ratio(self) -> ArrayOrNumber:
+        """R = d_model / applied depth (Morph, arXiv 2501.18107)."""
+        return self.d_model / self.depth
+
+    # --- FLOPs: a multiply and an add are two operations ---------------------------------------
+
+    @property
+    def lm_head_flops(self) -> ArrayOrNumber:
+        """Operations of the LM head for one token: 2·vocab·d_model, tied or not."""
+        return 2 * self.vocab_size * self.d_model
+
+    @property
+    def block_matmul_flops(self) -> ArrayOrNumber:
+        """Operations of one block's weight matrices for one token."""
+        return 2 * (self.attention_parameters + self.mlp_parameters)
+
+    def attention_flops_per_context_token(self) -> ArrayOrNumber:
+        """Operations of scores and weighted values of one layer, per token, per token attended."""
+        return 4 * self.n_heads * self.head_dim
+
+    def forward_flops_per_token(self, sequence_length: ArrayOrNumber) -> ArrayOrNumber:
+        """Matrix-multiply operations of a forward pass, a token, as a dense T×T attention does them.
+
+        The causal mask is not credited: training kernels and XLA's own count multiply the whole
+        T×T matrix. The language-model head is counted in full.
+        """
+        attention = self.attention_flops_per_context_token() * sequence_length
+        return self.depth * (self.block_matmul_flops + attention) + self.lm_head_flops
+
+    def training_flops_per_token(self, sequence_length: ArrayOrNumber) -> ArrayOrNumber:
+        """Forward and backward: three times the forward pass."""
+        return 3 * self.forward_flops_per_token(sequence_length)
+
+    # --- attention pattern -------------------------------------------------------------------
+
+    @property
+    def n_global_blocks(self) -> ArrayOrNumber:
+        """Blocks with full attention: all without a window; else each `global_every`-th and the last.
+
+        With a window and no `global_every`, none (every block is local).
+        """
+        window = np.asarray(self.window if self.window is not None else 0)
+        every = np.asarray(self.global_every if self.global_every is not None else 0)
+        spaced = -(-np.asarray(self.n_blocks) // np.maximum(every, 1))  # the last one rounds up
+        count = np.where(window == 0, self.n_blocks, np.where(every == 0, 0, spaced))
+        return int(count) if count.ndim == 0 else count
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Architecture(ShapeFormulas):
+    """One transformer's shape. Frozen, hashable, validated when made.
+
+    Raises:
+        BadInput: a field is not a positive integer, heads do not divide, or a window is misused.
+    """
+
+    vocab_size: int
+    """Rows of the token embedding."""
+    d_model: int
+    """Hidden size."""
+    n_blocks: int
+    """Distinct blocks stored."""
+    sharing: int = 1
+    """How often each block is applied, one application right after the other."""
+    n_heads: int
+    """Query heads."""
+    n_kv_heads: int
+    """Key-value heads; divides n_heads."""
+    head_dim: int
+    """Size of one head; even, for RoPE."""
+    d_ff: int
+    """Hidden size of the SwiGLU MLP."""
+    tied_embeddings: bool = True
+    """Whether the LM head is the token embedding."""
+    window: int | None = None
+    """Sliding-window length of local blocks; None means full attention everywhere."""
+    global_every: int | None = None
+    """With a window: each such block, and the last one, attends globally; None means none does."""
+
+    def __post_init__(self) -> None:
+        for name in ("vocab_size", "d_model", "n_blocks", "sharing", "n_heads", "n_kv_heads",
+                     "head_dim", "d_ff"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise BadInput(f"architecture {name} = {value!r}: a positive whole number is needed")
+        for name in ("window", "global_every"):
+            value = getattr(self, name)
+            if value is not None and (
+                isinstance(value, bool) or not isinstance(value, int) or value < 1
+            ):
+                raise BadInput(
+                    f"architecture {name} = {value!r}: a positive whole number or none is needed"
+                )
+        if not isinstance(self.tied_embeddings, bool):
+            raise BadInput(
+                f"architecture tied_embeddings = {self.tied_embeddings!r}: true or false is needed"
+            )
+        if self.n_heads % self.n_kv_heads:
+            raise BadInput(
+                f"architecture n_kv_heads = {self.n_kv_heads}: must divide n_heads = {self.n_heads}"
+            )
+        if self.head_dim % 2:
+            raise BadInput(f"architecture head_dim = {self.head_dim}: must be even (RoPE)")
+        if self.global_every is not None and self.window is None:
+            raise BadInput(
+                f"architecture global_every = {self.global_every}: needs a window beside it"
+            )
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> "Architecture":
+        """Build from a mapping, strictly: unknown or missing fields raise BadInput naming them."""
+        known = {field.name: field for field in dataclasses.fields(cls)}
+        for name in fields:
+            if name not in known:
+                raise BadInput(f"architecture has no field {name!r}; fields: {', '.join(known)}")
+        for name, field in known.items():
+            if field.default is dataclasses.MISSING and name not in fields:
+                raise BadInput(f"architecture field {name!r} is missing")
+        return cls(**fields)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The eleven fields, in order, as plain values."""
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+
+    def is_global(self, block: int) -> bool:
+        """Whether block number `block` (from 0) attends to the whole context."""
+        if self.window is None:
+            return True
+        if self.global_every is None:
+            return False
+        return (block + 1) % self.global_every == 0 or block == self.n_blocks - 1
+
+
+FIELDS: tuple[str, ...] = tuple(field.name for field in dataclasses.fields(Architecture))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class ArchitectureBatch(ShapeFormulas):
+    """Many shapes as columns: each field an array [n]; 0 stands for None in window, global_every."""
+
+    vocab_size: np.ndarray
+    d_model: np.ndarray
+    n_blocks: np.ndarray
+    sharing: np.ndarray
+    n_heads: np.ndarray
+    n_kv_heads: np.ndarray
+    head_dim: np.ndarray
+    d_ff: np.ndarray
+    tied_embeddings: np.ndarray
+    window: np.ndarray
+    global_every: np.ndarray
+
+    @classmethod
+    def of(cls, architectures: Iterable[Architecture]) -> "ArchitectureBatch":
+        """Columns from a list of architectures."""
+        rows = list(architectures)
+        columns = {
+            name: np.array([getattr(row, name) or 0 for row in rows], dtype=np.int64)
+            for name in FIELDS
+        }
+        return cls(**columns)
+
+    def __len__(self) -> int:
+        return len(self.d_model)
+
+    def __getitem__(self, index: int) -> Architecture:
+        """Row `index` as one Architecture."""
+        fields: dict[str, Any] = {name: int(getattr(self, name)[index]) for name in FIELDS}
+        fields["tied_embeddings"] = bool(fields["tied_embeddings"])
+        for name in ("window", "global_every"):
+            fields[name] = fields[name] or None
+        return Architecture(**fields)
+
+    def take(self, indices: Sequence[int] | np.ndarray) -> "ArchitectureBatch":
+        """The rows at `indices` (whole numbers or a mask), as another batch."""
+        chosen = np.asarray(indices)
+        return ArchitectureBatch(**{name: getattr(self, name)[chosen] for name in FIELDS})

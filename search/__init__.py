@@ -1,0 +1,1 @@
+"""Second floor: uses laws. Imports scaling and results, never sweeps."""

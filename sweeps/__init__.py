@@ -1,0 +1,1 @@
+"""Second floor: makes results. Imports scaling and results, never search."""
