@@ -1,0 +1,46 @@
+# Two commands do everything: `make demo` and `make test`. Needs git, make and Python 3.11 or newer.
+PYTHON ?= python3
+VENV   ?= .venv
+OUT    ?= demo
+# What the tests can use beyond the core; a missing extra skips its tests.
+EXTRAS ?= dev,llamacpp
+
+BIN  := $(VENV)/bin
+CORE := $(VENV)/.core-installed
+TEST := $(VENV)/.test-installed-$(subst $(comma),-,$(EXTRAS))
+comma := ,
+
+.PHONY: demo test test-quick lint study-report benchmarks clean
+
+demo: $(CORE)
+	$(BIN)/shapelaw demo --out $(OUT)
+
+test: $(TEST)
+	$(BIN)/python -m pytest
+
+test-quick: $(TEST)
+	$(BIN)/python -m pytest -m "not long"
+
+lint: $(TEST)
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+study-report: $(CORE)
+	$(BIN)/python -m results.reference.report
+
+benchmarks: $(TEST)
+	for name in fit holdout devices search train sweep; do $(BIN)/python -m benchmarks.$$name || exit 1; done
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(CORE): pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	touch $@
+
+$(TEST): $(CORE)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(EXTRAS)]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) build *.egg-info
