@@ -5,10 +5,10 @@ OUT    ?= demo
 # What the tests can use beyond the core; a missing extra skips its tests.
 EXTRAS ?= dev,llamacpp
 
+comma := ,
 BIN  := $(VENV)/bin
 CORE := $(VENV)/.core-installed
 TEST := $(VENV)/.test-installed-$(subst $(comma),-,$(EXTRAS))
-comma := ,
 
 .PHONY: demo test test-quick lint study-report benchmarks clean
 
