@@ -1,0 +1,59 @@
+"""The recipe: how fast, how long and on how much at once. Pure arithmetic; imports no framework.
+
+Warmup-stable-decay, with several token budgets branched off one trunk by short decays (Hägele et
+al., arXiv 2405.18392); a learning rate scaled with width and depth; a batch below the critical one.
+"""
+
+import math
+
+from scaling.architecture import Architecture
+
+DECAY_SHARE = 0.2
+"""Share of a budget's steps that decays the learning rate to nothing (arXiv 2405.18392)."""
+WARMUP_SHARE = 0.1
+WARMUP_STEPS_MOST = 100
+"""Warmup: a tenth of the smallest budget's steps, a hundred at most."""
+
+BASE_LEARNING_RATE = 8e-3
+"""Peak for the shape below."""
+BASE_D_MODEL = 64
+BASE_DEPTH = 4
+WIDTH_EXPONENT = 0.5
+DEPTH_EXPONENT = 0.5
+
+WEIGHT_DECAY = 0.1
+BETA1 = 0.9
+BETA2 = 0.95
+GRADIENT_CLIP = 1.0
+
+BATCH_TOKENS_LEAST = 1024
+BATCH_TOKENS_PER_ROOT = 1.2
+
+
+def learning_rate_for(architecture: Architecture, multiplier: float = 1.0) -> float:
+    """Peak learning rate: base · (64 / d_model)^a · (4 / depth)^b · multiplier."""
+    width = (BASE_D_MODEL / architecture.d_model) ** WIDTH_EXPONENT
+    depth = (BASE_DEPTH / architecture.depth) ** DEPTH_EXPONENT
+    return BASE_LEARNING_RATE * width * depth * multiplier
+
+
+def batch_sequences_for(tokens: int, sequence_length: int) -> int:
+    """Sequences a step for a run of `tokens`: about 1.2·√tokens tokens, to a power of two.
+
+    The critical batch grows with the tokens trained on, about as D^0.46, and hardly with the model
+    (Zhang et al., arXiv 2410.21676; Bergsma et al., arXiv 2505.13738: 0.047·D^0.462 sequences of
+    2048, so 94,000 tokens at D = 3e6). This stays far below it, where no token is wasted and a
+    small run still has a thousand steps: 1,024 tokens at 1e6, 2,048 at 3e6, 4,096 at 1e7.
+    """
+    wanted = max(BATCH_TOKENS_LEAST, BATCH_TOKENS_PER_ROOT * math.sqrt(tokens))
+    return max(1, 2 ** round(math.log2(wanted / sequence_length)))
+
+
+def warmup_steps_for(smallest_budget_steps: int) -> int:
+    """Steps of linear warmup, shared by all branches of a trunk."""
+    return max(1, min(WARMUP_STEPS_MOST, round(WARMUP_SHARE * smallest_budget_steps)))
+
+
+def decay_steps_for(budget_steps: int) -> int:
+    """Steps of the decay that ends a budget."""
+    return max(1, round(DECAY_SHARE * budget_steps))

@@ -1,0 +1,64 @@
+"""The surroundings of one training process: cores, threads and caches. Imports no framework.
+
+Losses must not depend on how many workers run, so every worker computes with one thread on the
+CPU, alone or beside others; two pinned processes also beat one process on two cores.
+"""
+
+import importlib.util
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+ONE_THREAD_FLAGS = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+
+
+def default_cache_dir() -> Path:
+    """Where tokens and compiled programs are kept: $XDG_CACHE_HOME/shapelaw, ~/.cache/shapelaw."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "shapelaw"
+
+
+def accelerator_expected() -> bool:
+    """Whether JAX would compute on an accelerator here, judged without importing it."""
+    platforms = os.environ.get("JAX_PLATFORMS", "")
+    if platforms:
+        return platforms.split(",")[0] not in ("cpu", "")
+    plugins = ("jax_cuda12_plugin", "jax_cuda13_plugin", "libtpu", "jax_rocm7_plugin",
+               "jax_rocm60_plugin")
+    if not any(importlib.util.find_spec(name) for name in plugins):
+        return False
+    return any(Path(node).exists() for node in ("/dev/nvidia0", "/dev/accel0", "/dev/vfio/0",
+                                                "/dev/kfd"))
+
+
+def worker_environment(
+    accelerator: int | None = None, environment: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """Environment of a worker process; must be set before the process imports JAX.
+
+    Args:
+        accelerator: number of the one accelerator the worker owns; None: it computes on the CPU
+            with one thread.
+        environment: what to start from; the current one where None.
+    """
+    result = dict(os.environ if environment is None else environment)
+    if accelerator is not None:
+        result["CUDA_VISIBLE_DEVICES"] = str(accelerator)
+        return result
+    flags = result.get("XLA_FLAGS", "")
+    if ONE_THREAD_FLAGS not in flags:
+        result["XLA_FLAGS"] = f"{flags} {ONE_THREAD_FLAGS}".strip()
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        result[name] = "1"
+    result["JAX_PLATFORMS"] = "cpu"
+    return result
+
+
+def pin_to_core(worker: int) -> None:
+    """Keep this process on one core, the `worker`-th of those it may use; no-op where unsupported.
+
+    XLA sizes its thread pool by the cores it may use, so a pinned process is single-threaded too.
+    """
+    if hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {cores[worker % len(cores)]})
