@@ -1,0 +1,150 @@
+"""Views of results for people: tables for the terminal, one self-contained HTML report.
+
+Takes the dictionaries of the command line's contract and nothing else, so that what a person sees
+and what `--json` prints cannot differ.
+"""
+
+import base64
+import dataclasses
+import html
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+
+def number(value: Any) -> str:
+    """A figure with as many digits as a reader can use."""
+    if value is None:
+        return "–"
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return str(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return "–"
+    if isinstance(value, int):
+        return f"{value:,}" if abs(value) < 1e7 else f"{value:.3g}"
+    return f"{value:.4g}"
+
+
+def interval(bounds: Sequence[float] | None) -> str:
+    """`[lo, hi]`, or a dash where there is none."""
+    return "–" if bounds is None else f"[{number(bounds[0])}, {number(bounds[1])}]"
+
+
+def fit_tables(report: Mapping[str, Any]) -> list[Any]:
+    """A fit for the terminal: parameters with intervals, what is wrong with it, held-out errors."""
+    from rich.table import Table
+
+    diagnostics = report["diagnostics"]
+    unsure = {*diagnostics["not_identified"]}
+    at_bound = {*diagnostics["at_bound"]}
+    parameters = Table(title=f"law: {report['form']}   runs: {report['runs']}   "
+                             f"objective: {number(report['objective'])}", title_justify="left")
+    for column in ("parameter", "value", "90 % interval", ""):
+        parameters.add_column(column)
+    for name, value in report["parameters"].items():
+        note = "not identified" if name in unsure else "at a bound" if name in at_bound else ""
+        parameters.add_row(name, number(value), interval(report["intervals"].get(name)), note)
+    tables: list[Any] = [parameters]
+    if report.get("holdout"):
+        tables.append(_holdout_table(report["holdout"]))
+    starts = diagnostics["starts"]
+    tables.append(
+        f"{diagnostics['starts_at_optimum']} of {starts} starts ended at the optimum; gradient "
+        f"norm {number(diagnostics['gradient_norm'])}; condition number "
+        f"{number(diagnostics['condition_number'])}"
+    )
+    for line in [*report.get("warnings", []), *(f"dropped: {row}" for row in report["dropped"])]:
+        tables.append(f"[yellow]note[/] {line}")
+    return tables
+
+
+def _holdout_table(holdout: Mapping[str, Any]) -> Any:
+    from rich.table import Table
+
+    table = Table(title="held out", title_justify="left")
+    for column in ("split", "runs", "mean abs log error", "bias", "rank correlation"):
+        table.add_column(column)
+    for split, figures in holdout.items():
+        if isinstance(figures, Mapping) and "mean_abs_log" in figures:
+            table.add_row(split, number(figures.get("runs")), number(figures["mean_abs_log"]),
+                          number(figures.get("bias_log")), number(figures.get("spearman")))
+    return table
+
+
+def predict_tables(prediction: Mapping[str, Any], runs: Sequence[str]) -> list[Any]:
+    """Predictions for the terminal, a row a run."""
+    from rich.table import Table
+
+    table = Table(title=f"law: {prediction['law']}", title_justify="left")
+    for column in ("run", "loss", "90 % interval", "extrapolated"):
+        table.add_column(column)
+    for name, row in zip(runs, prediction["rows"], strict=True):
+        table.add_row(str(name), number(row["loss"]), interval(row["interval"]),
+                      ", ".join(row["extrapolated"]) or "")
+    tables: list[Any] = [table]
+    if prediction.get("error"):
+        error = prediction["error"]
+        tables.append(f"mean abs log error {number(error['mean_abs_log'])}, bias "
+                      f"{number(error['bias_log'])}, rank correlation {number(error['spearman'])}")
+    return tables
+
+
+# --- the report a person opens -------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Section:
+    """One part of a report."""
+
+    heading: str
+    paragraphs: Sequence[str] = ()
+    header: Sequence[str] = ()
+    rows: Sequence[Sequence[Any]] = ()
+    pictures: Sequence[Path] = ()
+
+
+_STYLE = """
+:root { color-scheme: light dark; --line: #8884; --quiet: #8889; }
+body { font: 16px/1.55 system-ui, sans-serif; max-width: 60rem; margin: 3rem auto; padding: 0 1rem; }
+h1 { font-weight: 650; letter-spacing: -.02em; } h2 { margin-top: 2.5rem; font-weight: 600; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; display: block;
+        overflow-x: auto; }
+th, td { text-align: left; padding: .35rem .9rem .35rem 0; border-bottom: 1px solid var(--line); }
+th { font-weight: 600; } img { max-width: 100%; height: auto; background: #fff;
+     border: 1px solid var(--line); border-radius: 6px; margin: .6rem 0; }
+footer { color: var(--quiet); margin-top: 3rem; font-size: .85rem; }
+"""
+
+
+def write_report(path: Path, title: str, sections: Sequence[Section], footer: str) -> None:
+    """One HTML file with its pictures inside; every text escaped; no script, no request."""
+    parts = [
+        "<!doctype html><html lang='en'><head><meta charset='utf-8'>"
+        "<meta name='viewport' content='width=device-width, initial-scale=1'>"
+        f"<title>{html.escape(title)}</title><style>{_STYLE}</style></head><body>"
+        f"<h1>{html.escape(title)}</h1>"
+    ]
+    for section in sections:
+        parts.append(f"<h2>{html.escape(section.heading)}</h2>")
+        parts += [f"<p>{html.escape(text)}</p>" for text in section.paragraphs]
+        if section.rows:
+            parts.append(_html_table(section.header, section.rows))
+        parts += [_html_picture(picture) for picture in section.pictures]
+    parts.append(f"<footer>{html.escape(footer)}</footer></body></html>")
+    path.write_text("\n".join(parts), encoding="utf-8")
+
+
+def _html_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    head = "".join(f"<th>{html.escape(name)}</th>" for name in header)
+    body = "".join(
+        "<tr>" + "".join(f"<td>{html.escape(number(cell))}</td>" for cell in row) + "</tr>"
+        for row in rows
+    )
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _html_picture(path: Path) -> str:
+    data = base64.b64encode(path.read_bytes()).decode("ascii")
+    name = html.escape(path.stem.replace("-", " ").replace("_", " "))
+    return f"<img alt='{name}' src='data:image/png;base64,{data}'>"
