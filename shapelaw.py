@@ -108,7 +108,9 @@ def _columns(text: str | None) -> dict[str, str] | None:
     return pairs
 
 
-def _tables(runs: tuple[str, ...], columns: str | None, **options: Any) -> "tuple[RunTable, list[str]]":
+def _tables(
+    runs: tuple[str, ...], columns: str | None, **options: Any
+) -> "tuple[RunTable, list[str]]":
     from results.published import read_tables
 
     return read_tables([Path(path) for path in runs], _columns(columns), **options)
@@ -128,6 +130,21 @@ def cli() -> None:
     sweep trains small models across shapes; fit makes a law of them; query answers which shape to
     use on a device under a budget. `shapelaw demo` does all three on this machine, in minutes.
     """
+
+
+# --- demo ----------------------------------------------------------------------------------------
+
+
+@cli.command()
+@click.option("--out", type=click.Path(path_type=Path), default=Path("demo"), show_default=True)
+@JSON
+def demo(out: Path, as_json: bool) -> None:
+    """Sweep, fit, measure and query on this machine, in minutes; leaves a report in a folder."""
+    from shapelaw_demo import run_demo
+
+    summary = run_demo(out, say, say if as_json else show)
+    if as_json:
+        print_json(summary)
 
 
 # --- sweep ---------------------------------------------------------------------------------------
@@ -156,7 +173,7 @@ def sweep(design: str | None, out: Path | None, engine: str, address: str, worke
           track: str | None, keep_weights: bool, as_json: bool) -> None:
     """Train the runs of DESIGN (a TOML file or a preset: smoke, demo, reference, gpu)."""
     if status is not None:
-        from sweeps.watch import sweep_status, status_table
+        from sweeps.watch import status_table, sweep_status
 
         report = sweep_status(status)
         print_json(report) if as_json else show(status_table(report))
@@ -197,9 +214,9 @@ def sweep(design: str | None, out: Path | None, engine: str, address: str, worke
 def _propose(design: Any, count: int, law_name: str | None, device: str | None,
              memory: str | None, decode: float | None, flops: float | None,
              as_json: bool) -> None:
-    """The adaptive step: candidates feasible on the device come from search, the choice from sweeps."""
+    """The adaptive step: search says what is feasible on the device, sweeps which runs teach."""
     from results.laws import load_law
-    from sweeps.adaptive import propose, proposal_table
+    from sweeps.adaptive import proposal_table, propose
 
     if law_name is None:
         raise BadInput("--next: needs --law, the law fitted so far")
@@ -274,7 +291,7 @@ def predict(law: str, runs: tuple[str, ...], columns: str | None, as_json: bool)
         show(*predict_tables(prediction, table))
 
 
-# --- query, explain, devices, calibrate, export ----------------------------------------------------
+# --- query, explain, devices, calibrate, export --------------------------------------------------
 
 
 @cli.command()
@@ -325,12 +342,13 @@ def query(device: str, as_json: bool, html: Path | None, **options: Any) -> None
 def explain(arch: str, device: str, workload: str, bits: float, picture: Path | None,
             as_json: bool) -> None:
     """Where time, bytes and joules go for ARCH on DEVICE, and which resource is scarce."""
-    from search.devices.catalogue import load_device
     from search.explain import explain as explain_architecture
     from search.explain import explanation_tables
     from search.explain import picture as draw
     from search.known import load_architecture
     from search.workload import load_workload
+
+    from search.devices.catalogue import load_device
 
     explanation = explain_architecture(load_architecture(arch), load_device(device),
                                        load_workload(workload), weight_bits=bits)
@@ -345,8 +363,9 @@ def explain(arch: str, device: str, workload: str, bits: float, picture: Path | 
 @JSON
 def devices(name: str | None, as_json: bool) -> None:
     """The catalogue of devices; with NAME, each of its figures with source and status."""
-    from search.devices.catalogue import describe, describe_all
     from search.devices.view import device_tables
+
+    from search.devices.catalogue import describe, describe_all
 
     description = describe(name) if name else describe_all()
     print_json(description) if as_json else show(*device_tables(description))
@@ -365,8 +384,9 @@ def calibrate(name: str, engine: str, llama_bench: Path | None, quick: bool, out
               as_json: bool) -> None:
     """Measure this machine (or read a phone's llama-bench) and fit its device profile."""
     from search.devices.calibrate import calibrate as run_calibration
-    from search.devices.catalogue import save_device
     from search.devices.view import calibration_tables
+
+    from search.devices.catalogue import save_device
 
     profile, report = run_calibration(name, engine=engine, llama_bench=llama_bench, quick=quick,
                                       progress=say)

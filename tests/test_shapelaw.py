@@ -88,7 +88,7 @@ def test_the_catalogue_has_the_devices_of_the_design(name):
     assert json.dumps(answered("devices", name))
 
 
-# --- bad input: one line, exit 2; nothing feasible: one line, exit 1 --------------------------------
+# --- bad input: one line, exit 2; nothing feasible: one line, exit 1 -----------------------------
 
 
 def test_unknown_device():
@@ -97,8 +97,8 @@ def test_unknown_device():
 
 
 def test_negative_memory():
-    assert_one_line(shapelaw("query", "--device", "iphone-13", "--memory", "-5MB", "--tokens", 1e12),
-                    2, "memory", "-5MB")
+    assert_one_line(shapelaw("query", "--device", "iphone-13", "--memory", "-5MB",
+                             "--tokens", 1e12), 2, "memory", "-5MB")
 
 
 def test_impossible_budget_says_what_would_have_to_give():
@@ -155,7 +155,7 @@ def test_unknown_option_and_command():
     assert_one_line(shapelaw("fitt"), 2, "fitt")
 
 
-# --- the three verbs, end to end -------------------------------------------------------------------
+# --- the three verbs, end to end -----------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
