@@ -70,8 +70,8 @@ class Corpus(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     validation_fingerprint: str
     """Hash of the validation tokens."""
     validation_tokens: Positive
-    bytes_per_token: Annotated[float, msgspec.Meta(gt=0)]
-    """On the validation set; turns nats per token into bits per byte."""
+    bytes_per_token: Annotated[float, msgspec.Meta(gt=0)] | None
+    """On the validation set; turns nats per token into bits per byte. None: not known."""
 
 
 class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
