@@ -22,9 +22,8 @@ from sweeps.sources import CorpusSpec, bpe_size, corpus_identity, documents, sou
 
 VALIDATION_SHARE = 0.05
 """Of the documents, by the hash of their text: the same text is never on both sides."""
-CHUNK_TOKENS = 1024
-"""The validation set is chunks of this many tokens, spread evenly over the validation documents;
-they are the clusters of its standard error."""
+LEAST_HELD_OUT = 1024
+"""Tokens; with fewer to validate on, a loss would say nothing."""
 LONGEST_DOCUMENT = 65_536
 """Bytes; a longer text of the user's own is cut at line ends, so that one big file can be split."""
 SHORTEST_PIECE = 2_048
@@ -40,7 +39,7 @@ class _Meta(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     dtype: str
     train_tokens: int
     largest_token: int
-    validation_chunks: int
+    held_out_tokens: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,8 +48,8 @@ class TokenCorpus:
 
     train: np.ndarray
     """[n] unsigned integers, a memory map."""
-    validation: np.ndarray
-    """[validation_tokens] unsigned integers, in chunks of CHUNK_TOKENS."""
+    held_out: np.ndarray
+    """[m] unsigned integers: all text that is kept from training, a memory map."""
     record: Corpus
     largest_token: int
     """A model needs a vocabulary above it."""
@@ -70,6 +69,19 @@ class TokenCorpus:
             raise BadInput(f"sequence_length = {sequence_length}: the corpus "
                            f"{self.record.name!r} has only {len(self.train)} training tokens")
         return count
+
+    def validation_windows(self, sequence_length: int) -> np.ndarray:
+        """The fixed validation set: [n, sequence_length + 1], spread evenly over the held-out text.
+
+        Many short stretches far apart know the mean loss better than few long ones.
+        """
+        if len(self.held_out) <= sequence_length:
+            raise BadInput(f"sequence_length = {sequence_length}: only {len(self.held_out)} tokens "
+                           f"of the corpus {self.record.name!r} are held out to validate on")
+        count = max(1, self.record.validation_tokens // sequence_length)
+        last = len(self.held_out) - sequence_length - 1
+        starts = np.linspace(0, last, count).astype(np.int64)
+        return np.asarray(self.held_out[starts[:, None] + np.arange(sequence_length + 1)])
 
     def epochs(self, tokens: int, sequence_length: int) -> float:
         """Passes over the training text that `tokens` make; above 1 means repeated data."""
@@ -105,7 +117,8 @@ def load_corpus(spec: CorpusSpec, cache_dir: Path) -> TokenCorpus:
     tokenizer_file = folder / "tokenizer.json"
     return TokenCorpus(
         train=np.memmap(source, dtype=dtype, mode="r", shape=(meta.train_tokens,)),
-        validation=np.fromfile(folder / "validation.bin", dtype=dtype),
+        held_out=np.memmap(folder / "held_out.bin", dtype=dtype, mode="r",
+                           shape=(meta.held_out_tokens,)),
         record=meta.record, largest_token=meta.largest_token,
         tokenizer_file=tokenizer_file if tokenizer_file.is_file() else None,
     )
@@ -118,7 +131,7 @@ def _build(spec: CorpusSpec, folder: Path) -> None:
         everything = _token_file(spec)
         # The tail is for validation: no document is known in a .bin, so none can be kept whole.
         held = min(len(everything) // 20, 20 * spec.validation_tokens)
-        train, held_out = everything[: len(everything) - held], everything[len(everything) - held:]
+        train, held_out = everything[: len(everything) - held], everything[len(everything) - held :]
         if spec.tokenizer != "bytes":
             tokenizer = _tokenizer_from_file(spec.tokenizer)
     else:
@@ -129,12 +142,11 @@ def _build(spec: CorpusSpec, folder: Path) -> None:
                          else _train_bpe(train_texts, size))
         train, held_out = _encode(tokenizer, train_texts), _encode(tokenizer, held_texts)
         train.tofile(folder / "train.bin")
-    validation = _spread_chunks(held_out, spec.validation_tokens)
-    if len(validation) == 0:
+    if len(held_out) < LEAST_HELD_OUT:
         raise BadInput(f"{spec.kind()} = {spec.label()!r}: too little text: {len(held_out)} tokens "
-                       f"are left to validate on and {CHUNK_TOKENS} are the least "
+                       f"are left to validate on and {LEAST_HELD_OUT} are the least "
                        "(bring at least 100 kB)")
-    validation.tofile(folder / "validation.bin")
+    held_out.tofile(folder / "held_out.bin")
     if tokenizer is not None:
         tokenizer.save(str(folder / "tokenizer.json"))
         tokenizer_name = spec.tokenizer if bpe_size(spec.tokenizer) else Path(spec.tokenizer).name
@@ -145,13 +157,12 @@ def _build(spec: CorpusSpec, folder: Path) -> None:
     meta = _Meta(
         record=Corpus(
             name=spec.label(), corpus_fingerprint=_fingerprint(train), tokenizer=tokenizer_name,
-            tokenizer_fingerprint=tokenizer_print, validation_fingerprint=_fingerprint(validation),
-            validation_tokens=len(validation),
-            bytes_per_token=_bytes_per_token(spec, tokenizer, validation),
+            tokenizer_fingerprint=tokenizer_print, validation_fingerprint=_fingerprint(held_out),
+            validation_tokens=min(spec.validation_tokens, len(held_out)),
+            bytes_per_token=_bytes_per_token(spec, tokenizer, held_out),
         ),
         dtype=train.dtype.str, train_tokens=len(train),
-        largest_token=max(_largest(train), _largest(validation)),
-        validation_chunks=len(validation) // CHUNK_TOKENS,
+        held_out_tokens=len(held_out), largest_token=max(_largest(train), _largest(held_out)),
     )
     (folder / "meta.json").write_bytes(msgspec.json.encode(meta))
 
@@ -247,24 +258,15 @@ def _token_file(spec: CorpusSpec) -> np.ndarray:
     return np.memmap(path, dtype=dtype, mode="r")
 
 
-def _spread_chunks(tokens: np.ndarray, wanted: int) -> np.ndarray:
-    """Chunks of CHUNK_TOKENS, `wanted` tokens in all or as many as there are, evenly spaced."""
-    chunks = min(wanted, len(tokens)) // CHUNK_TOKENS
-    if chunks == 0:
-        return tokens[:0]
-    starts = np.linspace(0, len(tokens) - CHUNK_TOKENS, chunks).astype(np.int64)
-    return np.concatenate([tokens[start : start + CHUNK_TOKENS] for start in starts])
-
-
-def _bytes_per_token(spec: CorpusSpec, tokenizer: Any, validation: np.ndarray) -> float | None:
-    """Text bytes a token on the validation set; None for a `.bin` whose tokenizer is not given."""
+def _bytes_per_token(spec: CorpusSpec, tokenizer: Any, held_out: np.ndarray) -> float | None:
+    """Text bytes a held-out token; None for a `.bin` whose tokenizer is not given."""
     if tokenizer is None:
         if spec.kind() == "tokens":
             return None
-        return float(np.mean(validation != END_OF_DOCUMENT))
-    chunks = validation.reshape(-1, CHUNK_TOKENS).tolist()
-    texts = tokenizer.decode_batch(chunks, skip_special_tokens=True)
-    return sum(len(text.encode()) for text in texts) / len(validation)
+        return float(np.mean(held_out != END_OF_DOCUMENT))
+    pieces = np.array_split(held_out, -(-len(held_out) // 4096))
+    texts = tokenizer.decode_batch([piece.tolist() for piece in pieces], skip_special_tokens=True)
+    return sum(len(text.encode()) for text in texts) / len(held_out)
 
 
 def _fingerprint(tokens: np.ndarray) -> str:

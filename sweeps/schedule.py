@@ -18,7 +18,7 @@ BASE_LEARNING_RATE = 8e-3
 """Peak for the shape below."""
 BASE_D_MODEL = 64
 BASE_DEPTH = 4
-WIDTH_EXPONENT = 0.5
+WIDTH_EXPONENT = 1.0
 DEPTH_EXPONENT = 0.5
 
 WEIGHT_DECAY = 0.1
@@ -31,10 +31,19 @@ BATCH_TOKENS_PER_ROOT = 1.2
 
 
 def learning_rate_for(architecture: Architecture, multiplier: float = 1.0) -> float:
-    """Peak learning rate: base · (64 / d_model)^a · (4 / depth)^b · multiplier."""
+    """Peak learning rate of the blocks' matrices: base · (64 / d_model)^a · (4 / depth)^b · m."""
     width = (BASE_D_MODEL / architecture.d_model) ** WIDTH_EXPONENT
+    return embedding_learning_rate_for(architecture, multiplier) * width
+
+
+def embedding_learning_rate_for(architecture: Architecture, multiplier: float = 1.0) -> float:
+    """Peak learning rate of what width does not change: token embedding and norm gains.
+
+    An embedding row is looked up, not summed over, so its step need not shrink with width (muP,
+    arXiv 2203.03466).
+    """
     depth = (BASE_DEPTH / architecture.depth) ** DEPTH_EXPONENT
-    return BASE_LEARNING_RATE * width * depth * multiplier
+    return BASE_LEARNING_RATE * depth * multiplier
 
 
 def batch_sequences_for(tokens: int, sequence_length: int) -> int:

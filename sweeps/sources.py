@@ -45,7 +45,7 @@ class CorpusSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     tokenizer: str = "bytes"
     """`bytes`, `bpe-512` (any size; trained on the corpus), or the path of a tokenizer.json."""
     validation_tokens: Annotated[int, msgspec.Meta(ge=1024)] = 65_536
-    """Size of the fixed validation set."""
+    """Size of the fixed validation set, out of the held-out documents."""
 
     def kind(self) -> str:
         """`python`, `text`, `dataset` or `tokens`. Raises BadInput where the spec is not clear."""

@@ -6,6 +6,7 @@ CPU, alone or beside others; two pinned processes also beat one process on two c
 
 import importlib.util
 import os
+import platform
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -62,3 +63,22 @@ def pin_to_core(worker: int) -> None:
     if hasattr(os, "sched_setaffinity"):
         cores = sorted(os.sched_getaffinity(0))
         os.sched_setaffinity(0, {cores[worker % len(cores)]})
+
+
+def machine_identity() -> str:
+    """Processor and its features: a program compiled for one may not run on another."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return f"{platform.machine()} {platform.processor()}"
+    wanted = ("model name", "flags", "Features", "CPU part")
+    seen = dict.fromkeys(line for line in lines if line.startswith(wanted))
+    return "\n".join([platform.machine(), *seen])
+
+
+def processor_name() -> str:
+    """What the machine calls its processor."""
+    for line in machine_identity().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

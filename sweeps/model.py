@@ -1,0 +1,181 @@
+"""The decoder: pre-RMSNorm, RoPE, grouped-query attention, SwiGLU, no biases; LLaMA's layout.
+
+Axes in names: B batch, T position, D model, H query heads, K key-value heads, G query heads per
+key-value head, E head_dim, F feed-forward, V vocabulary. Weights are (in, out). Matrices that read
+the same input are stored as one (query, key and value; gate and up): one large multiply is faster
+than several small ones, and the numbers are the same.
+"""
+
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from scaling.architecture import Architecture
+
+ROPE_BASE = 10_000.0
+"""Of LLaMA and MobileLLM."""
+NORM_EPSILON = 1e-5
+"""Of LLaMA."""
+
+SharingOrder = Literal["immediate", "cycle"]
+
+
+def rms_norm(x_BxTxD: jax.Array, gain_D: jax.Array) -> jax.Array:
+    """x / √(mean x² + ε) · gain, in float32 whatever comes in."""
+    x = x_BxTxD.astype(jnp.float32)
+    scale = jax.lax.rsqrt(jnp.mean(x * x, axis=-1, keepdims=True) + NORM_EPSILON)
+    return (x * scale * gain_D[None, None, :]).astype(x_BxTxD.dtype)
+
+
+def rope_angles(length: int, head_dim: int) -> tuple[jax.Array, jax.Array]:
+    """cos and sin [T, E/2] of position times frequency (RoPE, arXiv 2104.09864)."""
+    frequency = ROPE_BASE ** (-jnp.arange(0, head_dim, 2, dtype=jnp.float32) / head_dim)
+    angle = jnp.arange(length, dtype=jnp.float32)[:, None] * frequency[None, :]
+    return jnp.cos(angle), jnp.sin(angle)
+
+
+def rotate(x_BxTxHxE: jax.Array, cos_TxE2: jax.Array, sin_TxE2: jax.Array) -> jax.Array:
+    """Turn each pair (e, e + E/2) by its position's angle: the rotate-half layout."""
+    first, second = jnp.split(x_BxTxHxE, 2, axis=-1)
+    cos = cos_TxE2[None, :, None, :].astype(x_BxTxHxE.dtype)
+    sin = sin_TxE2[None, :, None, :].astype(x_BxTxHxE.dtype)
+    return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
+
+
+def attention_mask(length: int, window: int | None) -> jax.Array:
+    """[T, T]: 0 where a position may look, a large negative number where it may not.
+
+    A position sees itself and what came before; with a window, itself and the window - 1 before.
+    """
+    query, key = jnp.arange(length)[:, None], jnp.arange(length)[None, :]
+    seen = key <= query
+    if window is not None:
+        seen &= query - key < window
+    return jnp.where(seen, 0.0, -1e30).astype(jnp.float32)
+
+
+class Block(nnx.Module):
+    """One transformer block: x + attention(norm(x)), then x + mlp(norm(x))."""
+
+    def __init__(self, architecture: Architecture, rngs: nnx.Rngs) -> None:
+        a = architecture
+        heads = a.n_heads + 2 * a.n_kv_heads
+        # Two branches a layer are added to the residual stream: each is begun small enough that
+        # their sum does not grow with depth.
+        into_residual = (2 * a.depth) ** -0.5
+        self.architecture = a
+        self.attention_norm_D = nnx.Param(jnp.ones(a.d_model))
+        self.query_key_value = _matrix(rngs, a.d_model, heads * a.head_dim)
+        self.attention_out = _matrix(rngs, a.n_heads * a.head_dim, a.d_model, into_residual)
+        self.mlp_norm_D = nnx.Param(jnp.ones(a.d_model))
+        self.gate_up = _matrix(rngs, a.d_model, 2 * a.d_ff)
+        self.down = _matrix(rngs, a.d_ff, a.d_model, into_residual)
+
+    def __call__(
+        self, x_BxTxD: jax.Array, mask_TxT: jax.Array, cos: jax.Array, sin: jax.Array
+    ) -> jax.Array:
+        """The residual stream after this block."""
+        x_BxTxD = x_BxTxD + self.attention(
+            rms_norm(x_BxTxD, self.attention_norm_D[...]), mask_TxT, cos, sin
+        )
+        return x_BxTxD + self.mlp(rms_norm(x_BxTxD, self.mlp_norm_D[...]))
+
+    def attention(
+        self, x_BxTxD: jax.Array, mask_TxT: jax.Array, cos: jax.Array, sin: jax.Array
+    ) -> jax.Array:
+        """Grouped-query attention. Scores and softmax in float32."""
+        a = self.architecture
+        batch, length, _ = x_BxTxD.shape
+        dtype = x_BxTxD.dtype
+        heads = x_BxTxD @ self.query_key_value[...].astype(dtype)
+        heads = heads.reshape(batch, length, a.n_heads + 2 * a.n_kv_heads, a.head_dim)
+        query_BxTxHxE, key_BxTxKxE, value_BxTxKxE = jnp.split(
+            heads, [a.n_heads, a.n_heads + a.n_kv_heads], axis=2
+        )
+        query_BxTxHxE = rotate(query_BxTxHxE * a.head_dim**-0.5, cos, sin)
+        key_BxTxKxE = rotate(key_BxTxKxE, cos, sin)
+        query_BxTxKxGxE = query_BxTxHxE.reshape(
+            batch, length, a.n_kv_heads, a.gqa_group, a.head_dim
+        )
+        scores_BxKxGxTxT = jnp.einsum(
+            "btkge,bske->bkgts", query_BxTxKxGxE, key_BxTxKxE, preferred_element_type=jnp.float32
+        )
+        weights_BxKxGxTxT = jax.nn.softmax(scores_BxKxGxTxT + mask_TxT[None, None, None], axis=-1)
+        mixed_BxTxKxGxE = jnp.einsum(
+            "bkgts,bske->btkge", weights_BxKxGxTxT.astype(dtype), value_BxTxKxE
+        )
+        mixed = mixed_BxTxKxGxE.reshape(batch, length, a.n_heads * a.head_dim)
+        return mixed @ self.attention_out[...].astype(dtype)
+
+    def mlp(self, x_BxTxD: jax.Array) -> jax.Array:
+        """SwiGLU: (silu(x·gate) * x·up)·down."""
+        gate_BxTxF, up_BxTxF = jnp.split(
+            x_BxTxD @ self.gate_up[...].astype(x_BxTxD.dtype), 2, axis=-1
+        )
+        return (jax.nn.silu(gate_BxTxF) * up_BxTxF) @ self.down[...].astype(x_BxTxD.dtype)
+
+
+class Decoder(nnx.Module):
+    """A decoder-only language model of one architecture."""
+
+    def __init__(
+        self,
+        architecture: Architecture,
+        *,
+        rngs: nnx.Rngs,
+        sharing_order: SharingOrder = "immediate",
+        compute_dtype: jnp.dtype = jnp.float32,
+    ) -> None:
+        """Fresh weights, float32; `compute_dtype` is what the large multiplies are done in."""
+        a = architecture
+        self.architecture = a
+        self.sharing_order = sharing_order
+        self.compute_dtype = compute_dtype
+        self.embedding_VxD = _matrix(rngs, a.vocab_size, a.d_model, (a.vocab_size / a.d_model)**0.5)
+        self.blocks = nnx.List([Block(a, rngs) for _ in range(a.n_blocks)])
+        self.norm_D = nnx.Param(jnp.ones(a.d_model))
+        self.head_DxV = None if a.tied_embeddings else _matrix(rngs, a.d_model, a.vocab_size)
+
+    def layers(self) -> list[int]:
+        """Block number of each applied layer, in order."""
+        blocks = range(self.architecture.n_blocks)
+        repeats = range(self.architecture.sharing)
+        if self.sharing_order == "immediate":
+            return [block for block in blocks for _ in repeats]
+        return [block for _ in repeats for block in blocks]
+
+    def __call__(self, tokens_BxT: jax.Array) -> jax.Array:
+        """Logits [B, T, V], float32: position t predicts token t + 1."""
+        a = self.architecture
+        length = tokens_BxT.shape[1]
+        cos, sin = rope_angles(length, a.head_dim)
+        masks = {True: attention_mask(length, None), False: attention_mask(length, a.window)}
+        x_BxTxD = self.embedding_VxD[...].astype(self.compute_dtype)[tokens_BxT]
+        for block in self.layers():
+            x_BxTxD = self.blocks[block](x_BxTxD, masks[a.is_global(block)], cos, sin)
+        x_BxTxD = rms_norm(x_BxTxD, self.norm_D[...])
+        head_DxV = self.embedding_VxD[...].T if self.head_DxV is None else self.head_DxV[...]
+        return jnp.matmul(x_BxTxD, head_DxV.astype(self.compute_dtype),
+                          preferred_element_type=jnp.float32)
+
+
+def token_losses(logits_BxTxV: jax.Array, targets_BxT: jax.Array) -> jax.Array:
+    """Cross-entropy of each token, nats [B, T].
+
+    The target's logit is picked by comparison, not by index: its derivative is then elementwise
+    too, where that of a gather is a scatter, slow on every device.
+    """
+    peak = jax.lax.stop_gradient(jnp.max(logits_BxTxV, axis=-1, keepdims=True))
+    shifted = logits_BxTxV - peak
+    vocabulary = jnp.arange(logits_BxTxV.shape[-1])[None, None, :]
+    hit = vocabulary == targets_BxT[:, :, None].astype(vocabulary.dtype)
+    picked = jnp.sum(jnp.where(hit, shifted, 0.0), axis=-1)
+    return jnp.log(jnp.sum(jnp.exp(shifted), axis=-1)) - picked
+
+
+def _matrix(rngs: nnx.Rngs, rows: int, columns: int, scale: float = 1.0) -> nnx.Param:
+    """Normal weights of variance scale² / rows: what comes out is as large as what goes in."""
+    values = jax.random.normal(rngs.params(), (rows, columns), jnp.float32)
+    return nnx.Param(values * (scale * rows**-0.5))
