@@ -5,11 +5,14 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from scaling.errors import BadInput
+
 SHAPE_COLUMNS: tuple[str, ...] = (
     "d_model", "n_layers", "d_ff", "n_heads", "n_kv_heads", "head_dim", "sharing", "n_applied",
+    "mlp_attention_ratio", "gqa_group",
 )
 """Shape columns a table may have. `n_layers` is applied depth; `n_applied` counts parameters with
-sharing, by the same convention as `n`."""
+sharing, by the same convention as `n`; the last two are for tables that give the ratios only."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -32,3 +35,70 @@ class RunTable:
     """Columns among SHAPE_COLUMNS that the table has."""
     count: str = "as given"
     """`non_embedding`, `total` or `as given`."""
+
+    def __len__(self) -> int:
+        return len(self.n)
+
+    def take(self, rows: np.ndarray) -> "RunTable":
+        """The rows at `rows` (whole numbers or a mask)."""
+        return RunTable(
+            n=self.n[rows], d=self.d[rows], loss=self.loss[rows], run=self.run[rows],
+            shape={name: column[rows] for name, column in self.shape.items()}, count=self.count,
+        )
+
+
+def checked(table: RunTable) -> RunTable:
+    """The table as float64, if every number in it can be used.
+
+    Raises:
+        BadInput: columns differ in length, or a loss, N, D or shape is not positive and finite.
+    """
+    columns = {"n": table.n, "d": table.d, "loss": table.loss, **table.shape}
+    rows = len(table.n)
+    numbers: dict[str, np.ndarray] = {}
+    for name, column in columns.items():
+        if name not in SHAPE_COLUMNS and name not in ("n", "d", "loss"):
+            raise BadInput(f"column {name!r}: one of {', '.join(SHAPE_COLUMNS)} is needed")
+        values = np.asarray(column, dtype=float)
+        if values.shape != (rows,):
+            raise BadInput(f"column {name}: {values.shape} values where n has {rows}")
+        bad = np.flatnonzero(~(np.isfinite(values) & (values > 0)))
+        if bad.size:
+            more = f" (and {bad.size - 1} more)" if bad.size > 1 else ""
+            raise BadInput(
+                f"row {bad[0] + 1}{more}: {name} = {values[bad[0]]:g}: a finite number above 0 is "
+                "needed; correct or remove the row, or drop such rows with --drop-invalid"
+            )
+        numbers[name] = values
+    run = np.asarray(table.run).astype(str)
+    if run.shape != (rows,):
+        raise BadInput(f"column run: {run.shape} values where n has {rows}")
+    return RunTable(
+        n=numbers.pop("n"), d=numbers.pop("d"), loss=numbers.pop("loss"), run=run, shape=numbers,
+        count=table.count,
+    )
+
+
+def without_duplicates(table: RunTable) -> tuple[RunTable, list[str]]:
+    """The table without rows that repeat another to the last digit, and what was dropped."""
+    columns = [table.n, table.d, table.loss, *(table.shape[name] for name in sorted(table.shape))]
+    names = np.unique(table.run, return_inverse=True)[1].astype(float)
+    _, first = np.unique(np.stack([*columns, names], axis=1), axis=0, return_index=True)
+    if len(first) == len(table):
+        return table, []
+    kept = np.sort(first)
+    return table.take(kept), [
+        f"{len(table) - len(kept)} rows that repeat another row of the same run exactly"
+    ]
+
+
+def shape_groups(table: RunTable) -> np.ndarray:
+    """Number of each row's shape [rows]: rows of equal shape columns, or of equal N without any."""
+    columns = [table.shape[name] for name in sorted(table.shape)]
+    keys = np.stack(columns or [table.n], axis=1)
+    return np.unique(keys, axis=0, return_inverse=True)[1].ravel()
+
+
+def clusters(table: RunTable) -> np.ndarray:
+    """Number of each row's run [rows]: what is resampled together."""
+    return np.unique(table.run, return_inverse=True)[1].ravel()
