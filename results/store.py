@@ -179,7 +179,7 @@ class RunStore:
         }
 
     def _heal(self, content: bytes) -> bytes:
-        """Give a whole last line its newline; set a torn one aside, so that the file reads clean."""
+        """Give a whole last line its newline; set a torn one aside."""
         *_, tail = content.split(b"\n")
         if not tail:
             return content
@@ -202,7 +202,7 @@ class RunStore:
         return list(self._records.values())
 
     def done(self, run_key: str) -> bool:
-        """Whether a run need not be done: it finished or diverged. A failed one may be tried again."""
+        """Whether a run finished or diverged. A failed one may be tried again."""
         record = self._records.get(run_key)
         return record is not None and record.status != "failed"
 

@@ -168,7 +168,7 @@ class Design(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     tokenizer: str = "bytes"
     validation_tokens: Whole = CorpusSpec().validation_tokens
     tokens_per_parameter: tuple[Positive, ...] | None = None
-    """Budgets D as multiples of the nominal size: branches of one trunk. 20 where nothing is said."""
+    """Budgets D as multiples of the nominal size, branches of one trunk; 20 where none is given."""
     token_budgets: tuple[Whole, ...] | None = None
     """Budgets D in tokens, instead."""
     flops: tuple[Positive, ...] | None = None

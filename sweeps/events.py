@@ -1,0 +1,78 @@
+"""What an engine is given and what it tells: units of work in, events out."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from results.record import RunRecord
+from sweeps.job import TrunkJob
+from sweeps.messages import Standing
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Unit:
+    """One trunk to train, with the budgets that are still missing."""
+
+    number: int
+    label: str
+    job: TrunkJob
+    flops: float
+    shared_flops: Mapping[str, float] = field(default_factory=dict)
+    """Run key → FLOPs paid by a smaller budget, in the trunk as the design has it."""
+
+
+@dataclass(frozen=True)
+class Started:
+    """A worker took a unit up."""
+
+    unit: Unit
+    worker: int
+
+
+@dataclass(frozen=True)
+class Stands:
+    """A worker says how far it is."""
+
+    worker: int
+    standing: Standing
+
+
+@dataclass(frozen=True)
+class Finished:
+    """One budget is done: a record to keep."""
+
+    record: RunRecord
+
+
+@dataclass(frozen=True)
+class TrunkDone:
+    """All budgets of a unit are done."""
+
+    unit: Unit
+    worker: int
+
+
+@dataclass(frozen=True)
+class Lost:
+    """A worker died; the unit will be tried again."""
+
+    unit: Unit
+    worker: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class GaveUp:
+    """A unit failed as often as it may."""
+
+    unit: Unit
+    reason: str
+
+
+@dataclass(frozen=True)
+class Idle:
+    """Nothing happened for a moment: time to draw."""
+
+    seconds: float
+
+
+Event = Started | Stands | Finished | TrunkDone | Lost | GaveUp | Idle

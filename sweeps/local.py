@@ -1,0 +1,240 @@
+"""The local engine: worker processes on this machine, one per core or accelerator.
+
+Each worker computes with one thread on one core (or on its accelerator), so a loss does not depend
+on how many others run beside it; while one compiles, the others train. A worker that dies is
+replaced and its job tried again.
+"""
+
+import os
+import selectors
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import msgspec
+
+from results.record import RunRecord
+from scaling.errors import BadInput, NoAnswer
+from sweeps import messages
+from sweeps.events import Event, Finished, GaveUp, Idle, Lost, Started, Stands, TrunkDone, Unit
+from sweeps.process import DEFAULT_TRAINER
+from sweeps.worker import accelerator_expected, worker_environment
+
+ATTEMPTS = 5
+"""How often a job is begun before it is given up as failed."""
+FRUITLESS_STARTS = 3
+"""Workers in a row that die before they are ready: then the trouble is the machine, not a job."""
+WORKERS_PER_ACCELERATOR = 2
+"""One compiles while the other trains."""
+TICK_SECONDS = 0.25
+
+
+def accelerators() -> int:
+    """How many accelerators JAX would find here, counted without importing it."""
+    if not accelerator_expected():
+        return 0
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return len([name for name in visible.split(",") if name.strip() not in ("", "-1")])
+    nodes = [node for node in Path("/dev").glob("nvidia*") if node.name[6:].isdecimal()]
+    return max(1, len(nodes))
+
+
+def usable_cores() -> int:
+    """Cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def default_workers() -> int:
+    """One per core; with accelerators, two for each."""
+    return accelerators() * WORKERS_PER_ACCELERATOR or usable_cores()
+
+
+class _Worker:
+    """One process and what it is doing."""
+
+    def __init__(self, number: int, trainer: str, logs: Path) -> None:
+        self.number = number
+        self.unit: Unit | None = None
+        self.ready = False
+        self._unread = b""
+        count = accelerators()
+        place, environment = str(number), worker_environment()
+        if count:
+            visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+            names = [n for n in visible.split(",") if n.strip()] if visible else None
+            accelerator = number % count
+            environment = worker_environment(accelerator)
+            if names:
+                environment["CUDA_VISIBLE_DEVICES"] = names[accelerator]
+            environment["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
+            place = "accelerator"
+        # The worker imports the same packages as this process, wherever they were found.
+        environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
+        self.log = logs / f"worker-{number}.log"
+        with open(self.log, "ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "sweeps.process", place, trainer],
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, env=environment,
+                start_new_session=True,  # Ctrl-C is the driver's to handle
+            )
+        assert self.process.stdout is not None
+        os.set_blocking(self.process.stdout.fileno(), False)
+
+    @property
+    def output(self) -> int:
+        """File descriptor of the worker's messages."""
+        assert self.process.stdout is not None
+        return self.process.stdout.fileno()
+
+    def give(self, unit: Unit, cache_dir: Path) -> bool:
+        """Send a job; False where the worker is dead."""
+        assert self.process.stdin is not None
+        order = messages.encode(messages.Order(unit.number, unit.job, str(cache_dir)))
+        try:
+            self.process.stdin.write(order)
+            self.process.stdin.flush()
+        except OSError:
+            return False
+        self.unit = unit
+        return True
+
+    def read(self) -> tuple[list[messages.Message], bool]:
+        """Messages that have come, and whether the worker is gone."""
+        gone = False
+        while True:
+            try:
+                chunk = os.read(self.output, 1 << 16)
+            except BlockingIOError:
+                break
+            if not chunk:
+                gone = True
+                break
+            self._unread += chunk
+        *lines, self._unread = self._unread.split(b"\n")
+        try:
+            return [messages.decode(line) for line in lines], gone
+        except msgspec.MsgspecError:  # a worker that speaks nonsense is as good as dead
+            self.process.kill()
+            return [], True
+
+    def stop(self) -> None:
+        """Kill and bury."""
+        self.process.kill()
+        self.process.wait()
+        for pipe in (self.process.stdin, self.process.stdout):
+            if pipe is not None:
+                try:
+                    pipe.close()
+                except OSError:  # an order that was never read
+                    continue
+
+    def last_words(self) -> str:
+        """Last line of its log."""
+        try:
+            lines = self.log.read_text(errors="replace").strip().splitlines()
+        except OSError:
+            return ""
+        return lines[-1] if lines else ""
+
+
+def run_local(
+    units: Sequence[Unit], *, workers: int, cache_dir: Path, logs: Path,
+    trainer: str = DEFAULT_TRAINER, attempts: int = ATTEMPTS,
+) -> Iterator[Event]:
+    """Train every unit; yields what happens as it happens, and Idle at least each TICK_SECONDS.
+
+    Close the generator to stop: the workers are killed.
+
+    Raises:
+        BadInput: a job that no worker can make sense of.
+        NoAnswer: workers cannot be started.
+    """
+    waiting = deque(units)
+    tried: dict[int, int] = {}
+    fruitless = 0
+    selector = selectors.DefaultSelector()
+    crew: dict[int, _Worker] = {}
+
+    def hire(number: int) -> None:
+        crew[number] = _Worker(number, trainer, logs)
+        selector.register(crew[number].output, selectors.EVENT_READ, number)
+
+    def bury(worker: _Worker) -> None:
+        selector.unregister(worker.output)
+        worker.stop()
+        del crew[worker.number]
+
+    try:
+        logs.mkdir(parents=True, exist_ok=True)
+        for number in range(min(workers, len(waiting))):
+            hire(number)
+        while crew:
+            for key, _ in selector.select(TICK_SECONDS):
+                worker = crew[key.data]
+                heard, gone = worker.read()
+                reason = "its worker died"
+                for message in heard:
+                    match message:
+                        case messages.Ready():
+                            worker.ready, fruitless = True, 0
+                        case messages.Standing():
+                            yield Stands(worker.number, message)
+                        case messages.Result(record=record):
+                            yield Finished(_as_planned(worker.unit, record))
+                        case messages.Done():
+                            assert worker.unit is not None
+                            unit, worker.unit = worker.unit, None
+                            yield TrunkDone(unit, worker.number)
+                        case messages.Trouble():
+                            if message.usual:
+                                raise BadInput(message.reason)
+                            reason, gone = message.reason, True
+                if gone:
+                    unit_lost = worker.unit
+                    if not worker.ready:
+                        fruitless += 1
+                        if fruitless >= FRUITLESS_STARTS:
+                            raise NoAnswer("workers die before they are ready: "
+                                           f"{worker.last_words()} ({worker.log})")
+                    bury(worker)
+                    if unit_lost is not None:
+                        count = tried.get(unit_lost.number, 0)
+                        if count >= attempts:
+                            yield GaveUp(unit_lost, f"{reason}, {count} times")
+                        else:
+                            waiting.appendleft(unit_lost)
+                            yield Lost(unit_lost, worker.number, reason)
+                    if waiting or any(other.unit for other in crew.values()):
+                        hire(worker.number)
+            for worker in list(crew.values()):
+                if worker.unit is None and worker.ready and waiting:
+                    unit = waiting.popleft()
+                    tried[unit.number] = tried.get(unit.number, 0) + 1
+                    if worker.give(unit, cache_dir):
+                        yield Started(unit, worker.number)
+                    else:
+                        tried[unit.number] -= 1
+                        waiting.appendleft(unit)
+                elif not waiting and not any(other.unit for other in crew.values()):
+                    bury(worker)
+            yield Idle(time.monotonic())
+    except OSError as error:
+        raise NoAnswer(f"{logs}: {error.strerror}; workers cannot be started") from None
+    finally:
+        for worker in list(crew.values()):
+            bury(worker)
+        selector.close()
+
+
+def _as_planned(unit: Unit | None, record: RunRecord) -> RunRecord:
+    """A job taken up again trains only what was missing; its record says what the plan said."""
+    if unit is None or record.run_key not in unit.shared_flops:
+        return record
+    shared = unit.shared_flops[record.run_key]
+    return msgspec.structs.replace(record, trunk_flops_shared=shared)

@@ -1,0 +1,98 @@
+"""A worker process: trains one job after another, told and telling by lines of JSON.
+
+    python -m sweeps.process CORE|accelerator TRAINER       orders on stdin, messages on stdout
+
+It lives as long as its stdin: when the driver dies, however it dies, the pipe ends and so does
+the worker. What it or its libraries print goes to stderr.
+"""
+
+import importlib
+import os
+import queue
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from results.record import RunRecord
+from scaling.errors import BadInput
+from sweeps import messages
+from sweeps.job import TrunkJob
+from sweeps.worker import pin_to_core
+
+Trainer = Callable[..., Iterator[RunRecord]]
+"""As `sweeps.train.train_trunk`."""
+
+DEFAULT_TRAINER = "sweeps.train:train_trunk"
+
+
+def find_trainer(name: str) -> Trainer:
+    """`module:function`, imported. The name comes from the calling program, never from a file."""
+    module, _, function = name.partition(":")
+    found: Trainer = getattr(importlib.import_module(module), function)
+    return found
+
+
+def train_job(
+    job: TrunkJob, number: int, cache_dir: Path, trainer: Trainer,
+    tell: Callable[[messages.Message], None],
+) -> None:
+    """Train a job, telling each step of the way; the last word is Done or Trouble."""
+
+    def progress(stand: Any) -> None:
+        tell(messages.Standing(number, stand.tokens, stand.total_tokens, stand.loss,
+                               stand.tokens_per_second))
+
+    try:
+        for record in trainer(job, cache_dir=cache_dir, progress=progress):
+            tell(messages.Result(number, record))
+    except BadInput as error:
+        tell(messages.Trouble(number, str(error), usual=True))
+    except Exception as error:  # whatever a framework raises becomes a reason in the record
+        traceback.print_exc()
+        line = (str(error).strip().splitlines() or [""])[0]
+        tell(messages.Trouble(number, f"{type(error).__name__}: {line}"[:300], usual=False))
+    else:
+        tell(messages.Done(number))
+
+
+def _listen(orders: "queue.SimpleQueue[bytes]") -> None:
+    for line in sys.stdin.buffer:
+        orders.put(line)
+    os._exit(0)  # the driver is gone or wants no more; what is half trained is nobody's
+
+
+def main(place: str, trainer_name: str) -> None:
+    """Serve until stdin ends."""
+    out = os.fdopen(os.dup(1), "wb", buffering=0)
+    os.dup2(2, 1)
+    if place.isdecimal():
+        pin_to_core(int(place))
+    orders: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+    threading.Thread(target=_listen, args=(orders,), daemon=True).start()
+    trainer = find_trainer(trainer_name)
+
+    def tell(message: messages.Message) -> None:
+        line = messages.encode(message)
+        while line:
+            line = line[out.write(line) or 0:]
+
+    tell(messages.Ready())
+    while True:
+        order = messages.decode_order(orders.get())
+        failed = False
+
+        def relay(message: messages.Message) -> None:
+            nonlocal failed
+            failed = failed or isinstance(message, messages.Trouble)
+            tell(message)
+
+        train_job(order.job, order.number, Path(order.cache_dir), trainer, relay)
+        if failed:  # an accelerator's memory may be in any state: a fresh process takes over
+            os._exit(3)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
