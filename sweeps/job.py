@@ -130,7 +130,9 @@ def resolve(job: TrunkJob) -> TrunkPlan:
     precision = job.precision
     if precision == "auto":
         precision = "bfloat16" if accelerator_expected() else "float32"
-    learning_rate = schedule.learning_rate_for(architecture, job.learning_rate)
+    learning_rate = schedule.learning_rate_for(
+        architecture, batch * length, job.learning_rate
+    )
     trunk_key = content_key(
         "trunk", TRAINER_VERSION, job.architecture, corpus_identity(job.corpus), job.seed,
         learning_rate, batch, length, warmup, job.weight_decay, job.sharing_order, precision,

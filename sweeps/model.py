@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from scaling.architecture import Architecture
+from sweeps.attention import causal_attention
 
 ROPE_BASE = 10_000.0
 """Of LLaMA and MobileLLM."""
@@ -44,28 +45,19 @@ def rotate(x_BxTxHxE: jax.Array, cos_TxE2: jax.Array, sin_TxE2: jax.Array) -> ja
     return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
 
 
-def attention_mask(length: int, window: int | None) -> jax.Array:
-    """[T, T]: 0 where a position may look, a large negative number where it may not.
-
-    A position sees itself and what came before; with a window, itself and the window - 1 before.
-    """
-    query, key = jnp.arange(length)[:, None], jnp.arange(length)[None, :]
-    seen = key <= query
-    if window is not None:
-        seen &= query - key < window
-    return jnp.where(seen, 0.0, -1e30).astype(jnp.float32)
-
-
 class Block(nnx.Module):
     """One transformer block: x + attention(norm(x)), then x + mlp(norm(x))."""
 
-    def __init__(self, architecture: Architecture, rngs: nnx.Rngs) -> None:
+    def __init__(
+        self, architecture: Architecture, rngs: nnx.Rngs, attention_chunk: int | None = None
+    ) -> None:
         a = architecture
         heads = a.n_heads + 2 * a.n_kv_heads
         # Two branches a layer are added to the residual stream: each is begun small enough that
         # their sum does not grow with depth.
         into_residual = (2 * a.depth) ** -0.5
         self.architecture = a
+        self.attention_chunk = attention_chunk
         self.attention_norm_D = nnx.Param(jnp.ones(a.d_model))
         self.query_key_value = _matrix(rngs, a.d_model, heads * a.head_dim)
         self.attention_out = _matrix(rngs, a.n_heads * a.head_dim, a.d_model, into_residual)
@@ -74,18 +66,18 @@ class Block(nnx.Module):
         self.down = _matrix(rngs, a.d_ff, a.d_model, into_residual)
 
     def __call__(
-        self, x_BxTxD: jax.Array, mask_TxT: jax.Array, cos: jax.Array, sin: jax.Array
+        self, x_BxTxD: jax.Array, cos: jax.Array, sin: jax.Array, window: int | None
     ) -> jax.Array:
         """The residual stream after this block."""
         x_BxTxD = x_BxTxD + self.attention(
-            rms_norm(x_BxTxD, self.attention_norm_D[...]), mask_TxT, cos, sin
+            rms_norm(x_BxTxD, self.attention_norm_D[...]), cos, sin, window
         )
         return x_BxTxD + self.mlp(rms_norm(x_BxTxD, self.mlp_norm_D[...]))
 
     def attention(
-        self, x_BxTxD: jax.Array, mask_TxT: jax.Array, cos: jax.Array, sin: jax.Array
+        self, x_BxTxD: jax.Array, cos: jax.Array, sin: jax.Array, window: int | None
     ) -> jax.Array:
-        """Grouped-query attention. Scores and softmax in float32."""
+        """Grouped-query attention over the whole past, or the last `window` positions."""
         a = self.architecture
         batch, length, _ = x_BxTxD.shape
         dtype = x_BxTxD.dtype
@@ -99,14 +91,13 @@ class Block(nnx.Module):
         query_BxTxKxGxE = query_BxTxHxE.reshape(
             batch, length, a.n_kv_heads, a.gqa_group, a.head_dim
         )
-        scores_BxKxGxTxT = jnp.einsum(
-            "btkge,bske->bkgts", query_BxTxKxGxE, key_BxTxKxE, preferred_element_type=jnp.float32
+        mixed_BxKxGxTxE = causal_attention(
+            query_BxTxKxGxE.transpose(0, 2, 3, 1, 4), key_BxTxKxE.transpose(0, 2, 1, 3),
+            value_BxTxKxE.transpose(0, 2, 1, 3), window=window, chunk=self.attention_chunk,
         )
-        weights_BxKxGxTxT = jax.nn.softmax(scores_BxKxGxTxT + mask_TxT[None, None, None], axis=-1)
-        mixed_BxTxKxGxE = jnp.einsum(
-            "bkgts,bske->btkge", weights_BxKxGxTxT.astype(dtype), value_BxTxKxE
+        mixed = mixed_BxKxGxTxE.transpose(0, 3, 1, 2, 4).reshape(
+            batch, length, a.n_heads * a.head_dim
         )
-        mixed = mixed_BxTxKxGxE.reshape(batch, length, a.n_heads * a.head_dim)
         return mixed @ self.attention_out[...].astype(dtype)
 
     def mlp(self, x_BxTxD: jax.Array) -> jax.Array:
@@ -127,14 +118,24 @@ class Decoder(nnx.Module):
         rngs: nnx.Rngs,
         sharing_order: SharingOrder = "immediate",
         compute_dtype: jnp.dtype = jnp.float32,
+        attention_chunk: int | None = None,
     ) -> None:
-        """Fresh weights, float32; `compute_dtype` is what the large multiplies are done in."""
+        """Fresh weights, float32.
+
+        Args:
+            architecture: the shape.
+            rngs: source of the weights.
+            sharing_order: of a shared block's applications: one after the other, or the whole
+                stack repeated.
+            compute_dtype: what the large multiplies are done in.
+            attention_chunk: queries attended at a time; None multiplies the whole T × T matrix.
+        """
         a = architecture
         self.architecture = a
         self.sharing_order = sharing_order
         self.compute_dtype = compute_dtype
         self.embedding_VxD = _matrix(rngs, a.vocab_size, a.d_model, (a.vocab_size / a.d_model)**0.5)
-        self.blocks = nnx.List([Block(a, rngs) for _ in range(a.n_blocks)])
+        self.blocks = nnx.List([Block(a, rngs, attention_chunk) for _ in range(a.n_blocks)])
         self.norm_D = nnx.Param(jnp.ones(a.d_model))
         self.head_DxV = None if a.tied_embeddings else _matrix(rngs, a.d_model, a.vocab_size)
 
@@ -151,10 +152,10 @@ class Decoder(nnx.Module):
         a = self.architecture
         length = tokens_BxT.shape[1]
         cos, sin = rope_angles(length, a.head_dim)
-        masks = {True: attention_mask(length, None), False: attention_mask(length, a.window)}
         x_BxTxD = self.embedding_VxD[...].astype(self.compute_dtype)[tokens_BxT]
         for block in self.layers():
-            x_BxTxD = self.blocks[block](x_BxTxD, masks[a.is_global(block)], cos, sin)
+            window = None if a.is_global(block) else a.window
+            x_BxTxD = self.blocks[block](x_BxTxD, cos, sin, window)
         x_BxTxD = rms_norm(x_BxTxD, self.norm_D[...])
         head_DxV = self.embedding_VxD[...].T if self.head_DxV is None else self.head_DxV[...]
         return jnp.matmul(x_BxTxD, head_DxV.astype(self.compute_dtype),

@@ -24,6 +24,11 @@ from sweeps.worker import machine_identity
 Parameters = Any  # a pytree of arrays
 
 
+ATTENTION_CHUNK = 32
+"""Queries attended at a time on a CPU, or a quarter of the sequence where that is more: smaller
+ones save little more and take longer to compile. An accelerator does all in one large multiply."""
+
+
 class TrainState(NamedTuple):
     """All that changes while training."""
 
@@ -39,6 +44,7 @@ class Setting(NamedTuple):
     sharing_order: SharingOrder
     precision: str
     weight_decay: float
+    sequence_length: int
 
 
 class Program(NamedTuple):
@@ -75,8 +81,8 @@ def optimizer(weight_decay: float) -> optax.GradientTransformation:
 
 def learning_rate_factors(architecture: Architecture, parameters: Parameters) -> Parameters:
     """For each leaf, its learning rate over that of the blocks' matrices."""
-    apart = (schedule.embedding_learning_rate_for(architecture)
-             / schedule.learning_rate_for(architecture))
+    apart = (schedule.embedding_learning_rate_for(architecture, schedule.BASE_BATCH_TOKENS)
+             / schedule.learning_rate_for(architecture, schedule.BASE_BATCH_TOKENS))
 
     def factor(path: tuple[Any, ...], leaf: jax.Array) -> float:
         width_free = leaf.ndim == 1 or "embedding_VxD" in jax.tree_util.keystr(path)
@@ -90,9 +96,15 @@ def program_for(setting: Setting) -> Program:
     """The compiled functions of a setting; made once a process."""
     compute_dtype = jnp.bfloat16 if setting.precision == "bfloat16" else jnp.float32
 
+    chunk = None
+    if jax.default_backend() == "cpu":
+        chunk = max(ATTENTION_CHUNK, setting.sequence_length // 4)
+
     def build(key: jax.Array) -> Decoder:
-        return Decoder(setting.architecture, rngs=nnx.Rngs(key),
-                       sharing_order=setting.sharing_order, compute_dtype=compute_dtype)
+        return Decoder(
+            setting.architecture, rngs=nnx.Rngs(key), sharing_order=setting.sharing_order,
+            compute_dtype=compute_dtype, attention_chunk=chunk,
+        )
 
     graph, abstract = nnx.split(nnx.eval_shape(lambda: build(jax.random.key(0))))
     adam = optimizer(setting.weight_decay)

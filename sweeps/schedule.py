@@ -14,12 +14,17 @@ WARMUP_SHARE = 0.1
 WARMUP_STEPS_MOST = 100
 """Warmup: a tenth of the smallest budget's steps, a hundred at most."""
 
-BASE_LEARNING_RATE = 8e-3
-"""Peak for the shape below."""
+BASE_LEARNING_RATE = 7e-3
+"""Peak for the shape and batch below; `shapelaw sweep learning-rate` is the sweep behind it."""
 BASE_D_MODEL = 64
 BASE_DEPTH = 4
+BASE_BATCH_TOKENS = 2048
 WIDTH_EXPONENT = 1.0
-DEPTH_EXPONENT = 0.5
+"""Of the blocks' matrices: muP's own (arXiv 2203.03466); the sweep finds it from 32 to 128."""
+DEPTH_EXPONENT = 0.2
+"""Of applied depth, from 2 to 12 layers, shared or not, as the sweep finds it."""
+BATCH_EXPONENT = 0.5
+"""Adam's square-root rule (arXiv 2205.10287)."""
 
 WEIGHT_DECAY = 0.1
 BETA1 = 0.9
@@ -30,20 +35,25 @@ BATCH_TOKENS_LEAST = 1024
 BATCH_TOKENS_PER_ROOT = 1.2
 
 
-def learning_rate_for(architecture: Architecture, multiplier: float = 1.0) -> float:
-    """Peak learning rate of the blocks' matrices: base · (64 / d_model)^a · (4 / depth)^b · m."""
+def learning_rate_for(
+    architecture: Architecture, batch_tokens: int, multiplier: float = 1.0
+) -> float:
+    """Peak learning rate of the blocks' matrices: that of the embedding times 64 / d_model."""
     width = (BASE_D_MODEL / architecture.d_model) ** WIDTH_EXPONENT
-    return embedding_learning_rate_for(architecture, multiplier) * width
+    return embedding_learning_rate_for(architecture, batch_tokens, multiplier) * width
 
 
-def embedding_learning_rate_for(architecture: Architecture, multiplier: float = 1.0) -> float:
+def embedding_learning_rate_for(
+    architecture: Architecture, batch_tokens: int, multiplier: float = 1.0
+) -> float:
     """Peak learning rate of what width does not change: token embedding and norm gains.
 
-    An embedding row is looked up, not summed over, so its step need not shrink with width (muP,
-    arXiv 2203.03466).
+    Base · (4 / depth)^b · (batch / 2048)^c · multiplier, whatever the width: an embedding row is
+    looked up, not summed over, so its step need not shrink as the sums grow longer (muP).
     """
     depth = (BASE_DEPTH / architecture.depth) ** DEPTH_EXPONENT
-    return BASE_LEARNING_RATE * depth * multiplier
+    batch = (batch_tokens / BASE_BATCH_TOKENS) ** BATCH_EXPONENT
+    return BASE_LEARNING_RATE * depth * batch * multiplier
 
 
 def batch_sequences_for(tokens: int, sequence_length: int) -> int:

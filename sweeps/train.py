@@ -93,7 +93,8 @@ class _Trunk:
     ) -> None:
         self.job, self.plan, self.corpus, self.progress = job, plan, corpus, progress
         self.program: Program = program_for(Setting(
-            plan.architecture, job.sharing_order, plan.precision, job.weight_decay
+            plan.architecture, job.sharing_order, plan.precision, job.weight_decay,
+            plan.sequence_length,
         ))
         per_step = plan.batch_sequences * plan.sequence_length
         self.steps_per_dispatch = max(1, min(DISPATCH_STEPS_MOST, DISPATCH_TOKENS // per_step))
