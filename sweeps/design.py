@@ -142,6 +142,8 @@ class Planned(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     nominal: int
     """The size asked for; 0 where the architecture was given in full."""
     deviation: float
+    asked: Point
+    """What the design asked for, before whole numbers."""
     job: TrunkJob
 
 
@@ -295,22 +297,25 @@ def _overlays(part: Part, base: Point) -> Overlays:
         designs.append(combinators.latin_hypercube(
             part.latin.given(), part.latin.runs, part.latin.seed, WHOLE_AXES))
     if part.shapes is not None:
-        named = [{name: value for name, value in msgspec.structs.asdict(shape).items()
-                  if value is not None and name != "label"} for shape in part.shapes]
+        named = [_fields(shape) for shape in part.shapes]
         # A part that lists shapes means those, and the base only where something varies round it.
         designs = [named, *designs] if axes or part.latin else [named]
     return combinators.chain(*designs)
 
 
 def _label(part: Part, overlay: dict[str, Any]) -> str:
-    for shape in part.shapes or ():
-        fields = {name: value for name, value in msgspec.structs.asdict(shape).items()
-                  if value is not None and name != "label"}
-        if shape.label and all(overlay.get(name) == value for name, value in fields.items()):
-            return shape.label
     said = {name: value for name, value in overlay.items()
             if name not in ("non_embedding", "flops")}
+    for shape in part.shapes or ():
+        if shape.label and _fields(shape) == said:
+            return shape.label
     return ", ".join(f"{name} {_short(value)}" for name, value in said.items()) or "base"
+
+
+def _fields(shape: Shape) -> dict[str, Any]:
+    """What a named shape sets."""
+    return {name: value for name, value in msgspec.structs.asdict(shape).items()
+            if value is not None and name != "label"}
 
 
 def _short(value: object) -> str:
@@ -428,7 +433,7 @@ def _planned(
     )
     deviation = shapes.deviation(architecture, point) if point.non_embedding else 0.0
     return Planned(part=part, label=label, architecture=architecture, job=job,
-                   nominal=point.non_embedding, deviation=deviation)
+                   nominal=point.non_embedding, deviation=deviation, asked=point)
 
 
 def _merge_trunks(planned: list[Planned]) -> list[Planned]:

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -19,7 +19,7 @@ import msgspec
 from results.record import RunRecord
 from scaling.errors import BadInput, NoAnswer
 from sweeps import messages
-from sweeps.events import Event, Finished, GaveUp, Idle, Lost, Started, Stands, TrunkDone, Unit
+from sweeps.events import Event, Finished, GaveUp, Idle, Lost, Stands, Started, TrunkDone, Unit
 from sweeps.process import DEFAULT_TRAINER
 from sweeps.worker import accelerator_expected, worker_environment
 
@@ -146,7 +146,7 @@ class _Worker:
 def run_local(
     units: Sequence[Unit], *, workers: int, cache_dir: Path, logs: Path,
     trainer: str = DEFAULT_TRAINER, attempts: int = ATTEMPTS,
-) -> Iterator[Event]:
+) -> Generator[Event]:
     """Train every unit; yields what happens as it happens, and Idle at least each TICK_SECONDS.
 
     Close the generator to stop: the workers are killed.

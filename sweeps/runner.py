@@ -13,7 +13,7 @@ like: runs that finished are on the disk, and the same call does the rest.
 import contextlib
 import datetime
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -29,6 +29,7 @@ from sweeps.design import Design, Planned
 from sweeps.events import Event, Finished, GaveUp, Unit
 from sweeps.job import Branch, TrunkJob, recipe_of, resolve
 from sweeps.process import DEFAULT_TRAINER
+from sweeps.sources import CorpusSpec
 from sweeps.speed import remember_speed
 from sweeps.track import Tracker, tracker_for
 from sweeps.worker import default_cache_dir, processor_name
@@ -156,7 +157,7 @@ def _missing(
 def _events(
     engine: str, units: Sequence[Unit], workers: int | None, address: str, cache: Path,
     folder: Path, trainer: str, attempts: int,
-) -> Iterator[Event]:
+) -> Generator[Event]:
     if engine == "local":
         return local.run_local(
             units, workers=workers or local.default_workers(), cache_dir=cache,
@@ -170,7 +171,7 @@ def _events(
     raise BadInput(f"engine = {engine!r}: local or ray")
 
 
-def _records(event: Event, corpora: dict[object, Corpus]) -> Iterator[RunRecord]:
+def _records(event: Event, corpora: Mapping[CorpusSpec, Corpus]) -> Iterator[RunRecord]:
     """The records an event brings: a result, or a failure for each budget that was given up."""
     match event:
         case Finished(record=record):

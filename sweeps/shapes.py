@@ -7,6 +7,7 @@ shape nearest to what was asked, size first, is taken.
 
 import math
 from collections.abc import Iterator
+from typing import Literal
 
 import msgspec
 
@@ -43,7 +44,7 @@ class Point(msgspec.Struct, frozen=True, kw_only=True):
     sharing: int = 1
     sharing_equal: str = "stored"
     """`stored`: shared shapes keep the size; `applied`: they keep the FLOPs, and store less."""
-    sharing_order: str = "immediate"
+    sharing_order: Literal["immediate", "cycle"] = "immediate"
     learning_rate: float = 1.0
     """Multiple of the recipe's."""
     head_dim: int | None = None

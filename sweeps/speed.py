@@ -43,11 +43,12 @@ def remember_speed(cache_dir: Path, records: Sequence[RunRecord]) -> None:
             if record.status == "finished" and record.device_seconds > 0]
     if len(done) < RUNS_NEEDED:
         return
-    rates = [(r.flops - r.trunk_flops_shared) / r.device_seconds for r in done]
-    # The first budget of a trunk waits for the compiler; its wall time says how long.
-    waits = [max(0.0, r.wall_seconds - r.device_seconds) for r in done if not r.trunk_flops_shared]
+    # The first budget of a trunk waits for the compiler, the others do not.
+    later = [r for r in done if r.trunk_flops_shared] or done
+    rate = statistics.median((r.flops - r.trunk_flops_shared) / r.device_seconds for r in later)
+    waits = [max(0.0, r.wall_seconds - r.flops / rate) for r in done if not r.trunk_flops_shared]
     speed = Speed(
-        flops_per_second=statistics.median(rates),
+        flops_per_second=rate,
         compile_seconds=statistics.median(waits) if waits else UNMEASURED_COMPILE_SECONDS,
         source=f"the last sweep on this machine ({len(done)} runs)",
     )

@@ -22,8 +22,8 @@ from sweeps.events import (
     Finished,
     GaveUp,
     Lost,
-    Started,
     Stands,
+    Started,
     TrunkDone,
     Unit,
 )
@@ -240,8 +240,8 @@ class _Plain:
         self.told: set[str] = set()
         self.notes = 0
         self.spoke = time.monotonic()
-        self._print(f"sweep {state.design}: {len(state.run_keys)} runs, {state.reused} held already, "
-                    f"{state.flops - state.flops_done:.3g} FLOPs to do")
+        self._print(f"sweep {state.design}: {len(state.run_keys)} runs, {state.reused} held "
+                    f"already, {state.flops - state.flops_done:.3g} FLOPs to do")
 
     def update(self) -> None:
         """Say what is new."""
