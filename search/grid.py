@@ -102,15 +102,14 @@ class Grid:
         )
         return batch, self.bits[c["bits"]], valid
 
-    def coordinates_of(self, cross: int) -> np.ndarray:
-        """Coordinates of point `cross` of the plain product of all axes (some are not valid)."""
-        return np.array(np.unravel_index(cross, self.shape)).T
-
     # --- by number ---------------------------------------------------------------------------
 
     @cached_property
     def bases(self) -> dict[str, np.ndarray]:
-        """Distinct (d_model, head_dim, heads, kv heads), rising, as columns."""
+        """Distinct (d_model, head_dim, heads, kv heads), rising, as columns.
+
+        `cross` is the first combination of those four axes that gives the row.
+        """
         widths = [0] if self.attention_width is None else list(range(len(self.attention_width)))
         d_model, head_dim, group, width = (
             axis.ravel() for axis in np.meshgrid(
@@ -119,9 +118,13 @@ class Grid:
         n_heads, kv_heads, valid = self.heads(
             d_model, head_dim, group,
             None if self.attention_width is None else self.attention_width[width])
-        rows = np.unique(np.stack([d_model, head_dim, n_heads, kv_heads], axis=1)[valid], axis=0)
+        rows, first = np.unique(
+            np.stack([d_model, head_dim, n_heads, kv_heads], axis=1)[valid], axis=0,
+            return_index=True)
         names = ("d_model", "head_dim", "n_heads", "n_kv_heads")
-        return dict(zip(names, rows.T, strict=True))
+        found = dict(zip(names, rows.T, strict=True))
+        found["cross"] = np.flatnonzero(valid)[first]
+        return found
 
     @cached_property
     def stacks(self) -> np.ndarray:
@@ -155,9 +158,9 @@ class Grid:
     def widths(self) -> dict[str, np.ndarray]:
         """Every distinct width as columns; only for spaces small enough to enumerate."""
         sizes, fresh = self._mlp_rows(0, len(self.bases["d_model"]))
-        base, _ = np.nonzero(fresh)
+        base, mlp = np.nonzero(fresh)
         columns = {name: column[base] for name, column in self.bases.items()}
-        columns["d_ff"] = sizes[fresh]
+        columns["d_ff"], columns["mlp"] = sizes[fresh], mlp
         return columns
 
     @cached_property
@@ -177,9 +180,24 @@ class Grid:
         """Architectures by number [n], in the order `Space.enumerate` describes."""
         outer, width = np.divmod(numbers, self.n_widths)
         stack, pattern, vocabulary, tied = np.unravel_index(outer, self._outer)
-        columns = {name: column[width] for name, column in self.widths.items()}
+        columns = {name: self.widths[name][width]
+                   for name in ("d_model", "head_dim", "n_heads", "n_kv_heads", "d_ff")}
         return ArchitectureBatch(
             vocab_size=self.vocab_size[vocabulary], n_blocks=self.stacks[stack, 0],
             sharing=self.stacks[stack, 1], tied_embeddings=self.tied[tied],
             window=self.patterns[pattern, 0], global_every=self.patterns[pattern, 1], **columns,
         )
+
+    def coordinates(self, numbers: np.ndarray) -> np.ndarray:
+        """Coordinates [n, len(AXES)] of points by number: architecture number · bits + bit."""
+        architecture, bit = np.divmod(numbers, len(self.bits))
+        outer, width = np.divmod(architecture, self.n_widths)
+        stack, pattern, vocabulary, tied = np.unravel_index(outer, self._outer)
+        blocks = self.stacks[stack, 0]
+        if self.blocks_are_depth:
+            blocks = blocks * self.stacks[stack, 1]
+        return np.stack([
+            *np.unravel_index(self.widths["cross"][width], self.shape[:4]),
+            self.widths["mlp"][width], np.searchsorted(self.blocks, blocks),
+            np.searchsorted(self.sharing, self.stacks[stack, 1]), pattern, vocabulary, tied, bit,
+        ], axis=1)

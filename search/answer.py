@@ -1,0 +1,219 @@
+"""An answer: the best shape under the budgets, what stands beside it, and how far to trust it."""
+
+import dataclasses
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from scaling.architecture import Architecture
+from search.costing import DeviceCost
+from search.problem import LossModel, Points, Problem
+
+if TYPE_CHECKING:
+    import optuna
+
+    from search.devices.profile import DeviceProfile
+    from search.space import Space
+    from search.workload import Workload
+
+LEVEL = 0.9
+"""Of every interval."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """One shape with its loss and its costs, in SI units."""
+
+    architecture: Architecture
+    weight_bits: float
+    loss: float
+    """Nats per token."""
+    loss_interval: tuple[float, float]
+    """Where a run of this shape falls with probability .9, the noise of a run included."""
+    decode_tokens_per_s: float
+    decode_s: float
+    prefill_s: float
+    ttft_s: float
+    memory_bytes: float
+    energy_per_token_j: float
+    training_tokens: float
+    training_flops: float
+    scarce: str
+    extrapolated: dict[str, float]
+    """Axis -> how many times beyond the range the law saw."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """As in the contract of `query --json`."""
+        a = self.architecture
+        return {
+            "architecture": a.to_dict(), "weight_bits": self.weight_bits,
+            "loss": self.loss, "loss_interval": list(self.loss_interval),
+            "decode_tokens_per_s": self.decode_tokens_per_s, "decode_s": self.decode_s,
+            "prefill_s": self.prefill_s, "ttft_s": self.ttft_s,
+            "memory_bytes": self.memory_bytes,
+            "energy_per_token_j": _finite(self.energy_per_token_j),
+            "training_tokens": self.training_tokens, "training_flops": self.training_flops,
+            "parameters": {
+                "non_embedding": int(a.non_embedding_parameters),
+                "embedding": int(a.embedding_parameters),
+                "total": int(a.total_parameters), "applied": int(a.applied_parameters),
+            },
+            "scarce": self.scarce, "extrapolated": self.extrapolated,
+        }
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def candidates(problem: Problem, points: Points) -> list[Candidate]:
+    """Points as candidates, in their order."""
+    if not len(points):
+        return []
+    tokens = np.broadcast_to(problem.budget.training_tokens(points.architectures), len(points))
+    low, high = problem.law.interval(points.architectures, tokens, LEVEL)
+    beyond = problem.law.extrapolated(points.architectures, tokens)
+    cost = problem.cost
+    scarce = (cost.full(points.architectures, points.bits).scarce
+              if isinstance(cost, DeviceCost) else np.full(len(points), "unknown"))
+    names = ("loss", "decode_tokens_per_s", "decode_s", "prefill_s", "ttft_s", "memory_bytes",
+             "energy_per_token_j", "training_flops")
+    return [
+        Candidate(
+            architecture=points.architectures[row], weight_bits=float(points.bits[row]),
+            loss_interval=(float(low[row]), float(high[row])),
+            training_tokens=float(tokens[row]), scarce=str(scarce[row]),
+            extrapolated=beyond[row],
+            **{name: float(points.columns[name][row]) for name in names},
+        )
+        for row in range(len(points))
+    ]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Beside:
+    """A candidate worth naming beside the best, and how it compares."""
+
+    why: str
+    candidate: Candidate
+    loss_difference: float
+    """Its loss less the best's, nats per token."""
+    loss_difference_interval: tuple[float, float]
+    """Of the difference of expected losses: both judged by the same draws."""
+    probability_better: float
+    """Share of the law's draws in which its loss is the lower one."""
+    feasible: bool = True
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "why": self.why, **self.candidate.to_dict(),
+            "loss_difference": self.loss_difference,
+            "loss_difference_interval": list(self.loss_difference_interval),
+            "probability_better": self.probability_better, "feasible": self.feasible,
+        }
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Certificate:
+    """What the answer can prove of itself."""
+
+    space_size: int
+    exact: bool
+    """Every point was looked at: nothing in the space is better."""
+    hypervolume_ratio: float
+    """Of the front over the best known: 1 where exact; otherwise what each of two independent
+    searches found of what they found together (the smaller of the two)."""
+    evaluated: int
+    feasible: int
+    """Points, among those looked at, that meet every budget."""
+    locally_optimal: bool = True
+    """No neighbour of a front point improves the front."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return dataclasses.asdict(self)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Answer:
+    """Everything a query found."""
+
+    problem: Problem
+    device: "DeviceProfile"
+    workload: "Workload"
+    space: "Space"
+    best: Candidate
+    probability_best: float
+    """Share of the law's draws in which no other feasible shape has a lower loss. With a loss to
+    reach: share in which the best reaches it."""
+    runner_up: Candidate | None
+    """The rival most often best in the draws, after the best itself."""
+    runner_up_probability: float
+    """Share of the draws in which the runner-up has a lower loss than the best."""
+    regret: tuple[float, float]
+    """Loss given up by choosing the best, mean and 95th percentile over the draws."""
+    front: list[Candidate]
+    certificate: Certificate
+    relax: dict[str, float]
+    """Budget -> loss gained per unit (byte, token/s, s, J, token, FLOP); with a loss to reach:
+    tokens/s gained per unit."""
+    binding: list[str]
+    """Budgets whose relaxing by a tenth would change the answer for the better."""
+    near_ties: list[Beside]
+    familiar: list[Beside]
+    warnings: list[str]
+    literature: Candidate | None = None
+    """The literature law's pick, where the reference law is asked beyond what it saw."""
+    measured: list[dict[str, Any]] | None = None
+    storage: str | None = None
+    study: "optuna.Study | None" = None
+    """The front as trials."""
+
+    @property
+    def law(self) -> LossModel:
+        """The law that judged."""
+        return self.problem.law
+
+    def to_dict(self) -> dict[str, Any]:
+        """Exactly the contract of `query --json`, and more keys beside."""
+        best = self.best.to_dict() | {
+            "runner_up_probability": self.runner_up_probability,
+            "probability_best": self.probability_best,
+            "regret": {"mean": self.regret[0], "p95": self.regret[1]},
+        }
+        found: dict[str, Any] = {
+            "device": self.device.name,
+            "law": self.law.label,
+            "budget": self.problem.budget.to_dict() | (
+                {} if self.problem.target_loss is None
+                else {"target_loss": self.problem.target_loss}),
+            "workload": self.workload.name,
+            "space": self.space.name,
+            "objectives": [objective.name for objective in self.problem.objectives],
+            "best": best,
+            "runner_up": None if self.runner_up is None else self.runner_up.to_dict(),
+            "front": [candidate.to_dict() for candidate in self.front],
+            "certificate": self.certificate.to_dict(),
+            "relax": self.relax,
+            "binding": self.binding,
+            "near_ties": [beside.to_dict() for beside in self.near_ties],
+            "familiar": [beside.to_dict() for beside in self.familiar],
+            "warnings": self.warnings,
+        }
+        if self.literature is not None:
+            found["literature"] = self.literature.to_dict()
+        if self.measured is not None:
+            found["measured"] = self.measured
+        if self.study is not None:
+            found["study"] = {"storage": self.storage, "name": self.study.study_name}
+        return found
+
+    def to_table(self) -> Any:
+        """For people: a rich renderable."""
+        from rich.console import Group
+
+        from search.answer_view import answer_tables
+
+        return Group(*answer_tables(self))

@@ -1,0 +1,142 @@
+"""Search by looking at every point: exact, for spaces of up to some ten millions."""
+
+import collections
+import dataclasses
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+import numpy as np
+
+from search.grid import Grid
+from search.harvest import Gleaning, Harvest
+from search.problem import Columns, Points, Problem
+
+Result = TypeVar("Result")
+
+MOST_POINTS = 20_000_000
+"""Spaces up to this size are enumerated."""
+
+CHUNK = 32_768
+"""Architectures looked at together."""
+
+THREADS = 2
+"""NumPy lets go of the interpreter inside its loops, so two threads use two cores."""
+
+
+def search_all(problem: Problem, grid: Grid) -> Harvest:
+    """Look at every point of the grid; keys are point numbers.
+
+    Points that miss a limit even when it is relaxed are dropped as soon as the column it bounds is
+    known, memory first because it is the cheapest; this changes nothing in the result.
+    """
+    harvest = Harvest(problem)
+
+    def glean(start: int) -> Gleaning:
+        return _glean_chunk(harvest, grid, start)
+
+    for gleaning in _in_order(glean, range(0, grid.n_architectures(), CHUNK)):
+        harvest.add(gleaning)
+    return harvest
+
+
+def _in_order(work: Callable[[int], Result], starts: range) -> Iterator[Result]:
+    """Results of `work` in the order of `starts`, a few ahead of their use."""
+    with ThreadPoolExecutor(THREADS) as pool:
+        waiting: collections.deque[Future[Result]] = collections.deque()
+        for start in starts:
+            waiting.append(pool.submit(work, start))
+            if len(waiting) > 2 * THREADS:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def _glean_chunk(harvest: Harvest, grid: Grid, start: int) -> Gleaning:
+    problem, n_bits = harvest.problem, len(grid.bits)
+    numbers = np.arange(start, min(start + CHUNK, grid.n_architectures()))
+    parts = []
+    limits = {limit.column: limit for limit in problem.limits}
+    needed = ["memory_bytes"]
+    needed += [limit.column for limit in problem.limits]
+    needed += [objective.column for objective in (*problem.objectives, problem.goal)]
+    later = [name for name in ("energy_per_token_j", "ttft_s") if name in needed]
+    architectures = grid.architectures(numbers)
+    for bit, bits in enumerate(grid.bits):
+        everyone = np.full(len(numbers), bits)
+        columns: Columns = problem.cost(architectures, everyone, ("memory_bytes",))
+        rows = np.arange(len(numbers))
+
+        def keep(rows: np.ndarray, columns: Columns, name: str) -> tuple[np.ndarray, Columns]:
+            if name not in limits:
+                return rows, columns
+            met = np.flatnonzero(limits[name].met(columns[name], limits[name].slack))
+            return rows[met], {key: column[met] for key, column in columns.items()}
+
+        rows, columns = keep(rows, columns, "memory_bytes")
+        batch = architectures.take(rows)
+        columns = columns | problem.loss_columns(batch)
+        survivors, columns = keep(np.arange(len(rows)), columns, "loss")
+        rows, batch = rows[survivors], batch.take(survivors)
+        for name in ("decode_tokens_per_s", *later):
+            columns = columns | problem.cost(batch, everyone[rows], (name,))
+            survivors, columns = keep(np.arange(len(rows)), columns, name)
+            rows, batch = rows[survivors], batch.take(survivors)
+        parts.append(Points(batch, everyone[rows], columns, numbers[rows] * n_bits + bit))
+    points = parts[0] if len(parts) == 1 else Points.join(parts)
+    return harvest.glean(points.architectures, points.columns, points.keys, len(numbers) * n_bits)
+
+
+def points_of(problem: Problem, grid: Grid, keys: np.ndarray) -> Points:
+    """Every column of points by their numbers."""
+    architecture, bit = np.divmod(np.asarray(keys, dtype=np.int64), len(grid.bits))
+    return problem.evaluate(grid.architectures(architecture), grid.bits[bit], keys)
+
+
+@dataclasses.dataclass(frozen=True)
+class Relaxation:
+    """What would have to give for something to be feasible."""
+
+    alone: dict[str, float]
+    """Limit -> the value at which it lets a point through that meets all other limits."""
+    together: float | None
+    """Least factor by which all limits have to be more generous at once."""
+
+
+def least_relaxation(problem: Problem, grid: Grid) -> Relaxation:
+    """The least that would have to give, over every point of the grid."""
+    limits = problem.limits
+    wanted = tuple({limit.column for limit in limits} - {"loss"})
+
+    def ratios(start: int) -> np.ndarray:
+        """[limits + 1]: the least ratio of each limit where the others are met, and of all."""
+        numbers = np.arange(start, min(start + CHUNK, grid.n_architectures()))
+        architectures = grid.architectures(numbers)
+        found = []
+        for bits in grid.bits:
+            columns = problem.loss_columns(architectures) | problem.cost(
+                architectures, np.full(len(numbers), bits), wanted)
+            found.append(_least_ratios(problem, columns))
+        return np.min(found, axis=0)
+
+    least = np.full(len(limits) + 1, np.inf)
+    for chunk in _in_order(ratios, range(0, grid.n_architectures(), CHUNK)):
+        least = np.minimum(least, chunk)
+    return relaxation_of(problem, least)
+
+
+def _least_ratios(problem: Problem, columns: Columns) -> np.ndarray:
+    each = np.stack([limit.ratio(columns[limit.column]) for limit in problem.limits])
+    least = [np.min(each[index], where=(np.delete(each, index, axis=0) <= 1).all(axis=0),
+                    initial=np.inf) for index in range(len(each))]
+    return np.array([*least, each.max(axis=0).min(initial=np.inf)])
+
+
+def relaxation_of(problem: Problem, ratios: np.ndarray) -> Relaxation:
+    """Values of the limits from the ratios by which they would have to be more generous."""
+    alone = {
+        limit.name: limit.value / ratio if limit.at_least else limit.value * ratio
+        for limit, ratio in zip(problem.limits, ratios[:-1].tolist(), strict=True)
+        if np.isfinite(ratio)
+    }
+    return Relaxation(alone, float(ratios[-1]) if np.isfinite(ratios[-1]) else None)

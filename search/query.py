@@ -1,0 +1,310 @@
+"""Query: the best shape for a device and a budget. The one entry to the search side.
+
+`query` takes a device, a law, budgets, a workload and a space; it searches (exactly where the space
+can be enumerated), and composes the answer. `answer_command` does the same from the words of the
+command line.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from scaling.architecture import Architecture
+from scaling.errors import BadInput, NoAnswer
+from search import units
+from search.advice import besides, blind_spots, extrapolation_warnings, gains
+from search.answer import Answer, Candidate, Certificate, candidates
+from search.budget import Budget
+from search.costing import DeviceCost
+from search.exhaustive import (
+    MOST_POINTS,
+    Relaxation,
+    least_relaxation,
+    points_of,
+    search_all,
+)
+from search.harvest import Harvest
+from search.probability import confidence, reaching
+from search.problem import LossModel, Points, Problem, parse_objectives
+from search.space import Space, load_space
+
+if TYPE_CHECKING:
+    from search.devices.profile import DeviceProfile
+    from search.workload import Workload
+
+__all__ = ["Budget", "Infeasible", "answer_command", "feasible_architectures", "query"]
+
+_RIVALS = 4096
+"""Good points judged by the law's draws."""
+
+_SPACES = {"phone": "phone", "board": "phone", "laptop": "laptop", "cpu": "laptop", "gpu": "gpu"}
+"""Kind of device -> preset searched where the user names no space."""
+
+
+class Infeasible(NoAnswer):
+    """Nothing in the space meets the budgets; says what would have to give."""
+
+    def __init__(self, message: str, relaxation: Relaxation) -> None:
+        super().__init__(message)
+        self.relaxation = relaxation
+        self.least_relaxation: dict[str, Any] = dataclasses.asdict(relaxation)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Searched:
+    """What a search hands to the composing of the answer."""
+
+    harvest: Harvest
+    points_of: Callable[[np.ndarray], Points]
+    """Every column of points, by the harvest's keys."""
+    coordinates_of: Callable[[np.ndarray], np.ndarray]
+    """The same as coordinates on the grid."""
+    certificate: Certificate
+
+
+def default_space(device: "DeviceProfile", law: LossModel) -> Space:
+    """The preset for the kind of device; around what it saw for a law of very small models."""
+    seen = getattr(law, "range", {}).get("N")
+    if seen is not None and seen[1] < 1e7:
+        return Space.around(law)
+    return load_space(_SPACES[device.kind])
+
+
+def query(
+    device: "DeviceProfile | str",
+    law: LossModel | str,
+    budget: Budget | None = None,
+    workload: "Workload | str" = "chat",
+    space: Space | str | None = None,
+    *,
+    objectives: str | tuple[str, ...] | None = None,
+    target_loss: float | None = None,
+    measure: int = 0,
+    storage: str | None = None,
+    seconds: float = 25.0,
+    seed: int = 0,
+) -> Answer:
+    """The best shape of the space on the device under the budgets.
+
+    Args:
+        objectives: names among problem.OBJECTIVES that span the front; loss is always one.
+        target_loss: reach this loss (nats per token) and be as fast as possible, instead of the
+            least loss.
+        measure: time this many of the best candidates on this machine's own engine.
+        storage: an Optuna storage URL that keeps the study of the answer.
+        seconds: how long a space too large to enumerate may be explored.
+
+    Raises:
+        BadInput: a name, a budget or a file that cannot be used.
+        Infeasible: no point of the space meets the budgets.
+    """
+    profile, judge, work, where = _resolve(device, law, workload, space)
+    budget = budget or Budget()
+    if budget.bits is not None:
+        where = where.with_bits(budget.bits)
+    if target_loss is not None and not 0 < target_loss < np.inf:
+        raise BadInput(f"target_loss = {target_loss}: nats per token, above 0, are needed")
+    chosen = parse_objectives(objectives)
+    if target_loss is not None and all(o.name != "decode" for o in chosen):
+        chosen = parse_objectives((*(o.name for o in chosen), "decode"))
+    problem = Problem(judge, DeviceCost(profile, work), budget, chosen, target_loss)
+    _check_energy(problem, profile)
+    searched = _search(problem, where, storage, seconds, seed)
+    if not searched.harvest.feasible:
+        raise _infeasible(problem, where, profile)
+    return _compose(problem, profile, work, where, searched, measure, storage)
+
+
+def _resolve(
+    device: Any, law: Any, workload: Any, space: Any
+) -> "tuple[DeviceProfile, LossModel, Workload, Space]":
+    """Names to things."""
+    if isinstance(device, str):
+        from search.devices.catalogue import load_device
+
+        device = load_device(device)
+    if isinstance(law, str):
+        from results.laws import load_law
+
+        law = load_law(law)
+    if isinstance(workload, str):
+        from search.workload import load_workload
+
+        workload = load_workload(workload)
+    if space is None:
+        space = default_space(device, law)
+    elif isinstance(space, str):
+        space = load_space(space)
+    return device, law, workload, space
+
+
+def _check_energy(problem: Problem, profile: "DeviceProfile") -> None:
+    """Energy asked of a device whose energy nobody measured cannot be answered."""
+    asked = {limit.column for limit in problem.limits} | {o.column for o in problem.objectives}
+    if "energy_per_token_j" in asked and profile.energy is None:
+        raise BadInput(f"energy: device {profile.name} has no energy figures; leave energy out, or "
+                       "add an [energy] table to its profile")
+
+
+def _search(
+    problem: Problem, space: Space, storage: str | None, seconds: float, seed: int
+) -> Searched:
+    grid = space.grid()
+    size = grid.size()
+    if size > MOST_POINTS:
+        from search.explore import explore
+
+        return Searched(*explore(problem, grid, seconds=seconds, seed=seed, storage=storage))
+    harvest = search_all(problem, grid)
+    certificate = Certificate(space_size=size, exact=True, hypervolume_ratio=1.0, evaluated=size,
+                              feasible=harvest.feasible)
+    return Searched(harvest, lambda keys: points_of(problem, grid, keys), grid.coordinates,
+                    certificate)
+
+
+def _infeasible(problem: Problem, space: Space, profile: "DeviceProfile") -> Infeasible:
+    """What would have to give, as one line and as numbers."""
+    grid = space.grid()
+    if grid.size() > MOST_POINTS:
+        from search.explore import sampled_relaxation
+
+        relaxation, how = sampled_relaxation(problem, grid), "about "
+    else:
+        relaxation, how = least_relaxation(problem, grid), ""
+    show = {"memory": units.show_bytes, "decode": units.show_speed, "ttft": units.show_seconds,
+            "energy": units.show_joules, "target_loss": lambda value: f"{value:.4f} nats/token"}
+    asked = ", ".join(f"{limit.name} {'>=' if limit.at_least else '<='} "
+                      f"{show[limit.name](limit.value)}" for limit in problem.limits)
+    alone = " or ".join(f"{name} to {how}{show[name](value)}"
+                        for name, value in relaxation.alone.items())
+    ways = [f"relax {alone}"] if alone else []
+    if relaxation.together is not None and len(problem.limits) > 1:
+        ways.append(f"make every budget {how}{relaxation.together:.3g} times as generous")
+    return Infeasible(
+        f"nothing in space {space.name} fits {profile.name} with {asked}: "
+        f"{', or '.join(ways) or 'no relaxing of these budgets helps; try another space'}",
+        relaxation)
+
+
+def _compose(
+    problem: Problem, profile: "DeviceProfile", work: "Workload", space: Space,
+    searched: Searched, measure: int, storage: str | None,
+) -> Answer:
+    harvest = searched.harvest
+    front = searched.points_of(harvest.front.keys)
+    best_key = int(front.keys[_best_of(problem, front)])
+    rivals = searched.points_of(
+        np.unique(np.append(harvest.pool(_RIVALS), [best_key, *harvest.front.keys])))
+    pick = int(np.searchsorted(rivals.keys, best_key))
+    best, sure, runner_up = _judge(problem, rivals, pick)
+    relax, binding = gains(problem, space, harvest, rivals, best)
+    answer = Answer(
+        problem=problem, device=profile, workload=work, space=space, best=best,
+        probability_best=sure[0], runner_up=runner_up, runner_up_probability=sure[1],
+        regret=sure[2], front=candidates(problem, front), certificate=searched.certificate,
+        relax=relax, binding=binding, near_ties=[], familiar=[], warnings=[], storage=storage,
+    )
+    near, familiar = besides(answer, searched.points_of, harvest)
+    warnings = extrapolation_warnings(problem, best) + blind_spots(problem, space.grid())
+    if problem.budget.tokens is None and problem.budget.flops is None:
+        warnings.append("training tokens were not given: 1e12 is taken (--tokens or --flops)")
+    answer = dataclasses.replace(
+        answer, near_ties=near, familiar=familiar, warnings=warnings,
+        literature=_second_opinion(answer))
+    if measure:
+        from search.measure import measured
+
+        answer = measured(answer, rivals, measure)
+    from search.study import record, study_name
+
+    name = study_name(problem, space, profile.name, work.name)
+    study = record(problem, space.grid(), front, searched.coordinates_of(harvest.front.keys), name,
+                   storage)
+    return dataclasses.replace(answer, study=study)
+
+
+def _best_of(problem: Problem, front: Points) -> int:
+    """Row of the front that is best by the goal; then by the other objectives in turn."""
+    others = [problem.price(front.columns, o) for o in problem.objectives if o != problem.goal]
+    goal = problem.price(front.columns, problem.goal)
+    return int(np.lexsort((front.keys, *reversed(others), goal))[0])
+
+
+def _judge(
+    problem: Problem, rivals: Points, pick: int
+) -> tuple[Candidate, tuple[float, float, tuple[float, float]], Candidate | None]:
+    """The pick, how sure it is (best, runner-up better, regret), and its runner-up."""
+    chosen = rivals.take(np.array([pick]))
+    best = candidates(problem, chosen)[0]
+    if problem.target_loss is not None:
+        return best, (reaching(problem, chosen), 0.0, (0.0, 0.0)), None
+    sure = confidence(problem, rivals, pick)
+    runner_up = None
+    if sure.runner_up is not None:
+        runner_up = candidates(problem, rivals.take(np.array([sure.runner_up])))[0]
+    return best, (sure.probability_best, sure.beats, sure.regret), runner_up
+
+
+def _second_opinion(answer: Answer) -> Candidate | None:
+    """The literature law's pick, where the reference law is asked beyond what it saw."""
+    if answer.law.label != "reference" or not answer.best.extrapolated:
+        return None
+    from results.laws import load_law
+
+    problem = dataclasses.replace(answer.problem, law=load_law("literature"))
+    if problem.target_loss is not None or answer.certificate.exact is False:
+        return None
+    grid = answer.space.grid()
+    front = points_of(problem, grid, search_all(problem, grid).front.keys)
+    return candidates(problem, front.take(np.array([_best_of(problem, front)])))[0]
+
+
+def answer_command(
+    device: str,
+    *,
+    law: str | None = None,
+    memory: str | None = None,
+    decode: float | None = None,
+    ttft: float | None = None,
+    energy: float | None = None,
+    tokens: float | None = None,
+    flops: float | None = None,
+    bits: str | None = None,
+    workload: str = "chat",
+    space: str | None = None,
+    objectives: str | None = None,
+    target_loss: float | None = None,
+    measure: int | None = None,
+    storage: str | None = None,
+) -> Answer:
+    """`query` in the command line's words. Raises what `query` raises."""
+    budget = Budget(memory_bytes=memory, decode_tokens_per_s=decode, ttft_s=ttft, energy_j=energy,
+                    tokens=tokens, flops=flops, bits=bits)
+    if law is None:
+        from results.laws import law_names
+
+        law = "reference" if "reference" in law_names() else "literature"
+    return query(device, law, budget, workload, space, objectives=objectives,
+                 target_loss=target_loss, measure=measure or 0, storage=storage)
+
+
+def feasible_architectures(
+    law: LossModel, *, device: "DeviceProfile | str", memory: Any = None, decode: Any = None,
+    workload: "Workload | str" = "chat", space: Space | str | None = None,
+    tokens: float | None = None, most: int = 512,
+) -> list[Architecture]:
+    """Good shapes that fit the device and budgets: what further runs should teach the law about.
+
+    Raises:
+        BadInput, Infeasible: as `query`.
+    """
+    profile, judge, work, where = _resolve(device, law, workload, space)
+    budget = Budget(memory_bytes=memory, decode_tokens_per_s=decode, tokens=tokens)
+    problem = Problem(judge, DeviceCost(profile, work), budget, parse_objectives(None))
+    searched = _search(problem, where, None, 25.0, 0)
+    if not searched.harvest.feasible:
+        raise _infeasible(problem, where, profile)
+    batch = searched.points_of(searched.harvest.pool(most)).architectures
+    return list(dict.fromkeys(batch[row] for row in range(len(batch))))
