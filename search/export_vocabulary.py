@@ -1,4 +1,4 @@
-"""The vocabulary a GGUF file carries: a byte-level BPE, or single bytes where no tokenizer is given."""
+"""The vocabulary a GGUF file carries: a byte-level BPE, or single bytes where none is given."""
 
 from pathlib import Path
 from typing import Any

@@ -128,7 +128,8 @@ class StoredWeights:
 
     def _check(self, architecture: Architecture) -> None:
         expected = tensor_shapes(architecture)
-        found = {name: tuple(self._file.get_slice(name).get_shape()) for name in self._file.keys()}
+        names = list(self._file.keys())
+        found = {name: tuple(self._file.get_slice(name).get_shape()) for name in names}
         for name, shape in expected.items():
             if name not in found:
                 raise BadInput(f"weights = {str(self.path)!r}: holds no tensor {name!r}, which "

@@ -1,0 +1,164 @@
+"""Hugging Face export: the folder's facts, and the same logits as the decoder that was trained."""
+
+import json
+import warnings
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from scaling.architecture import Architecture
+from scaling.errors import BadInput
+from search.export_hf import export_hf, hf_config
+from search.export_weights import RandomWeights, expansion_parameters, tensor_shapes
+
+SMALL = Architecture(vocab_size=256, d_model=64, n_blocks=2, n_heads=4, n_kv_heads=2, head_dim=16,
+                     d_ff=160)
+
+
+def shaped(**changes):
+    return Architecture(**{**SMALL.to_dict(), **changes})
+
+
+def random_file(path, architecture):
+    source = RandomWeights(1)
+    save_file({name: source.tensor(name, shape)
+               for name, shape in tensor_shapes(architecture).items()}, path)
+    return path
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_the_tensors_are_all_the_parameters_there_are(tied):
+    architecture = shaped(tied_embeddings=tied, sharing=3)
+    sizes = [int(np.prod(shape)) for shape in tensor_shapes(architecture).values()]
+    assert sum(sizes) == architecture.total_parameters
+
+
+def test_expanding_shared_blocks_costs_what_the_note_says(tmp_path):
+    architecture = shaped(sharing=3)
+    weights = random_file(tmp_path / "w.safetensors", architecture)
+    report = export_hf(architecture, tmp_path / "out", weights)
+    stored = sum(tensor.size for tensor in load_file(tmp_path / "out/model.safetensors").values())
+    assert stored - architecture.total_parameters == expansion_parameters(architecture)
+    assert f"{4 * expansion_parameters(architecture):,} bytes" in report["notes"][0]
+    config = json.loads((tmp_path / "out/config.json").read_text())
+    assert config["shapelaw_note"] == report["notes"][0]
+    assert config["num_hidden_layers"] == architecture.depth
+
+
+@pytest.mark.parametrize(("changes", "name"), [
+    ({}, "LlamaForCausalLM"),
+    ({"d_model": 72}, "LlamaForCausalLM"),
+    ({"d_model": 70}, "MistralForCausalLM"),
+    ({"window": 8}, "MistralForCausalLM"),
+    ({"window": 8, "global_every": 2}, "MinistralForCausalLM"),
+])
+def test_a_stock_class_is_named_wherever_one_computes_the_shape(changes, name):
+    assert hf_config(shaped(**changes))["architectures"] == [name]
+
+
+def test_nothing_is_left_where_export_cannot_finish(tmp_path):
+    other = random_file(tmp_path / "w.safetensors", shaped(d_ff=96))
+    (tmp_path / "text.safetensors").write_text("not weights")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/mine.txt").write_text("mine")
+    for weights, target, said in (
+        (other, "out", "mlp.gate_proj.weight has shape"),
+        (tmp_path / "text.safetensors", "out", "not a safetensors file"),
+        (tmp_path / "absent.safetensors", "out", "no such file"),
+        (None, "full", "it exists"),
+        (None, "text.safetensors/below", "cannot be written"),
+    ):
+        with pytest.raises(BadInput, match=said) as caught:
+            export_hf(SMALL, tmp_path / target, weights)
+        assert "\n" not in str(caught.value)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "full", "text.safetensors", "w.safetensors"]
+    assert [path.name for path in (tmp_path / "full").iterdir()] == ["mine.txt"]
+
+
+def test_an_empty_folder_is_filled(tmp_path):
+    (tmp_path / "out").mkdir()
+    report = export_hf(SMALL, tmp_path / "out")
+    assert "config.json" in {path.name for path in (tmp_path / "out").iterdir()}
+    assert "No weights" in report["notes"][0]
+
+
+# --- with transformers ---------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def auto():
+    pytest.importorskip("torch")
+    return pytest.importorskip("transformers")
+
+
+def logits_of(model, tokens):
+    import torch
+
+    with torch.no_grad():
+        return model(torch.tensor(tokens)).logits.numpy()
+
+
+def test_a_configuration_alone_makes_a_model_of_the_stated_size(auto, tmp_path):
+    export_hf(shaped(tied_embeddings=False), tmp_path / "out")
+    config = auto.AutoConfig.from_pretrained(tmp_path / "out")
+    model = auto.AutoModelForCausalLM.from_config(config)
+    assert model.num_parameters() == shaped(tied_embeddings=False).total_parameters
+
+
+def test_the_byte_tokenizer_reads_back_any_text(auto, tmp_path):
+    export_hf(SMALL, tmp_path / "out")
+    tokenizer = auto.AutoTokenizer.from_pretrained(tmp_path / "out")
+    text = "naïve  text\n\twith — everything\n"
+    assert tokenizer.encode(text) == list(text.encode())
+    assert tokenizer.decode(tokenizer.encode(text)) == text
+    assert tokenizer.eos_token_id == 0
+
+
+SHAPES = [
+    pytest.param({}, {}, id="gqa-tied"),
+    pytest.param({"tied_embeddings": False, "n_kv_heads": 1}, {}, id="gqa-untied"),
+    pytest.param({"sharing": 2}, {}, id="shared-expanded"),
+    pytest.param({"sharing": 2, "tied_embeddings": False}, {"keep_sharing": True},
+                 id="shared-kept"),
+    pytest.param({"sharing": 2}, {"sharing_order": "cycle"}, id="cycle-expanded"),
+    pytest.param({"sharing": 3, "window": 5, "global_every": 2, "d_model": 72},
+                 {"keep_sharing": True}, id="window-shared-kept"),
+    pytest.param({"sharing": 2, "window": 5, "global_every": 2}, {}, id="window-expanded"),
+    pytest.param({"window": 6, "d_model": 72, "n_heads": 5, "n_kv_heads": 1}, {},
+                 id="window-odd-width"),
+]
+
+
+@pytest.mark.parametrize(("changes", "options"), SHAPES)
+def test_transformers_computes_what_the_decoder_computes(auto, tmp_path, changes, options):
+    nnx = pytest.importorskip("flax.nnx")
+    from sweeps.model import Decoder
+    from sweeps.weights import save_weights
+
+    architecture = shaped(**changes)
+    order = options.get("sharing_order", "immediate")
+    decoder = Decoder(architecture, rngs=nnx.Rngs(2), sharing_order=order)
+    save_weights(decoder, tmp_path / "w.safetensors")
+    export_hf(architecture, tmp_path / "out", tmp_path / "w.safetensors", **options)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what transformers deprecates within itself
+        model = auto.AutoModelForCausalLM.from_pretrained(tmp_path / "out", trust_remote_code=True)
+    tokens = np.random.default_rng(0).integers(0, 256, (2, 24))
+    np.testing.assert_allclose(logits_of(model, tokens), np.asarray(decoder(tokens)), atol=1e-4)
+
+
+@pytest.mark.parametrize("changes", [{}, {"window": 5, "global_every": 2}])
+def test_generation_with_a_cache_agrees_with_generation_without(auto, tmp_path, changes):
+    import torch
+
+    architecture = shaped(sharing=2, **changes)
+    weights = random_file(tmp_path / "w.safetensors", architecture)
+    export_hf(architecture, tmp_path / "out", weights, keep_sharing=True)
+    model = auto.AutoModelForCausalLM.from_pretrained(tmp_path / "out", trust_remote_code=True)
+    assert model.num_parameters() == architecture.total_parameters
+    prompt = torch.tensor([[5, 6, 7, 8, 9, 10, 11, 12]])
+    made = model.generate(prompt, max_new_tokens=8, do_sample=False)
+    without = logits_of(model, made[:, :-1].tolist()).argmax(-1)[0, 7:]
+    assert made[0, 8:].tolist() == without.tolist()
