@@ -1,0 +1,1 @@
+"""The reference study: from its committed records to every figure and number of its README."""

@@ -1,0 +1,113 @@
+"""The closed loop: does the shape the tool recommends turn out to be the best one when trained?
+
+The law has not seen the panel's size; the device's profile has not seen the panel's shapes.
+"""
+
+import dataclasses
+import itertools
+
+import numpy as np
+
+from results.record import RunRecord
+from scaling.architecture import Architecture, ArchitectureBatch
+from scaling.law import Law
+from benchmarks.study.records import mean_losses
+
+SPEED_QUANTILES = (0.0, 0.35, 0.65, 0.85)
+"""Decode budgets, as quantiles of the panel's measured speeds; 0 asks for nothing."""
+MEMORY_QUANTILES = (1.0, 0.5)
+"""Memory budgets, as quantiles of the panel's memory; 1 asks for nothing."""
+
+
+@dataclasses.dataclass(frozen=True)
+class PanelShape:
+    """One trained shape of the held-out size, with what this machine made of it."""
+
+    architecture: Architecture
+    measured_tokens_per_s: float
+    predicted_tokens_per_s: float
+    memory_bytes: float
+    losses: dict[int, float]
+    """Tokens -> loss, mean over seeds."""
+    seeds: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """One budget, the tool's pick under it and the best there was."""
+
+    tokens: int
+    decode_tokens_per_s: float
+    memory_bytes: float
+    feasible: int
+    """Panel shapes that truly meet the budget."""
+    pick: Architecture | None
+    best: Architecture | None
+    pick_meets_budget: bool
+    regret: float
+    """Loss of the pick less that of the best feasible shape, nats; nan where the pick misses."""
+    regret_in_noise: float
+
+
+def panel_of(
+    records: list[RunRecord], speeds: dict[Architecture, tuple[float, float, float]]
+) -> list[PanelShape]:
+    """The held-out shapes that were both trained and timed.
+
+    Args:
+        speeds: shape -> (measured tokens/s, predicted tokens/s, memory in bytes).
+    """
+    losses = mean_losses(records)
+    shapes = sorted({shape for shape, _ in losses}, key=lambda shape: shape.d_model)
+    seeds = {
+        shape: len({record.seed for record in records if record.architecture.build() == shape})
+        for shape in shapes
+    }
+    return [
+        PanelShape(
+            architecture=shape, measured_tokens_per_s=speeds[shape][0],
+            predicted_tokens_per_s=speeds[shape][1], memory_bytes=speeds[shape][2],
+            losses={tokens: loss for (owner, tokens), loss in losses.items() if owner == shape},
+            seeds=seeds[shape],
+        )
+        for shape in shapes if shape in speeds
+    ]
+
+
+def judge(panel: list[PanelShape], law: Law, noise_log: float) -> list[Verdict]:
+    """The tool's pick under each budget against the panel's truth.
+
+    The pick is made with predicted loss and predicted speed; the truth is trained loss and measured
+    speed. A pick that misses the measured budget by more than the timing's own noise is a failure.
+    """
+    measured = np.array([shape.measured_tokens_per_s for shape in panel])
+    memory = np.array([shape.memory_bytes for shape in panel])
+    budgets = sorted(set.intersection(*(set(shape.losses) for shape in panel)))
+    verdicts = []
+    for tokens, speed, room in itertools.product(budgets, SPEED_QUANTILES, MEMORY_QUANTILES):
+        needed = float(np.quantile(measured, speed)) if speed else 0.0
+        allowed = float(np.quantile(memory, room))
+        verdicts.append(_verdict(panel, law, noise_log, tokens, needed, allowed))
+    return verdicts
+
+
+def _verdict(
+    panel: list[PanelShape], law: Law, noise_log: float, tokens: int, needed: float, allowed: float
+) -> Verdict:
+    shapes = ArchitectureBatch.of(shape.architecture for shape in panel)
+    predicted_loss = law.loss(shapes, float(tokens))
+    fits = np.array([shape.memory_bytes <= allowed for shape in panel])
+    promised = fits & (np.array([shape.predicted_tokens_per_s for shape in panel]) >= needed)
+    true = fits & (np.array([shape.measured_tokens_per_s for shape in panel]) >= needed)
+    observed = np.array([shape.losses[tokens] for shape in panel])
+    best = int(np.where(true, observed, np.inf).argmin()) if true.any() else None
+    pick = int(np.where(promised, predicted_loss, np.inf).argmin()) if promised.any() else None
+    meets = pick is not None and bool(true[pick])
+    regret = float(observed[pick] - observed[best]) if meets and best is not None else float("nan")
+    noise = noise_log * float(observed[best]) if best is not None else float("nan")
+    return Verdict(
+        tokens=tokens, decode_tokens_per_s=needed, memory_bytes=allowed, feasible=int(true.sum()),
+        pick=None if pick is None else panel[pick].architecture,
+        best=None if best is None else panel[best].architecture, pick_meets_budget=meets,
+        regret=regret, regret_in_noise=regret / noise,
+    )

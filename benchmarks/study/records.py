@@ -1,0 +1,107 @@
+"""The study's records: which may be fitted, which are held out, which shapes make the panel."""
+
+import dataclasses
+import functools
+from pathlib import Path
+
+import numpy as np
+
+from results.record import RunRecord
+from results.store import read_records
+from results.tables import table_of
+from scaling.architecture import Architecture
+from scaling.table import RunTable
+from sweeps import schedule
+
+FOLDER = Path(__file__).parents[2] / "results" / "reference"
+HELD_OUT_FROM = 0.9
+"""Share of the largest non-embedding count from which a record counts as of the held-out size."""
+
+
+def followed_the_rule(record: RunRecord) -> bool:
+    """Whether the run used the recipe's own learning rate, not a multiple of it tried as a check."""
+    recipe = record.recipe
+    wanted = schedule.learning_rate_for(
+        record.architecture.build(), recipe.batch_sequences * recipe.sequence_length)
+    return abs(recipe.learning_rate / wanted - 1) < 1e-6
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """All records, and those of them that fits may see."""
+
+    records: list[RunRecord]
+    learning_rate_checks: list[RunRecord]
+    """Runs at a multiple of the rule's learning rate: evidence for the rule, no part of a fit."""
+    fitted: list[RunRecord]
+    """What the laws are fitted on: the rule's learning rate, below the held-out size."""
+    held_out: list[RunRecord]
+
+    @property
+    def fitted_table(self) -> RunTable:
+        """The runs a law may see."""
+        return table_of(self.fitted)
+
+    @property
+    def held_out_table(self) -> RunTable:
+        """The largest size."""
+        return table_of(self.held_out)
+
+    @property
+    def whole_table(self) -> RunTable:
+        """Both: what the shipped law is fitted on."""
+        return table_of([*self.fitted, *self.held_out])
+
+
+def load_study(folder: Path = FOLDER) -> Study:
+    """Read and part the records."""
+    records = read_records(folder)
+    largest = max(record.n_parameters.non_embedding for record in records)
+    finished = [record for record in records if record.status == "finished"]
+    by_rule = [record for record in finished if followed_the_rule(record)]
+    held_out = [record for record in by_rule
+                if record.n_parameters.non_embedding > HELD_OUT_FROM * largest]
+    chosen = {id(record) for record in held_out}
+    return Study(
+        records=records,
+        learning_rate_checks=[record for record in finished if not followed_the_rule(record)],
+        fitted=[record for record in by_rule if id(record) not in chosen],
+        held_out=held_out,
+    )
+
+
+def size_of(record: RunRecord) -> int:
+    """The nominal size a run belongs to: shapes of one size lie within five per cent."""
+    return round_size(record.n_parameters.non_embedding)
+
+
+def round_size(count: int) -> int:
+    """To a twelfth of an octave: the sizes of the design are an octave apart."""
+    return int(round(2 ** (round(np.log2(count) * 4) / 4)))
+
+
+@functools.cache
+def seed_noise() -> tuple[float, int]:
+    """Standard deviation of ln loss between seeds of one shape and budget, and its degrees of
+    freedom, after taking out what a seed does to every shape alike (the text it reads)."""
+    groups: dict[tuple[object, ...], dict[int, float]] = {}
+    for record in load_study().fitted:
+        key = (record.architecture, record.tokens, record.recipe)
+        assert record.loss is not None
+        groups.setdefault(key, {})[record.seed] = float(np.log(record.loss))
+    repeated = [seeds for seeds in groups.values() if len(seeds) > 1]
+    squares, freedom = 0.0, 0
+    for seeds in repeated:
+        values = np.array(list(seeds.values()))
+        squares += float(((values - values.mean()) ** 2).sum())
+        freedom += len(values) - 1
+    return (float(np.sqrt(squares / freedom)), freedom) if freedom else (float("nan"), 0)
+
+
+def mean_losses(records: list[RunRecord]) -> dict[tuple[Architecture, int], float]:
+    """(shape, tokens) -> loss, the mean over seeds."""
+    found: dict[tuple[Architecture, int], list[float]] = {}
+    for record in records:
+        assert record.loss is not None
+        found.setdefault((record.architecture.build(), record.tokens), []).append(record.loss)
+    return {key: float(np.mean(losses)) for key, losses in found.items()}
