@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import msgspec
+
 from results.record import RunRecord
 from sweeps.job import TrunkJob
 from sweeps.messages import Standing
@@ -18,6 +20,13 @@ class Unit:
     flops: float
     shared_flops: Mapping[str, float] = field(default_factory=dict)
     """Run key → FLOPs paid by a smaller budget, in the trunk as the design has it."""
+
+    @property
+    def shape(self) -> str:
+        """`48×3 shared ×2`."""
+        fields = self.job.architecture
+        shared = f" shared ×{fields.sharing}" if fields.sharing > 1 else ""
+        return f"{fields.d_model}×{fields.n_blocks}{shared}"
 
 
 @dataclass(frozen=True)
@@ -76,3 +85,11 @@ class Idle:
 
 
 Event = Started | Stands | Finished | TrunkDone | Lost | GaveUp | Idle
+
+
+def as_planned(unit: Unit | None, record: RunRecord) -> RunRecord:
+    """A job taken up again trains only what was missing; its record says what the plan said."""
+    if unit is None or record.run_key not in unit.shared_flops:
+        return record
+    shared = unit.shared_flops[record.run_key]
+    return msgspec.structs.replace(record, trunk_flops_shared=shared)

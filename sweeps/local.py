@@ -16,15 +16,27 @@ from pathlib import Path
 
 import msgspec
 
-from results.record import RunRecord
 from scaling.errors import BadInput, NoAnswer
 from sweeps import messages
-from sweeps.events import Event, Finished, GaveUp, Idle, Lost, Stands, Started, TrunkDone, Unit
+from sweeps.events import (
+    Event,
+    Finished,
+    GaveUp,
+    Idle,
+    Lost,
+    Stands,
+    Started,
+    TrunkDone,
+    Unit,
+    as_planned,
+)
 from sweeps.process import DEFAULT_TRAINER
 from sweeps.worker import accelerator_expected, worker_environment
 
 ATTEMPTS = 5
-"""How often a job is begun before it is given up as failed."""
+"""How often a job is begun before it is given up as failed, when its worker dies."""
+ATTEMPTS_RAISING = 2
+"""The same when the job raises: that rarely goes away by itself."""
 FRUITLESS_STARTS = 3
 """Workers in a row that die before they are ready: then the trouble is the machine, not a job."""
 WORKERS_PER_ACCELERATOR = 2
@@ -178,7 +190,7 @@ def run_local(
             for key, _ in selector.select(TICK_SECONDS):
                 worker = crew[key.data]
                 heard, gone = worker.read()
-                reason = "its worker died"
+                reason, most = "its worker died", attempts
                 for message in heard:
                     match message:
                         case messages.Ready():
@@ -186,7 +198,7 @@ def run_local(
                         case messages.Standing():
                             yield Stands(worker.number, message)
                         case messages.Result(record=record):
-                            yield Finished(_as_planned(worker.unit, record))
+                            yield Finished(as_planned(worker.unit, record))
                         case messages.Done():
                             assert worker.unit is not None
                             unit, worker.unit = worker.unit, None
@@ -195,6 +207,7 @@ def run_local(
                             if message.usual:
                                 raise BadInput(message.reason)
                             reason, gone = message.reason, True
+                            most = min(attempts, ATTEMPTS_RAISING)
                 if gone:
                     unit_lost = worker.unit
                     if not worker.ready:
@@ -205,8 +218,8 @@ def run_local(
                     bury(worker)
                     if unit_lost is not None:
                         count = tried.get(unit_lost.number, 0)
-                        if count >= attempts:
-                            yield GaveUp(unit_lost, f"{reason}, {count} times")
+                        if count >= most:
+                            yield GaveUp(unit_lost, f"{reason} ({count} attempts)")
                         else:
                             waiting.appendleft(unit_lost)
                             yield Lost(unit_lost, worker.number, reason)
@@ -230,11 +243,3 @@ def run_local(
         for worker in list(crew.values()):
             bury(worker)
         selector.close()
-
-
-def _as_planned(unit: Unit | None, record: RunRecord) -> RunRecord:
-    """A job taken up again trains only what was missing; its record says what the plan said."""
-    if unit is None or record.run_key not in unit.shared_flops:
-        return record
-    shared = unit.shared_flops[record.run_key]
-    return msgspec.structs.replace(record, trunk_flops_shared=shared)

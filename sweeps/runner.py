@@ -144,6 +144,7 @@ def _missing(
         job = msgspec.structs.replace(
             one.job, tokens=tuple(branch.tokens for branch in missing),
             batch_sequences=plan.batch_sequences, warmup_steps=plan.warmup_steps,
+            precision=plan.precision,
             keep_weights=str(weights / WEIGHTS_FOLDER) if weights else None,
         )
         again = resolve(job)

@@ -123,12 +123,12 @@ class SweepState:
                 self.workers.pop(worker, None)
             case Lost(unit=unit, worker=worker, reason=reason):
                 self.workers.pop(worker, None)
-                self.notes = [*self.notes, f"{unit.label}: {reason}; trying again"][-LAST_SHOWN:]
+                self.notes = [*self.notes, f"{unit.shape}: {reason}; trying again"][-LAST_SHOWN:]
             case GaveUp(unit=unit, reason=reason):
                 self.workers = {n: s for n, s in self.workers.items() if s.unit is not unit}
                 self.flops_done += unit.flops
                 self.counts["failed"] += len(unit.job.tokens)
-                self.notes = [*self.notes, f"{unit.label}: given up: {reason}"][-LAST_SHOWN:]
+                self.notes = [*self.notes, f"{unit.shape}: given up: {reason}"][-LAST_SHOWN:]
         self.write()
 
     @property
@@ -189,9 +189,7 @@ def _replace(path: Path, content: bytes) -> None:
 
 
 def _doing(number: int, worker: WorkerState) -> str:
-    shape = worker.unit.job.architecture
-    sharing = f" shared ×{shape.sharing}" if shape.sharing > 1 else ""
-    what = f"{number}: {shape.d_model}×{shape.n_blocks}{sharing} ({worker.unit.label})"
+    what = f"{number}: {worker.unit.shape} ({worker.unit.label})"
     if worker.loss is None:
         return f"{what}: compiling"
     return (f"{what}: {worker.share:.0%}, loss {worker.loss:.3f}, "
@@ -313,11 +311,9 @@ def live_table(state: SweepState) -> "Table":
     for title in ("worker", "shape", "what", "done", "loss", "tokens/s"):
         workers.add_column(title, justify="right" if title in ("loss", "tokens/s") else "left")
     for number, worker in sorted(state.workers.items()):
-        shape = worker.unit.job.architecture
-        sharing = f" shared ×{shape.sharing}" if shape.sharing > 1 else ""
         compiling = worker.loss is None
         workers.add_row(
-            str(number), f"{shape.d_model}×{shape.n_blocks}{sharing}", worker.unit.label,
+            str(number), worker.unit.shape, worker.unit.label,
             "compiling" if compiling else f"{worker.share:.0%}",
             "" if worker.loss is None else f"{worker.loss:.3f}",
             "" if compiling else f"{worker.tokens_per_second:,.0f}",
