@@ -1,0 +1,297 @@
+"""A device as the cost model sees it: a strict TOML file whose every figure has unit and source.
+
+A figure reads `{ value = 16.6, unit = "GB/s", source = "...", status = "fitted" }`. `status` says
+how far to trust it: `measured` (read off an instrument or a clock), `fitted` (solved for from
+measurements), `datasheet` (the maker's or a reviewer's number), `asserted` (someone says so, or a
+typical value taken for want of a measurement).
+"""
+
+import math
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from scaling.errors import BadInput
+from search.devices.units import to_si
+
+Status = Literal["measured", "fitted", "datasheet", "asserted"]
+NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+
+
+class Figure(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One number with what it is measured in, where it comes from and how it was come by."""
+
+    value: float
+    unit: str
+    source: str
+    status: Status
+
+
+# The dimension is written into each field's type, so that one loop checks and converts all.
+Bytes = Annotated[Figure, msgspec.Meta(extra={"dimension": "bytes"})]
+Bandwidth = Annotated[Figure, msgspec.Meta(extra={"dimension": "bandwidth"})]
+Rate = Annotated[Figure, msgspec.Meta(extra={"dimension": "operation rate"})]
+Time = Annotated[Figure, msgspec.Meta(extra={"dimension": "time"})]
+TimePerWeight = Annotated[Figure, msgspec.Meta(extra={"dimension": "time per weight"})]
+TimePerFeature = Annotated[Figure, msgspec.Meta(extra={"dimension": "time per feature"})]
+Energy_ = Annotated[Figure, msgspec.Meta(extra={"dimension": "energy"})]
+EnergyPerByte = Annotated[Figure, msgspec.Meta(extra={"dimension": "energy per byte"})]
+EnergyPerOperation = Annotated[Figure, msgspec.Meta(extra={"dimension": "energy per operation"})]
+Power = Annotated[Figure, msgspec.Meta(extra={"dimension": "power"})]
+Share = Annotated[Figure, msgspec.Meta(extra={"dimension": "share"})]
+Bits = Annotated[Figure, msgspec.Meta(extra={"dimension": "bits"})]
+Tokens = Annotated[Figure, msgspec.Meta(extra={"dimension": "tokens"})]
+Features = Annotated[Figure, msgspec.Meta(extra={"dimension": "features"})]
+Price = Annotated[Figure, msgspec.Meta(extra={"dimension": "price"})]
+
+
+class Memory(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Main memory: where weights and KV cache live."""
+
+    capacity: Bytes
+    """All of the device's DRAM."""
+    app_share: Share
+    """The share of it one application may use."""
+    bandwidth: Bandwidth
+    """Sustained rate of reading weights in decode, not the nominal peak."""
+    nominal_bandwidth: Bandwidth | None = None
+    """The datasheet's peak; only reported, and used by the plain roofline for comparison."""
+    kv_bandwidth: Bandwidth | None = None
+    """Sustained rate of reading the KV cache, where measurements tell it apart from weights."""
+    runtime: Bytes | None = None
+    """What the engine itself holds beside weights, KV cache and activations."""
+
+
+class Cache(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A level between compute and DRAM."""
+
+    name: str
+    capacity: Bytes
+    """Effective size: what one process can keep in it."""
+    bandwidth: Bandwidth
+    """Sustained rate of reading weights from it."""
+
+
+class Compute(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Peaks by activation precision, and how much of them matrix multiplies reach."""
+
+    peak: dict[str, Rate]
+    """Keyed by bits of the activations: "8", "16", "32"."""
+    efficiency: Share
+    """Share of the peak that long, wide prefill multiplies reach."""
+    half_tokens: Tokens | None = None
+    """Prompt length at which prefill multiplies reach half of that."""
+    half_width: Features | None = None
+    """d_model at which prefill multiplies reach half of that."""
+    attention_efficiency: Share | None = None
+    """Share of the peak that attention's scores and weighted values reach in prefill."""
+    decode_attention_efficiency: Share | None = None
+    """The same in decode, one query at a time."""
+    prefill_chunk: Tokens | None = None
+    """Tokens an engine prefills at a time; weights are read once for each chunk."""
+
+
+class Overhead(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Time that neither bytes nor operations explain: launches, barriers, sampling."""
+
+    per_token: Time
+    per_layer: Time
+    """For each application of a block in decode."""
+    per_prompt: Time | None = None
+    """Once for a prefill; per_token where not given."""
+    per_prompt_layer: Time | None = None
+    """For each application of a block and each chunk in prefill; per_layer where not given."""
+    per_vocabulary_row: TimePerFeature | None = None
+    """For each token and each row of the vocabulary: sampling over the logits."""
+    per_layer_feature: TimePerFeature | None = None
+    """For each application of a block and each feature of d_model: element-wise work."""
+
+
+class WeightFormat(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """How weights of one nominal precision are stored, and what unpacking one costs."""
+
+    stored_bits: Bits
+    """With the scales of its blocks: llama.cpp's Q8_0 stores 8.5 bits a weight, Q4_0 4.5."""
+    unpack: TimePerWeight | None = None
+    """Time to unpack and multiply one weight in decode; overlaps with reading it."""
+    prefill_slowdown: Share | None = None
+    """Prefill time at this precision over that at the peak's; 1 where not given."""
+
+
+class EnergyCosts(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Joules at the rail or the battery, as the sources say."""
+
+    per_dram_byte: EnergyPerByte
+    per_cache_byte: EnergyPerByte
+    per_operation: EnergyPerOperation
+    static_power: Power
+
+
+class DeviceProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """One device with one engine. See the module's head for what a figure looks like."""
+
+    name: str
+    """Lower case with hyphens."""
+    title: str
+    """The device and the engine, as a person would say them."""
+    kind: Literal["phone", "board", "laptop", "gpu", "cpu"]
+    engine: str
+    """The engine whose behaviour the figures describe."""
+    memory: Memory
+    compute: Compute
+    overhead: Overhead
+    cache: list[Cache] = []
+    """Fastest and smallest first."""
+    weights: dict[str, WeightFormat] = {}
+    """Keyed by nominal bits. Precisions not listed are stored without overhead."""
+    energy: EnergyCosts | None = None
+    battery: Energy_ | None = None
+    sustained_share: Share | None = None
+    """Speed when hot over speed when cool."""
+    price: Price | None = None
+    notes: list[str] = []
+
+    def figures(self) -> Iterator[tuple[str, str, Figure]]:
+        """Every figure as (dotted name, dimension, figure), in the file's order."""
+        yield from _walk(self, "")
+
+    def si(self, dotted: str, default: float | None = None) -> float:
+        """A figure in SI units by its dotted name, `default` where the profile has none.
+
+        Raises:
+            BadInput: absent, and no default.
+        """
+        found = self.si_values().get(dotted)
+        if found is not None:
+            return found
+        if default is None:
+            raise BadInput(f"device {self.name}: {dotted} is missing: a figure is needed")
+        return default
+
+    def si_values(self) -> dict[str, float]:
+        """Every figure in SI units by its dotted name."""
+        return {
+            name: to_si(figure.value, figure.unit, dimension, f"device {self.name}: {name}")
+            for name, dimension, figure in self.figures()
+        }
+
+    def validate(self) -> "DeviceProfile":
+        """Check what the types cannot: units, signs, order of the levels. Returns itself.
+
+        Raises:
+            BadInput: one line naming the figure.
+        """
+        where = f"device {self.name}"
+        if not NAME.fullmatch(self.name):
+            raise BadInput(f"device name = {self.name!r}: lower case words joined by hyphens")
+        for dotted, dimension, figure in self.figures():
+            value = to_si(figure.value, figure.unit, dimension, f"{where}: {dotted}")
+            _check_value(f"{where}: {dotted}", dotted, dimension, figure, value)
+            if not figure.source.strip():
+                raise BadInput(f"{where}: {dotted}.source = '': say where the figure comes from")
+        if not self.compute.peak:
+            raise BadInput(f'{where}: compute.peak is empty: give one rate at least, e.g. "16"')
+        for key in [*self.compute.peak, *self.weights]:
+            if not re.fullmatch(r"\d+(\.\d+)?", key) or float(key) <= 0:
+                raise BadInput(f'{where}: precision {key!r}: a number of bits is needed, like "8"')
+        self._check_levels(where)
+        return self
+
+    def _check_levels(self, where: str) -> None:
+        """Each level further out is larger and no faster, or 'served by the cache' has no sense."""
+        capacity, bandwidth = 0.0, math.inf
+        for index, level in enumerate(self.cache):
+            name = f"cache.{index}"
+            if self.si(f"{name}.capacity") <= capacity:
+                raise BadInput(f"{where}: cache {level.name!r}: capacity must grow outwards")
+            if self.si(f"{name}.bandwidth") > bandwidth:
+                raise BadInput(f"{where}: cache {level.name!r}: bandwidth must fall outwards")
+            capacity, bandwidth = self.si(f"{name}.capacity"), self.si(f"{name}.bandwidth")
+        if self.si("memory.bandwidth") > bandwidth:
+            raise BadInput(f"{where}: memory.bandwidth: must not exceed the last cache's bandwidth")
+
+    @classmethod
+    def from_toml(cls, text: str, where: str) -> "DeviceProfile":
+        """Parse and check. `where` names the file in errors.
+
+        Raises:
+            BadInput: not TOML, an unknown or missing field, a figure without unit, ...
+        """
+        try:
+            profile = msgspec.convert(tomllib.loads(text), cls)
+        except tomllib.TOMLDecodeError as error:
+            raise BadInput(f"{where}: not a TOML file: {error}") from None
+        except msgspec.ValidationError as error:
+            raise BadInput(f"{where}: {_one_line(str(error))}") from None
+        return profile.validate()
+
+    @classmethod
+    def from_file(cls, path: Path | str) -> "DeviceProfile":
+        """Read a profile. Raises BadInput in one line where it cannot be used."""
+        path = Path(path)
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise BadInput(f"device file {path}: cannot be read: {_one_line(str(error))}") from None
+        return cls.from_toml(text, str(path))
+
+    def to_file(self, path: Path | str) -> None:
+        """Write the profile as TOML, whole or not at all."""
+        from search.devices.toml import write_atomically, write_toml
+
+        self.validate()
+        write_atomically(Path(path), write_toml(msgspec.to_builtins(self)))
+
+
+def _check_value(
+    where: str, dotted: str, dimension: str, figure: Figure, value: float
+) -> None:
+    """Numbers are finite and not negative; sizes and rates are not zero; shares are at most 1."""
+    if not math.isfinite(value) or value < 0:
+        raise BadInput(f"{where}.value = {figure.value}: a finite number, not negative, is needed")
+    may_be_zero = dimension not in ("bytes", "bandwidth", "operation rate", "bits", "share")
+    if value == 0 and not (may_be_zero or dotted == "memory.runtime"):
+        raise BadInput(f"{where}.value = 0: must be above zero")
+    # Cached or fused prefill can only be slower than the peak's precision by a factor above 1.
+    if dimension == "share" and value > 1 and not dotted.endswith("prefill_slowdown"):
+        raise BadInput(f"{where}.value = {figure.value} {figure.unit}: a share is at most 1")
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _walk(node: Any, prefix: str) -> Iterator[tuple[str, str, Figure]]:
+    """Depth first over sections, lists and dictionaries down to the figures."""
+    if isinstance(node, msgspec.Struct):
+        for field in msgspec.structs.fields(node):
+            value = getattr(node, field.name)
+            dotted = f"{prefix}{field.name}"
+            if isinstance(value, Figure):
+                yield dotted, _dimension(field.type), value
+            elif isinstance(value, dict) and value:
+                for key, item in value.items():
+                    if isinstance(item, Figure):
+                        yield f"{dotted}.{key}", _dimension(field.type), item
+                    else:
+                        yield from _walk(item, f"{dotted}.{key}.")
+            elif isinstance(value, list):
+                for index, item in enumerate(value):
+                    yield from _walk(item, f"{dotted}.{index}.")
+            else:
+                yield from _walk(value, f"{dotted}.")
+
+
+def _dimension(annotation: Any) -> str:
+    """The dimension noted in a field's type, looking inside `| None` and `dict[str, ...]`."""
+    for meta in getattr(annotation, "__metadata__", ()):
+        return str(meta.extra["dimension"])
+    for inner in getattr(annotation, "__args__", ()):
+        found = _dimension(inner)
+        if found:
+            return found
+    return ""

@@ -1,0 +1,147 @@
+"""What the device is asked to do: prompts, answers, turns, and how attention may be thinned.
+
+One *artifact* is what the user waits or pays for: a finished conversation, summary or agent run of
+`turns` turns. Turn k (from 0) brings `prompt` new tokens on top of k·(prompt + generated) tokens of
+history, of which the share `cached_share` of the whole input is read from a cached prefix and the
+rest is prefilled; then `generated` tokens are decoded. Costs are given for the mean turn.
+"""
+
+import tomllib
+from importlib import resources
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import numpy as np
+
+from scaling.errors import BadInput
+from search.sparse_attention import DecodeSparsity, Eviction, PrefillSparsity
+
+Count = Annotated[int, msgspec.Meta(ge=1)]
+
+
+class Workload(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True,
+               omit_defaults=True):
+    """One kind of request, in tokens."""
+
+    name: str
+    prompt: Count
+    """New tokens the user or the tool brings, each turn."""
+    generated: Count
+    """Tokens decoded each turn."""
+    batch: Count = 1
+    """Sequences decoded together."""
+    context: Count | None = None
+    """Tokens in view of a decoded token; by default the mean over the artifact."""
+    turns: Count = 1
+    cached_share: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.0
+    """Share of a turn's input (history and new tokens) read from a cached prefix."""
+    prefill_attention: PrefillSparsity | None = None
+    decode_attention: DecodeSparsity | None = None
+
+    @property
+    def mean_history(self) -> float:
+        """Tokens before the mean turn's prompt."""
+        return (self.turns - 1) / 2 * (self.prompt + self.generated)
+
+    @property
+    def decode_context(self) -> float:
+        """Tokens in view of the decoded token the costs are given for."""
+        if self.context is not None:
+            return float(self.context)
+        return self.mean_history + self.prompt + self.generated / 2
+
+    @property
+    def final_context(self) -> float:
+        """Tokens in the KV cache at the end: what sets peak memory."""
+        return max(self.turns * (self.prompt + self.generated), self.decode_context)
+
+    @property
+    def mean_input(self) -> float:
+        """Tokens at the input of the mean turn, history included."""
+        return self.mean_history + self.prompt
+
+    @property
+    def prefill_tokens(self) -> float:
+        """Tokens the mean turn really computes: its input less what the cached prefix holds."""
+        return max(1.0, self.mean_input * (1 - self.cached_share))
+
+    @property
+    def prefix_tokens(self) -> float:
+        """Tokens the mean turn finds in its cached prefix."""
+        return self.mean_input - self.prefill_tokens
+
+    def attended(self, window: np.ndarray) -> np.ndarray:
+        """Keys in view of one decoded token: the context, or the window where that is shorter.
+
+        Args:
+            window: [n] tokens, 0 for full attention.
+        """
+        context = self.decode_context
+        return np.where(window == 0, context, np.minimum(window, context))
+
+    def read_share(self, context: float) -> float:
+        """Share of `context` whose keys and values a decode step reads under sparse attention."""
+        if self.decode_attention is None:
+            return 1.0
+        return 1 - self.decode_attention.sparsity(max(1, round(context)))
+
+    def page_vectors(self, context: float) -> float:
+        """Key-sized vectors a decode step reads beside that, to choose what to read."""
+        if self.decode_attention is None:
+            return 0.0
+        return self.decode_attention.page_vectors(max(1, round(context)))
+
+    def kept_tokens(self, context: float) -> float:
+        """Tokens whose keys and values stay in memory."""
+        if isinstance(self.decode_attention, Eviction):
+            return min(float(self.decode_attention.capacity), context)
+        return context
+
+    def prefill_pairs(self, window: np.ndarray) -> np.ndarray:
+        """Query-key pairs the mean turn's prefill computes in one layer and one head.
+
+        Causal: query i of n after a prefix of p sees p + i keys, or its window of them; full
+        attention is thinned by `prefill_attention`.
+        """
+        new, prefix = self.prefill_tokens, self.prefix_tokens
+        dense = new * prefix + new * (new + 1) / 2
+        if self.prefill_attention is not None:
+            dense *= 1 - self.prefill_attention.sparsity(max(1, round(self.mean_input)))
+        # The first `ramp` queries see fewer keys than the window; the others see a full one.
+        ramp = np.clip(window - prefix, 0, new)
+        local = ramp * prefix + ramp * (ramp + 1) / 2 + (new - ramp) * window
+        return np.where(window == 0, dense, local)
+
+
+def load_workload(name_or_path: str | Path) -> Workload:
+    """A preset by name, or a TOML file.
+
+    Raises:
+        BadInput: no such preset or file, or a field is unknown, missing or out of range.
+    """
+    text, where = _read(str(name_or_path))
+    try:
+        return msgspec.convert(tomllib.loads(text), Workload)
+    except tomllib.TOMLDecodeError as error:
+        raise BadInput(f"workload {where}: not a TOML file: {error}") from None
+    except msgspec.ValidationError as error:
+        raise BadInput(f"workload {where}: {' '.join(str(error).split())}") from None
+
+
+def workload_names() -> list[str]:
+    """The presets that ship with the package."""
+    folder = resources.files("search") / "workloads"
+    return sorted(entry.name[:-5] for entry in folder.iterdir() if entry.name.endswith(".toml"))
+
+
+def _read(name: str) -> tuple[str, str]:
+    if name in workload_names():
+        return (resources.files("search") / "workloads" / f"{name}.toml").read_text("utf-8"), name
+    path = Path(name)
+    try:
+        if path.is_file():
+            return path.read_text(encoding="utf-8"), name
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"workload {name}: cannot be read: {error}") from None
+    raise BadInput(f"workload = {name!r}: a file or one of {', '.join(workload_names())}")
