@@ -1,18 +1,18 @@
 """What an answer says beside its pick: near-ties, the familiar choice, gains, and warnings."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from scaling.architecture import Architecture
-from search.answer import Answer, Beside, Candidate, candidates
+from search.answer import Beside, Candidate, candidates
 from search.budget import RELAXED
 from search.familiar import MOBILE_LLMS, best_row, llama_like, priced
 from search.grid import Grid
 from search.harvest import Harvest, plainness
-from search.probability import loss_difference
+from search.probability import loss_differences
 from search.problem import LossModel, Points, Problem
-from search.space import Space
 
 TIE = 0.0025
 """Share of the best's loss (or speed, with a loss to reach) within which a shape is a near-tie:
@@ -24,38 +24,39 @@ WORTH = 1.05
 PointsOf = Callable[[np.ndarray], Points]
 
 
-def besides(
-    answer: Answer, points_of: PointsOf, harvest: Harvest
-) -> tuple[list[Beside], list[Beside]]:
-    """(near-ties, familiar choices) of an answer, each compared with its best."""
-    problem = answer.problem
-    anchor = priced(problem, [answer.best.architecture], np.array([answer.best.weight_bits]))
-    near = [
-        beside for why, points in _near_ties(problem, anchor, points_of, harvest)
-        if (beside := _beside(problem, anchor, points, why, True)).candidate.architecture
-        != answer.best.architecture or beside.candidate.weight_bits != answer.best.weight_bits
+@dataclasses.dataclass(frozen=True, eq=False)
+class Named:
+    """One point, why it is worth naming beside the best, and whether it meets the budgets."""
+
+    why: str
+    point: Points
+    feasible: bool = True
+
+
+def compared(problem: Problem, best: Points, others: list[Named]) -> tuple[Candidate, list[Beside]]:
+    """The best (one point) as a candidate, and the others with their distance from it.
+
+    Two batches of draws in all, whatever the number of points.
+    """
+    everyone = Points.join([best, *(other.point for other in others)])
+    tokens = problem.budget.training_tokens(everyone.architectures)
+    gaps = loss_differences(problem.law, everyone, tokens)
+    found = candidates(problem, everyone)
+    return found[0], [
+        Beside(why=other.why, candidate=candidate, loss_difference=gap.middle,
+               loss_difference_interval=gap.interval, probability_better=gap.probability_lower,
+               feasible=other.feasible)
+        for other, candidate, gap in zip(others, found[1:], gaps, strict=True)
     ]
-    return near, _familiar(problem, anchor, answer.space.grid().bits)
 
 
-def _beside(
-    problem: Problem, anchor: Points, other: Points, why: str, feasible: bool
-) -> Beside:
-    pair = Points.join([anchor, other])
-    tokens = problem.budget.training_tokens(pair.architectures)
-    gap, interval, better = loss_difference(problem.law, pair, tokens)
-    return Beside(
-        why=why, candidate=candidates(problem, other)[0], loss_difference=gap,
-        loss_difference_interval=interval, probability_better=better, feasible=feasible)
-
-
-def _near_ties(
+def near_ties(
     problem: Problem, anchor: Points, points_of: PointsOf, harvest: Harvest
-) -> list[tuple[str, Points]]:
-    """The fastest, the smallest and the plainest within a tie of the best."""
+) -> list[Named]:
+    """The fastest, the smallest and the plainest within a tie of the best (`anchor`)."""
     goal = float(problem.price(anchor.columns, problem.goal)[0])
     most = goal + TIE * abs(goal)
-    found: list[tuple[str, Points]] = []
+    found: list[Named] = []
 
     def within(keys: np.ndarray) -> Points | None:
         points = points_of(keys)
@@ -67,28 +68,27 @@ def _near_ties(
         fastest = front.take(np.array([np.argmax(front.columns["decode_tokens_per_s"])]))
         gain = (fastest.columns["decode_tokens_per_s"] / anchor.columns["decode_tokens_per_s"])[0]
         if gain >= WORTH:
-            found.append(("faster", fastest))
+            found.append(Named("faster", fastest))
     if front is not None and problem.target_loss is not None:
         lowest = front.take(np.array([np.argmin(front.columns["loss"])]))
         if lowest.columns["loss"][0] < anchor.columns["loss"][0]:
-            found.append(("lower loss", lowest))
+            found.append(Named("lower loss", lowest))
     small = within(harvest.small.keys)
     if small is not None:
         smallest = small.take(np.array([np.argmin(small.columns["memory_bytes"])]))
         if anchor.columns["memory_bytes"][0] / smallest.columns["memory_bytes"][0] >= WORTH:
-            found.append(("smaller", smallest))
+            found.append(Named("smaller", smallest))
     plain = within(harvest.plain.keys)
     if plain is not None:
         scores = plainness(plain.architectures)
         plainest = plain.take(np.array([np.argmax(scores)]))
         if scores.max() > plainness(anchor.architectures)[0]:
-            found.append(("plainer", plainest))
-    return found
+            found.append(Named("plainer", plainest))
+    return [named for named in found if named.point.keys[0] != anchor.keys[0]]
 
 
-def _familiar(problem: Problem, anchor: Points, bits: np.ndarray) -> list[Beside]:
+def familiar(problem: Problem, best: Architecture, bits: np.ndarray) -> list[Named]:
     """LLaMA's proportions and MobileLLM's models under the same budgets."""
-    best = anchor.architectures[0]
     found = []
     groups = [("LLaMA's proportions", llama_like(best.vocab_size, best.tied_embeddings))]
     groups += [("nearest MobileLLM", _mobile_llms())]
@@ -101,7 +101,7 @@ def _familiar(problem: Problem, anchor: Points, bits: np.ndarray) -> list[Beside
             ratios = np.stack([limit.ratio(points.columns[limit.column])
                                for limit in problem.limits]).max(axis=0)
             row = int(np.argmin(ratios))
-        found.append(_beside(problem, anchor, points.take(np.array([row])), why, feasible))
+        found.append(Named(why, points.take(np.array([row])), feasible))
     return found
 
 
@@ -112,7 +112,7 @@ def _mobile_llms() -> list[Architecture]:
 
 
 def gains(
-    problem: Problem, space: Space, harvest: Harvest, rivals: Points, best: Candidate
+    problem: Problem, harvest: Harvest, rivals: Points, best: Candidate
 ) -> tuple[dict[str, float], list[str]]:
     """(gain per unit of each budget, budgets that bind), each a tenth more generous.
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -168,8 +169,19 @@ class Answer:
     """The literature law's pick, where the reference law is asked beyond what it saw."""
     measured: list[dict[str, Any]] | None = None
     storage: str | None = None
-    study: "optuna.Study | None" = None
-    """The front as trials."""
+    front_points: Points
+    """The front's rows, in the order of `front`."""
+    front_coordinates: np.ndarray
+    """[front, axes]: the same on the space's grid."""
+
+    @cached_property
+    def study(self) -> "optuna.Study":
+        """The front as an Optuna study, in `storage` or in memory; made when first asked for."""
+        from search.study import record, study_name
+
+        name = study_name(self.problem, self.space, self.device.name, self.workload.name)
+        return record(self.problem, self.space.grid(), self.front_points, self.front_coordinates,
+                      name, self.storage)
 
     @property
     def law(self) -> LossModel:
@@ -206,7 +218,7 @@ class Answer:
             found["literature"] = self.literature.to_dict()
         if self.measured is not None:
             found["measured"] = self.measured
-        if self.study is not None:
+        if self.storage is not None:
             found["study"] = {"storage": self.storage, "name": self.study.study_name}
         return found
 

@@ -1,4 +1,4 @@
-"""The answer for a person at a terminal: what to train, how sure that is, and what holds it back."""
+"""The answer for a person at a terminal: what to train, how sure that is, what holds it back."""
 
 from typing import Any
 

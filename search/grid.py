@@ -42,6 +42,10 @@ class Grid:
     vocab_size: np.ndarray
     tied: np.ndarray
     bits: np.ndarray
+    smallest: int = 0
+    """Least stored non-embedding parameters."""
+    largest: int | None = None
+    """Most stored non-embedding parameters; None for no bound."""
 
     # --- by coordinates ----------------------------------------------------------------------
 
@@ -100,7 +104,85 @@ class Grid:
             d_ff=self.mlp_size(c["mlp"], head_dim, n_heads, kv_heads),
             tied_embeddings=self.tied[c["tied"]], window=pattern[:, 0], global_every=pattern[:, 1],
         )
+        if self.is_bounded:
+            valid = valid & self._within(np.asarray(batch.non_embedding_parameters))
         return batch, self.bits[c["bits"]], valid
+
+    # --- bounds on size ------------------------------------------------------------------------
+
+    @property
+    def is_bounded(self) -> bool:
+        """Whether sizes are bounded."""
+        return self.smallest > 0 or self.largest is not None
+
+    def _within(self, parameters: np.ndarray) -> np.ndarray:
+        most = np.inf if self.largest is None else self.largest
+        return np.asarray((parameters >= self.smallest) & (parameters <= most))
+
+    def _mlp_bounds(
+        self, base: dict[str, int], blocks: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Least and most d_ff that keep a base within the bounds, for each number of blocks."""
+        d_model = base["d_model"]
+        fixed = 2 * d_model * base["head_dim"] * (base["n_heads"] + base["n_kv_heads"])
+        fixed += 2 * d_model
+        # N = blocks·(fixed + 3·d_model·d_ff) + d_model, solved for d_ff in whole numbers.
+        low = -(-(-(-(self.smallest - d_model) // blocks) - fixed) // (3 * d_model))
+        if self.largest is None:
+            return low, np.full(len(blocks), np.iinfo(np.int64).max)
+        return low, ((self.largest - d_model) // blocks - fixed) // (3 * d_model)
+
+    @cached_property
+    def stack_widths(self) -> np.ndarray:
+        """How many widths go with each stack [stacks]: all, or those within the bounds."""
+        if not self.is_bounded:
+            return np.full(len(self.stacks), self.n_widths)
+        blocks, which = np.unique(self.stacks[:, 0], return_inverse=True)
+        total = np.zeros(len(blocks), dtype=np.int64)
+        count = len(self.bases["d_model"])
+        step = max(1, _COUNT_ROWS // self.shape[4])
+        for start in range(0, count, step):
+            sizes, fresh = self._mlp_rows(start, min(start + step, count))
+            for row in range(len(sizes)):
+                base = {name: int(column[start + row]) for name, column in self.bases.items()}
+                low, high = self._mlp_bounds(base, blocks)
+                distinct = sizes[row, fresh[row]]
+                below = np.searchsorted(distinct, low, side="left")
+                total += np.maximum(np.searchsorted(distinct, high, side="right") - below, 0)
+        return total[which]
+
+    @cached_property
+    def _stack_members(self) -> list[np.ndarray] | None:
+        """Widths that go with each stack, by index; None where all do."""
+        if not self.is_bounded:
+            return None
+        w = self.widths
+        block = 2 * w["d_model"] * w["head_dim"] * (w["n_heads"] + w["n_kv_heads"])
+        block += 3 * w["d_model"] * w["d_ff"] + 2 * w["d_model"]
+        members = {
+            blocks: np.flatnonzero(self._within(blocks * block + w["d_model"]))
+            for blocks in np.unique(self.stacks[:, 0]).tolist()
+        }
+        return [members[blocks] for blocks in self.stacks[:, 0].tolist()]
+
+    def _locate(
+        self, numbers: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Indices of stack, pattern, vocabulary, tying and width of architectures by number."""
+        inner = (len(self.patterns), len(self.vocab_size), len(self.tied))
+        ends = np.cumsum(self.stack_widths * int(np.prod(inner)))
+        stack = np.searchsorted(ends, numbers, side="right")
+        starts = np.concatenate([[0], ends])
+        outer, width = np.divmod(numbers - starts[stack], self.stack_widths[stack])
+        members = self._stack_members
+        if members is not None:
+            offsets = np.concatenate([[0], np.cumsum(self.stack_widths)])
+            width = self._all_members[offsets[stack] + width]
+        return stack, *np.unravel_index(outer, inner), width  # type: ignore[return-value]
+
+    @cached_property
+    def _all_members(self) -> np.ndarray:
+        return np.concatenate(self._stack_members or [np.empty(0, np.int64)])
 
     # --- by number ---------------------------------------------------------------------------
 
@@ -163,14 +245,10 @@ class Grid:
         columns["d_ff"], columns["mlp"] = sizes[fresh], mlp
         return columns
 
-    @cached_property
-    def _outer(self) -> tuple[int, int, int, int]:
-        return len(self.stacks), len(self.patterns), len(self.vocab_size), len(self.tied)
-
     def n_architectures(self) -> int:
         """Distinct architectures, weight precision aside."""
-        stacks, patterns, vocabularies, tied = self._outer
-        return stacks * patterns * vocabularies * tied * self.n_widths
+        outer = len(self.patterns) * len(self.vocab_size) * len(self.tied)
+        return outer * int(self.stack_widths.sum())
 
     def size(self) -> int:
         """Distinct points: architectures times weight precisions."""
@@ -178,8 +256,7 @@ class Grid:
 
     def architectures(self, numbers: np.ndarray) -> ArchitectureBatch:
         """Architectures by number [n], in the order `Space.enumerate` describes."""
-        outer, width = np.divmod(numbers, self.n_widths)
-        stack, pattern, vocabulary, tied = np.unravel_index(outer, self._outer)
+        stack, pattern, vocabulary, tied, width = self._locate(numbers)
         columns = {name: self.widths[name][width]
                    for name in ("d_model", "head_dim", "n_heads", "n_kv_heads", "d_ff")}
         return ArchitectureBatch(
@@ -191,8 +268,7 @@ class Grid:
     def coordinates(self, numbers: np.ndarray) -> np.ndarray:
         """Coordinates [n, len(AXES)] of points by number: architecture number · bits + bit."""
         architecture, bit = np.divmod(numbers, len(self.bits))
-        outer, width = np.divmod(architecture, self.n_widths)
-        stack, pattern, vocabulary, tied = np.unravel_index(outer, self._outer)
+        stack, pattern, vocabulary, tied, width = self._locate(architecture)
         blocks = self.stacks[stack, 0]
         if self.blocks_are_depth:
             blocks = blocks * self.stacks[stack, 1]

@@ -34,16 +34,17 @@ class Front:
     def beaten(self, objectives: np.ndarray) -> np.ndarray:
         """Points [n] that are NaN or that a front point dominates (not all such, beyond 2 axes)."""
         unusable: np.ndarray = np.isnan(objectives).any(axis=1)
-        if not len(self):
+        mine = self.objectives  # another thread may offer meanwhile: read it once
+        if not len(mine):
             return unusable
         if objectives.shape[1] == 2:
             first, second = objectives.T
-            at = np.searchsorted(self.objectives[:, 0], first, side="right") - 1
-            rival = self.objectives[np.maximum(at, 0)]
+            at = np.searchsorted(mine[:, 0], first, side="right") - 1
+            rival = mine[np.maximum(at, 0)]
             better = (rival[:, 1] < second) | ((rival[:, 1] == second) & (rival[:, 0] < first))
             return unusable | ((at >= 0) & better)
-        probes = np.unique(np.linspace(0, len(self) - 1, _PROBES).astype(int))
-        for rival in self.objectives[probes]:
+        probes = np.unique(np.linspace(0, len(mine) - 1, _PROBES).astype(int))
+        for rival in mine[probes]:
             unusable |= (rival <= objectives).all(axis=1) & (rival < objectives).any(axis=1)
         return unusable
 

@@ -25,8 +25,6 @@ class Confidence:
     runner_up: int | None
     """Row, among the rivals given, of the one most often best beside the pick."""
     runner_up_probability: float
-    """Share of draws in which that rival is best of all."""
-    beats: float
     """Share of draws in which the runner-up has a lower loss than the pick."""
     regret: tuple[float, float]
     """Mean and 95th percentile over the draws of the pick's loss less the draw's best."""
@@ -48,8 +46,7 @@ def confidence(
         rows = np.arange(len(rivals))
     losses = problem.law.loss_draws(rivals.architectures, tokens, draws)
     # Precision does not enter the law: the same shape at other bits is no rival of the pick.
-    same = np.ptp(losses - losses[:, [pick]], axis=0) == 0
-    same &= np.isclose(losses[0], losses[0, pick], rtol=0, atol=0)
+    same = (losses == losses[:, [pick]]).all(axis=0)
     wins = np.argmin(losses, axis=1)
     wins = np.where(same[wins], pick, wins)
     counts = np.bincount(wins, minlength=len(rivals)) / len(losses)
@@ -63,26 +60,38 @@ def confidence(
     return Confidence(
         probability_best=float(counts[pick]),
         runner_up=None if runner is None else int(rows[runner]),
-        runner_up_probability=0.0 if runner is None else float(max(counts[runner], 0.0)),
-        beats=0.0 if runner is None else float(np.mean(losses[:, runner] < losses[:, pick])),
+        runner_up_probability=0.0 if runner is None
+        else float(np.mean(losses[:, runner] < losses[:, pick])),
         regret=(float(regrets.mean()), float(np.quantile(regrets, 0.95))),
     )
 
 
-def loss_difference(
-    law: LossModel, pair: Points, tokens: float | np.ndarray, level: float = 0.9
-) -> tuple[float, tuple[float, float], float]:
-    """Second row's loss less the first's, its interval, and the share of draws where it is lower.
+@dataclasses.dataclass(frozen=True)
+class LossDifference:
+    """A shape's expected loss less another's."""
 
-    The interval is of the shapes' expected losses: both rows are judged by the same draw.
-    """
-    middle = law.loss(pair.architectures, tokens)
-    draws = law.loss_draws(pair.architectures, tokens)
-    gap = draws[:, 1] - draws[:, 0]
-    centre = float(middle[1] - middle[0])
+    middle: float
+    interval: tuple[float, float]
+    """Both shapes judged by the same draw; no noise of a run."""
+    probability_lower: float
+    """Share of draws in which it is the lower one."""
+
+
+def loss_differences(
+    law: LossModel, points: Points, tokens: float | np.ndarray, level: float = 0.9
+) -> list[LossDifference]:
+    """Every further row's loss less the first row's."""
+    middle = law.loss(points.architectures, tokens)
+    draws = law.loss_draws(points.architectures, tokens)
+    gaps = draws[:, 1:] - draws[:, [0]]
     tail = 0.5 * (1 - level)
-    low, high = np.quantile(gap, [tail, 1 - tail])
-    return centre, (min(float(low), centre), max(float(high), centre)), float(np.mean(gap < 0))
+    low, high = np.quantile(gaps, [tail, 1 - tail], axis=0)
+    lower = np.mean(gaps < 0, axis=0)
+    return [
+        LossDifference(float(centre), (min(float(a), float(centre)), max(float(b), float(centre))),
+                       float(share))
+        for centre, a, b, share in zip(middle[1:] - middle[0], low, high, lower, strict=True)
+    ]
 
 
 def reaching(problem: Problem, point: Points) -> float:

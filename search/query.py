@@ -14,7 +14,15 @@ import numpy as np
 from scaling.architecture import Architecture
 from scaling.errors import BadInput, NoAnswer
 from search import units
-from search.advice import besides, blind_spots, extrapolation_warnings, gains
+from search.advice import (
+    Named,
+    blind_spots,
+    compared,
+    extrapolation_warnings,
+    familiar,
+    gains,
+    near_ties,
+)
 from search.answer import Answer, Candidate, Certificate, candidates
 from search.budget import Budget
 from search.costing import DeviceCost
@@ -26,7 +34,7 @@ from search.exhaustive import (
     search_all,
 )
 from search.harvest import Harvest
-from search.probability import confidence, reaching
+from search.probability import Confidence, confidence, reaching
 from search.problem import LossModel, Points, Problem, parse_objectives
 from search.space import Space, load_space
 
@@ -198,31 +206,35 @@ def _compose(
     rivals = searched.points_of(
         np.unique(np.append(harvest.pool(_RIVALS), [best_key, *harvest.front.keys])))
     pick = int(np.searchsorted(rivals.keys, best_key))
-    best, sure, runner_up = _judge(problem, rivals, pick)
-    relax, binding = gains(problem, space, harvest, rivals, best)
-    answer = Answer(
-        problem=problem, device=profile, workload=work, space=space, best=best,
-        probability_best=sure[0], runner_up=runner_up, runner_up_probability=sure[1],
-        regret=sure[2], front=candidates(problem, front), certificate=searched.certificate,
-        relax=relax, binding=binding, near_ties=[], familiar=[], warnings=[], storage=storage,
-    )
-    near, familiar = besides(answer, searched.points_of, harvest)
+    chosen = rivals.take(np.array([pick]))
+    sure = _sureness(problem, rivals, pick, chosen)
+    near = near_ties(problem, chosen, searched.points_of, harvest)
+    known = familiar(problem, chosen.architectures[0], space.grid().bits)
+    second = [] if sure.runner_up is None else [
+        Named("runner-up", rivals.take(np.array([sure.runner_up])))]
+    best, beside = compared(problem, chosen, [*near, *known, *second])
+    relax, binding = gains(problem, harvest, rivals, best)
     warnings = extrapolation_warnings(problem, best) + blind_spots(problem, space.grid())
     if problem.budget.tokens is None and problem.budget.flops is None:
         warnings.append("training tokens were not given: 1e12 is taken (--tokens or --flops)")
-    answer = dataclasses.replace(
-        answer, near_ties=near, familiar=familiar, warnings=warnings,
-        literature=_second_opinion(answer))
+    answer = Answer(
+        problem=problem, device=profile, workload=work, space=space, best=best,
+        probability_best=sure.probability_best,
+        runner_up=beside[-1].candidate if second else None,
+        runner_up_probability=sure.runner_up_probability, regret=sure.regret,
+        front=candidates(problem, front), certificate=searched.certificate, relax=relax,
+        binding=binding, near_ties=beside[:len(near)],
+        familiar=beside[len(near):len(near) + len(known)], warnings=warnings, storage=storage,
+        front_points=front, front_coordinates=searched.coordinates_of(harvest.front.keys),
+    )
+    answer = dataclasses.replace(answer, literature=_second_opinion(answer))
     if measure:
         from search.measure import measured
 
         answer = measured(answer, rivals, measure)
-    from search.study import record, study_name
-
-    name = study_name(problem, space, profile.name, work.name)
-    study = record(problem, space.grid(), front, searched.coordinates_of(harvest.front.keys), name,
-                   storage)
-    return dataclasses.replace(answer, study=study)
+    if storage is not None:
+        answer.study  # noqa: B018  # written now: it is what the storage is for
+    return answer
 
 
 def _best_of(problem: Problem, front: Points) -> int:
@@ -232,19 +244,12 @@ def _best_of(problem: Problem, front: Points) -> int:
     return int(np.lexsort((front.keys, *reversed(others), goal))[0])
 
 
-def _judge(
-    problem: Problem, rivals: Points, pick: int
-) -> tuple[Candidate, tuple[float, float, tuple[float, float]], Candidate | None]:
-    """The pick, how sure it is (best, runner-up better, regret), and its runner-up."""
-    chosen = rivals.take(np.array([pick]))
-    best = candidates(problem, chosen)[0]
-    if problem.target_loss is not None:
-        return best, (reaching(problem, chosen), 0.0, (0.0, 0.0)), None
-    sure = confidence(problem, rivals, pick)
-    runner_up = None
-    if sure.runner_up is not None:
-        runner_up = candidates(problem, rivals.take(np.array([sure.runner_up])))[0]
-    return best, (sure.probability_best, sure.beats, sure.regret), runner_up
+def _sureness(problem: Problem, rivals: Points, pick: int, chosen: Points) -> Confidence:
+    """How sure the pick is: of being best, or of reaching the loss it was chosen to reach."""
+    if problem.target_loss is None:
+        return confidence(problem, rivals, pick)
+    return Confidence(probability_best=reaching(problem, chosen), runner_up=None,
+                      runner_up_probability=0.0, regret=(0.0, 0.0))
 
 
 def _second_opinion(answer: Answer) -> Candidate | None:

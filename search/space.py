@@ -81,6 +81,13 @@ class Pattern(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     global_every: int | None = None
 
 
+class Bounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """From so many to so many, both included."""
+
+    low: float = msgspec.field(name="from", default=0)
+    high: float | None = msgspec.field(name="to", default=None)
+
+
 WholeAxis = int | list[int] | Range
 NumberAxis = float | list[float] | Range
 
@@ -122,6 +129,8 @@ class Space(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     tied_embeddings: bool | list[bool] = True
     weight_bits: NumberAxis = 8
     """Stored precisions of the weights."""
+    non_embedding: Bounds | None = None
+    """Keep only shapes whose blocks hold this many parameters."""
 
     @classmethod
     def from_toml(cls, text: str, where: str) -> "Space":
@@ -148,6 +157,42 @@ class Space(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         """The same shapes at these weight precisions."""
         return msgspec.structs.replace(self, weight_bits=[float(value) for value in bits])
 
+    @classmethod
+    def around(
+        cls, law: Any, *, factor: float = 4.0, vocab_size: int = 1024,
+        weight_bits: tuple[float, ...] = (8.0,),
+    ) -> "Space":
+        """Shapes of about the sizes a law was fitted on, up to `factor` times beyond.
+
+        For laws of very small models, whose shapes no preset holds. Ratios stay within what the law
+        saw; depth and width follow from the sizes.
+
+        Raises:
+            BadInput: the law does not say what sizes it saw.
+        """
+        seen: dict[str, tuple[float, float]] = getattr(law, "range", {})
+        if "N" not in seen:
+            raise BadInput("law: does not say what sizes it saw; name a space")
+        least, most = seen["N"][0] / factor, seen["N"][1] * factor
+        reach = factor**0.5
+        low, high = seen.get("d_model", (0.06 * least**0.5 * reach, 0.2 * most**0.5 / reach))
+        depth = seen.get("depth", (2.0, 32.0 / reach))
+        ratios = seen.get("mlp_attention_ratio", (0.5, 5.0))
+        groups = [g for g in (1, 2, 4, 8) if g <= seen.get("gqa_group", (1, 1))[1] * 1.001]
+        sharing = range(1, round(seen.get("sharing", (1, 1))[1]) + 1)
+        blocks = range(1, max(2, round(depth[1] * reach)) + 1)
+        return cls(
+            name="around-the-law",
+            d_model=Range(low=max(16.0, round(low / reach / 8) * 8.0),
+                          high=max(16.0, round(high * reach / 8) * 8.0), step=8.0),
+            n_blocks=[b for b in blocks if b <= 12 or b % 2 == 0], sharing=list(sharing),
+            head_dim=[8, 16, 32, 64], gqa_group=groups,
+            mlp_attention_ratio=Range(
+                low=ratios[0], high=ratios[1], factor=max(1.15, (ratios[1] / ratios[0]) ** 0.125)),
+            d_ff_multiple_of=8, vocab_size=vocab_size, weight_bits=list(weight_bits),
+            non_embedding=Bounds(low=least, high=most),
+        )
+
     def grid(self) -> Grid:
         """The space made concrete: aligned, divisible, countable. Built once."""
         known: dict[str, Any] = self.__dict__
@@ -171,6 +216,10 @@ class Space(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         if bits[0] < 1 or bits[-1] > 32:
             raise BadInput(f"space weight_bits = {bits.tolist()}: 1 to 32 bits are needed")
         tied = self.tied_embeddings
+        bounds = self.non_embedding or Bounds()
+        if not 0 <= bounds.low <= (2.0**61 if bounds.high is None else bounds.high) < 2**62:
+            raise BadInput(f"space non_embedding: from = {bounds.low}, to = {bounds.high}: "
+                           "0 <= from <= to is needed")
         blocks = self.n_blocks if self.n_blocks is not None else self.depth
         assert blocks is not None
         grid = Grid(
@@ -192,10 +241,13 @@ class Space(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
             tied=np.array(sorted({tied} if isinstance(tied, bool) else set(tied), reverse=True),
                           dtype=np.int64),
             bits=bits,
+            smallest=math.ceil(bounds.low),
+            largest=None if bounds.high is None else math.floor(bounds.high),
         )
         if grid.size() == 0:
             raise BadInput(f"space {self.name}: nothing is left after divisibility: check head_dim "
-                           "against d_model, gqa_group against heads, sharing against depth")
+                           "against d_model, gqa_group against heads, sharing against depth, and "
+                           "non_embedding")
         return grid
 
     def _patterns(self) -> np.ndarray:
