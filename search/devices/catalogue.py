@@ -87,3 +87,26 @@ def summary(profile: DeviceProfile) -> str:
         f"{profile.title}: {memory:.3g} GB, reads weights at {rate:,.0f} GB/s "
         f"({profile.memory.bandwidth.status})"
     )
+
+
+def describe_all() -> dict[str, Any]:
+    """Every device in a line: `{"devices": [{"name", "title", "kind", "engine", "summary"}]}`."""
+    devices = []
+    for name in device_names():
+        profile = load_device(name)
+        devices.append({
+            "name": name, "title": profile.title, "kind": profile.kind, "engine": profile.engine,
+            "summary": summary(profile),
+        })
+    return {"devices": devices}
+
+
+def save_device(profile: DeviceProfile, out: Path | None = None) -> Path:
+    """Write a calibrated profile to `out`, or among the user's devices; returns the path.
+
+    Raises:
+        NoAnswer: the place cannot be written. Nothing is left half-written.
+    """
+    path = Path(out) if out is not None else user_folder() / f"{profile.name}.toml"
+    profile.to_file(path)
+    return path
