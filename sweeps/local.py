@@ -5,8 +5,10 @@ on how many others run beside it; while one compiles, the others train. A worker
 replaced and its job tried again.
 """
 
+import contextlib
 import os
 import selectors
+import signal
 import subprocess
 import sys
 import time
@@ -39,9 +41,13 @@ ATTEMPTS_RAISING = 2
 """The same when the job raises: that rarely goes away by itself."""
 FRUITLESS_STARTS = 3
 """Workers in a row that die before they are ready: then the trouble is the machine, not a job."""
+KILLED_STARTS = 20
+"""The same for workers that something killed: a system short of memory, or somebody's hand."""
 WORKERS_PER_ACCELERATOR = 2
 """One compiles while the other trains."""
 TICK_SECONDS = 0.25
+LAST_GASP_SECONDS = 1.0
+"""Between a worker's pipe closing and its end."""
 
 
 def accelerators() -> int:
@@ -126,6 +132,8 @@ class _Worker:
                 break
             if not chunk:
                 gone = True
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self.process.wait(LAST_GASP_SECONDS)
                 break
             self._unread += chunk
         *lines, self._unread = self._unread.split(b"\n")
@@ -141,10 +149,13 @@ class _Worker:
         self.process.wait()
         for pipe in (self.process.stdin, self.process.stdout):
             if pipe is not None:
-                try:
+                with contextlib.suppress(OSError):  # an order that was never read
                     pipe.close()
-                except OSError:  # an order that was never read
-                    continue
+
+    @property
+    def killed(self) -> bool:
+        """Whether it ended by SIGKILL, which it cannot have sent itself."""
+        return self.process.returncode == -signal.SIGKILL
 
     def last_words(self) -> str:
         """Last line of its log."""
@@ -169,7 +180,7 @@ def run_local(
     """
     waiting = deque(units)
     tried: dict[int, int] = {}
-    fruitless = 0
+    fruitless = 0.0
     selector = selectors.DefaultSelector()
     crew: dict[int, _Worker] = {}
 
@@ -194,7 +205,7 @@ def run_local(
                 for message in heard:
                     match message:
                         case messages.Ready():
-                            worker.ready, fruitless = True, 0
+                            worker.ready, fruitless = True, 0.0
                         case messages.Standing():
                             yield Stands(worker.number, message)
                         case messages.Result(record=record):
@@ -210,12 +221,12 @@ def run_local(
                             most = min(attempts, ATTEMPTS_RAISING)
                 if gone:
                     unit_lost = worker.unit
+                    bury(worker)
                     if not worker.ready:
-                        fruitless += 1
-                        if fruitless >= FRUITLESS_STARTS:
+                        fruitless += 1 / KILLED_STARTS if worker.killed else 1 / FRUITLESS_STARTS
+                        if fruitless >= 1 - 1e-9:
                             raise NoAnswer("workers die before they are ready: "
                                            f"{worker.last_words()} ({worker.log})")
-                    bury(worker)
                     if unit_lost is not None:
                         count = tried.get(unit_lost.number, 0)
                         if count >= most:
