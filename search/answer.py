@@ -127,6 +127,8 @@ class Certificate:
     """Of the front over the best known: 1 where exact; otherwise what each of two independent
     searches found of what they found together (the smaller of the two)."""
     evaluated: int
+    front_size: int
+    """Points on the front that was found; `front` shows them all where exact."""
     feasible: int
     """Points, among those looked at, that meet every budget."""
     locally_optimal: bool = True

@@ -119,6 +119,17 @@ class Harvest:
         for name, value in gleaning.relaxed.items():
             self.relaxed[name] = min(value, self.relaxed.get(name, np.inf))
 
+    def absorb(self, other: "Harvest") -> None:
+        """Take in what another search of the same space kept."""
+        self.points += other.points
+        self.feasible += other.feasible
+        for mine, theirs in ((self.front, other.front), (self.small, other.small),
+                             (self.plain, other.plain)):
+            mine.offer(theirs.objectives, theirs.keys)
+        self._pool += other._pool
+        for name, value in other.relaxed.items():
+            self.relaxed[name] = min(value, self.relaxed.get(name, np.inf))
+
     def pool(self, most: int) -> np.ndarray:
         """Keys of up to `most` good feasible points, the best of every part of the space first."""
         if not self._pool:

@@ -47,6 +47,9 @@ __all__ = ["Budget", "Infeasible", "answer_command", "feasible_architectures", "
 _RIVALS = 4096
 """Good points judged by the law's draws."""
 
+_FRONT = 2000
+"""Points shown of the front of a space too large to enumerate; an exact front is shown whole."""
+
 _SPACES = {"phone": "phone", "board": "phone", "laptop": "laptop", "cpu": "laptop", "gpu": "gpu"}
 """Kind of device -> preset searched where the user names no space."""
 
@@ -119,7 +122,7 @@ def query(
         chosen = parse_objectives((*(o.name for o in chosen), "decode"))
     problem = Problem(judge, DeviceCost(profile, work), budget, chosen, target_loss)
     _check_energy(problem, profile)
-    searched = _search(problem, where, storage, seconds, seed)
+    searched = _search(problem, where, profile.name, work.name, storage, seconds, seed)
     if not searched.harvest.feasible:
         raise _infeasible(problem, where, profile)
     return _compose(problem, profile, work, where, searched, measure, storage)
@@ -157,17 +160,21 @@ def _check_energy(problem: Problem, profile: "DeviceProfile") -> None:
 
 
 def _search(
-    problem: Problem, space: Space, storage: str | None, seconds: float, seed: int
+    problem: Problem, space: Space, device: str, workload: str, storage: str | None = None,
+    seconds: float = 25.0, seed: int = 0,
 ) -> Searched:
     grid = space.grid()
     size = grid.size()
     if size > MOST_POINTS:
         from search.explore import explore
+        from search.study import study_name
 
-        return Searched(*explore(problem, grid, seconds=seconds, seed=seed, storage=storage))
+        name = study_name(problem, space, device, workload)
+        return Searched(*explore(problem, grid, seconds=seconds, seed=seed, study_name=name,
+                                 storage=storage))
     harvest = search_all(problem, grid)
     certificate = Certificate(space_size=size, exact=True, hypervolume_ratio=1.0, evaluated=size,
-                              feasible=harvest.feasible)
+                              front_size=len(harvest.front), feasible=harvest.feasible)
     return Searched(harvest, lambda keys: points_of(problem, grid, keys), grid.coordinates,
                     certificate)
 
@@ -201,10 +208,13 @@ def _compose(
     searched: Searched, measure: int, storage: str | None,
 ) -> Answer:
     harvest = searched.harvest
-    front = searched.points_of(harvest.front.keys)
+    keys = harvest.front.keys
+    if not searched.certificate.exact:
+        keys = _thinned(keys)
+    front = searched.points_of(keys)
     best_key = int(front.keys[_best_of(problem, front)])
     rivals = searched.points_of(
-        np.unique(np.append(harvest.pool(_RIVALS), [best_key, *harvest.front.keys])))
+        np.unique(np.append(harvest.pool(_RIVALS), [best_key, *keys])))
     pick = int(np.searchsorted(rivals.keys, best_key))
     chosen = rivals.take(np.array([pick]))
     sure = _sureness(problem, rivals, pick, chosen)
@@ -225,7 +235,7 @@ def _compose(
         front=candidates(problem, front), certificate=searched.certificate, relax=relax,
         binding=binding, near_ties=beside[:len(near)],
         familiar=beside[len(near):len(near) + len(known)], warnings=warnings, storage=storage,
-        front_points=front, front_coordinates=searched.coordinates_of(harvest.front.keys),
+        front_points=front, front_coordinates=searched.coordinates_of(keys),
     )
     answer = dataclasses.replace(answer, literature=_second_opinion(answer))
     if measure:
@@ -235,6 +245,12 @@ def _compose(
     if storage is not None:
         answer.study  # noqa: B018  # written now: it is what the storage is for
     return answer
+
+
+def _thinned(keys: np.ndarray) -> np.ndarray:
+    """Front points spread evenly, both ends included: fine steps can make a front of ten thousands,
+    each hardly another model than the next."""
+    return keys[np.unique(np.linspace(0, len(keys) - 1, _FRONT).astype(int))]
 
 
 def _best_of(problem: Problem, front: Points) -> int:
@@ -308,7 +324,7 @@ def feasible_architectures(
     profile, judge, work, where = _resolve(device, law, workload, space)
     budget = Budget(memory_bytes=memory, decode_tokens_per_s=decode, tokens=tokens)
     problem = Problem(judge, DeviceCost(profile, work), budget, parse_objectives(None))
-    searched = _search(problem, where, None, 25.0, 0)
+    searched = _search(problem, where, profile.name, work.name)
     if not searched.harvest.feasible:
         raise _infeasible(problem, where, profile)
     batch = searched.points_of(searched.harvest.pool(most)).architectures

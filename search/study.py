@@ -111,7 +111,7 @@ def open_study(
     """
     import optuna
 
-    directions = ["maximize" if o.maximise else "minimize" for o in problem.objectives]
+    directions: list[Any] = ["maximize" if o.maximise else "minimize" for o in problem.objectives]
     with quiet():
         try:
             study = optuna.create_study(
@@ -163,6 +163,11 @@ def trials_of(
 def point_name(coordinates: np.ndarray) -> str:
     """The coordinates as one word."""
     return ".".join(str(index) for index in coordinates.tolist())
+
+
+def point_of(trial: "FrozenTrial") -> np.ndarray:
+    """The coordinates a trial of ours stands for."""
+    return np.array([int(index) for index in str(trial.user_attrs[POINT]).split(".")])
 
 
 def record(
