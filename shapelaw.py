@@ -113,7 +113,7 @@ def _tables(
 ) -> "tuple[RunTable, list[str]]":
     from results.published import read_tables
 
-    return read_tables([Path(path) for path in runs], _columns(columns), **options)
+    return read_tables(runs, _columns(columns), **options)
 
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
@@ -240,26 +240,30 @@ def _propose(design: Any, count: int, law_name: str | None, device: str | None,
 @click.option("--bootstrap", type=click.IntRange(min=0), default=1000, show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the bootstrap.")
 @click.option("--drop-invalid", is_flag=True, help="Leave out rows with an unusable value.")
-@click.option("--mixed", is_flag=True, help="Allow rows of different tokenizers or corpora.")
+@click.option("--allow-mixed", is_flag=True, help="Allow rows of different tokenizers or corpora.")
 @click.option("--no-holdout", is_flag=True, help="Skip the held-out errors.")
+@click.option("--objective", type=click.Choice(["huber", "squared"]), default="huber",
+              show_default=True, help="Of the log residuals.")
 @click.option("--out", type=click.Path(path_type=Path), help="Write the law to this file.")
 @click.option("--plots", type=click.Path(path_type=Path), help="Write the pictures to this folder.")
 @JSON
 def fit(runs: tuple[str, ...], form: str, columns: str | None, bootstrap: int, seed: int,
-        drop_invalid: bool, mixed: bool, no_holdout: bool, out: Path | None, plots: Path | None,
+        drop_invalid: bool, allow_mixed: bool, no_holdout: bool, objective: str, out: Path | None, plots: Path | None,
         as_json: bool) -> None:
     """Fit a scaling law to RUNS: a sweep's folder, or CSV, JSONL or Parquet tables."""
     from scaling.fit import fit_law
 
-    table, dropped = _tables(runs, columns, drop_invalid=drop_invalid, mixed=mixed)
+    table, dropped = _tables(runs, columns, drop_invalid=drop_invalid, allow_mixed=allow_mixed)
     fitted = fit_law(table, form=form, bootstrap=bootstrap, seed=seed, holdout=not no_holdout,
-                     dropped=dropped)
+                     objective=objective, label=out.stem if out else None,
+                     source=", ".join(Path(path).name for path in runs))
+    fitted.dropped.extend(dropped)
     if out is not None:
         fitted.law.to_file(out)
     if plots is not None:
         from scaling.plots import fit_pictures
 
-        fit_pictures(fitted, table, plots)
+        fit_pictures(fitted, plots)
     if as_json:
         print_json(fitted.report())
     else:
@@ -288,7 +292,7 @@ def predict(law: str, runs: tuple[str, ...], columns: str | None, as_json: bool)
     else:
         from results.report import predict_tables
 
-        show(*predict_tables(prediction, table))
+        show(*predict_tables(prediction, table.run))
 
 
 # --- query, explain, devices, calibrate, export --------------------------------------------------

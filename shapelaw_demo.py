@@ -83,17 +83,18 @@ def _sweep(out: Path) -> dict[str, Any]:
 
 
 def _fit(out: Path, show: Say) -> "tuple[Fit, list[Path]]":
-    from results.published import read_tables
+    from results.published import read_table
     from scaling.fit import fit_law
     from scaling.plots import fit_pictures
 
     from results.report import fit_tables
 
-    table, dropped = read_tables([out], None)
-    fitted = fit_law(table, form="auto", dropped=dropped)
+    table, dropped = read_table(out)
+    fitted = fit_law(table, form="auto", label="demo", source="shapelaw demo")
+    fitted.dropped.extend(dropped)
     fitted.law.to_file(out / "law.json")
     show(*fit_tables(fitted.report()))
-    return fitted, fit_pictures(fitted, table, out / "plots")
+    return fitted, fit_pictures(fitted, out / "plots")
 
 
 def _measure(out: Path, say: Say) -> "DeviceProfile":
@@ -111,12 +112,12 @@ def _measure(out: Path, say: Say) -> "DeviceProfile":
 
 def _query(out: Path, fitted: "Fit", profile: "DeviceProfile") -> "tuple[Answer, Answer]":
     """Here, by the law just fitted and in the sizes it saw; on the phone, by the shipped law."""
-    from search.query import answer_command
-    from search.space import space_around
+    from search.query import Budget, answer_command, query
+    from search.space import Space
 
-    tokens = fitted.law.range["d"][1]
-    here = answer_command(str(out / "this-machine.toml"), law=str(out / "law.json"),
-                          tokens=tokens, space=space_around(fitted.law))
+    tokens = fitted.law.range["D"][1]
+    space = Space.around(fitted.law, factor=2.0, vocab_size=256, weight_bits=(32.0,))
+    here = query(profile, fitted.law, Budget(tokens=tokens), space=space)
     phone = answer_command(PHONE, **PHONE_BUDGET)
     return here, phone
 
