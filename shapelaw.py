@@ -248,8 +248,8 @@ def _propose(design: Any, count: int, law_name: str | None, device: str | None,
 @click.option("--plots", type=click.Path(path_type=Path), help="Write the pictures to this folder.")
 @JSON
 def fit(runs: tuple[str, ...], form: str, columns: str | None, bootstrap: int, seed: int,
-        drop_invalid: bool, allow_mixed: bool, no_holdout: bool, objective: str, out: Path | None, plots: Path | None,
-        as_json: bool) -> None:
+        drop_invalid: bool, allow_mixed: bool, no_holdout: bool, objective: str,
+        out: Path | None, plots: Path | None, as_json: bool) -> None:
     """Fit a scaling law to RUNS: a sweep's folder, or CSV, JSONL or Parquet tables."""
     from scaling.fit import fit_law
 
@@ -346,13 +346,12 @@ def query(device: str, as_json: bool, html: Path | None, **options: Any) -> None
 def explain(arch: str, device: str, workload: str, bits: float, picture: Path | None,
             as_json: bool) -> None:
     """Where time, bytes and joules go for ARCH on DEVICE, and which resource is scarce."""
+    from search.devices.catalogue import load_device
     from search.explain import explain as explain_architecture
     from search.explain import explanation_tables
     from search.explain import picture as draw
     from search.known import load_architecture
     from search.workload import load_workload
-
-    from search.devices.catalogue import load_device
 
     explanation = explain_architecture(load_architecture(arch), load_device(device),
                                        load_workload(workload), weight_bits=bits)
@@ -367,9 +366,8 @@ def explain(arch: str, device: str, workload: str, bits: float, picture: Path | 
 @JSON
 def devices(name: str | None, as_json: bool) -> None:
     """The catalogue of devices; with NAME, each of its figures with source and status."""
-    from search.devices.view import device_tables
-
     from search.devices.catalogue import describe, describe_all
+    from search.devices.view import device_tables
 
     description = describe(name) if name else describe_all()
     print_json(description) if as_json else show(*device_tables(description))
@@ -388,9 +386,8 @@ def calibrate(name: str, engine: str, llama_bench: Path | None, quick: bool, out
               as_json: bool) -> None:
     """Measure this machine (or read a phone's llama-bench) and fit its device profile."""
     from search.devices.calibrate import calibrate as run_calibration
-    from search.devices.view import calibration_tables
-
     from search.devices.catalogue import save_device
+    from search.devices.view import calibration_tables
 
     profile, report = run_calibration(name, engine=engine, llama_bench=llama_bench, quick=quick,
                                       progress=say)

@@ -15,9 +15,8 @@ from results.report import Section, interval, number, write_report
 
 if TYPE_CHECKING:
     from scaling.fit import Fit
-    from search.query import Answer
-
     from search.devices.profile import DeviceProfile
+    from search.query import Answer
 
 Say = Callable[..., None]
 
@@ -84,10 +83,9 @@ def _sweep(out: Path) -> dict[str, Any]:
 
 def _fit(out: Path, show: Say) -> "tuple[Fit, list[Path]]":
     from results.published import read_table
+    from results.report import fit_tables
     from scaling.fit import fit_law
     from scaling.plots import fit_pictures
-
-    from results.report import fit_tables
 
     table, dropped = read_table(out)
     fitted = fit_law(table, form="auto", label="demo", source="shapelaw demo")
@@ -99,7 +97,6 @@ def _fit(out: Path, show: Say) -> "tuple[Fit, list[Path]]":
 
 def _measure(out: Path, say: Say) -> "DeviceProfile":
     from search.devices.calibrate import calibrate
-
     from search.devices.profile import DeviceProfile
 
     path = out / "this-machine.toml"
@@ -115,7 +112,7 @@ def _query(out: Path, fitted: "Fit", profile: "DeviceProfile") -> "tuple[Answer,
     from search.query import Budget, answer_command, query
     from search.space import Space
 
-    tokens = fitted.law.range["D"][1]
+    tokens = fitted.law.range["tokens"][1]
     space = Space.around(fitted.law, factor=2.0, vocab_size=256, weight_bits=(32.0,))
     here = query(profile, fitted.law, Budget(tokens=tokens), space=space)
     phone = answer_command(PHONE, **PHONE_BUDGET)

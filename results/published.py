@@ -2,7 +2,7 @@
 
 import csv
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 from results.record import RunRecord
 from results.tables import table_of, unusable
 from scaling.errors import BadInput
-from scaling.table import SHAPE_COLUMNS, RunTable
+from scaling.table import SHAPE_COLUMNS, RunTable, joined
 
 NEEDED = ("n", "d", "loss")
 SYNONYMS: dict[str, tuple[str, ...]] = {
@@ -69,6 +69,21 @@ def read_table(
     if not allow_mixed:
         _refuse_mixtures(path, table)
     return _build(path, table, names, drop_invalid)
+
+
+def read_tables(
+    paths: Sequence[str | Path], columns: Mapping[str, str] | None = None, **options: bool
+) -> tuple[RunTable, list[str]]:
+    """Several tables as one, and what was dropped; arguments as for `read_table`.
+
+    Several tables are of one tokenizer and one validation set only if the user says so
+    (`allow_mixed`): a table does not say what other tables hold.
+    """
+    if len(paths) > 1 and not options.get("allow_mixed"):
+        raise BadInput(f"runs = {len(paths)} tables: their losses compare only if tokenizer, "
+                       "corpus and validation set are the same; say so with --allow-mixed")
+    read = [read_table(path, columns, **options) for path in paths]
+    return joined([table for table, _ in read]), [line for _, lines in read for line in lines]
 
 
 def _read_folder(path: Path, allow_mixed: bool) -> tuple[RunTable, list[str]]:

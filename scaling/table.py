@@ -102,3 +102,26 @@ def shape_groups(table: RunTable) -> np.ndarray:
 def clusters(table: RunTable) -> np.ndarray:
     """Number of each row's run [rows]: what is resampled together."""
     return np.unique(table.run, return_inverse=True)[1].ravel()
+
+
+def joined(tables: "list[RunTable]") -> RunTable:
+    """One table of several, with the shape columns that all of them have.
+
+    Raises:
+        BadInput: they count parameters differently.
+    """
+    counts = {table.count for table in tables}
+    if len(counts) > 1:
+        raise BadInput(f"runs: N counted as {' and '.join(sorted(counts))}: tables that count "
+                       "parameters differently do not compare; fit them apart")
+    shared = set.intersection(*(set(table.shape) for table in tables))
+    return RunTable(
+        n=np.concatenate([table.n for table in tables]),
+        d=np.concatenate([table.d for table in tables]),
+        loss=np.concatenate([table.loss for table in tables]),
+        run=np.concatenate([[f"{number}:{run}" for run in table.run] if len(tables) > 1
+                            else table.run for number, table in enumerate(tables)]),
+        shape={name: np.concatenate([table.shape[name] for table in tables])
+               for name in tables[0].shape if name in shared},
+        count=tables[0].count,
+    )
