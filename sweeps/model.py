@@ -149,10 +149,12 @@ class Decoder(nnx.Module):
 
     def __call__(self, tokens_BxT: jax.Array) -> jax.Array:
         """Logits [B, T, V], float32: position t predicts token t + 1."""
+        return self.from_embedded(self.embedding_VxD[...].astype(self.compute_dtype)[tokens_BxT])
+
+    def from_embedded(self, x_BxTxD: jax.Array) -> jax.Array:
+        """Logits from the embeddings of the tokens."""
         a = self.architecture
-        length = tokens_BxT.shape[1]
-        cos, sin = rope_angles(length, a.head_dim)
-        x_BxTxD = self.embedding_VxD[...].astype(self.compute_dtype)[tokens_BxT]
+        cos, sin = rope_angles(x_BxTxD.shape[1], a.head_dim)
         for block in self.layers():
             window = None if a.is_global(block) else a.window
             x_BxTxD = self.blocks[block](x_BxTxD, cos, sin, window)
