@@ -141,7 +141,7 @@ class RunRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
 
 
 def content_key(*parts: object) -> str:
-    """Sixteen hex digits that change when any part does; parts are structs, dicts or plain values."""
+    """Sixteen hex digits that change when any part does: structs, dicts or plain values."""
     encoded = msgspec.json.encode(parts, order="deterministic")
     return hashlib.sha256(encoded).hexdigest()[:16]
 

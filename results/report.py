@@ -54,9 +54,8 @@ def fit_tables(report: Mapping[str, Any]) -> list[Any]:
         f"norm {number(diagnostics['gradient_norm'])}; condition number "
         f"{number(diagnostics['condition_number'])}"
     )
-    for line in [*report.get("warnings", []), *(f"dropped: {row}" for row in report["dropped"])]:
-        tables.append(f"[yellow]note[/] {line}")
-    return tables
+    lines = [*report.get("warnings", []), *(f"dropped: {row}" for row in report["dropped"])]
+    return tables + [f"[yellow]note[/] {line}" for line in lines]
 
 
 def _holdout_table(holdout: Mapping[str, Any]) -> Any:
@@ -106,7 +105,8 @@ class Section:
 
 _STYLE = """
 :root { color-scheme: light dark; --line: #8884; --quiet: #8889; }
-body { font: 16px/1.55 system-ui, sans-serif; max-width: 60rem; margin: 3rem auto; padding: 0 1rem; }
+body { font: 16px/1.55 system-ui, sans-serif; max-width: 60rem; margin: 3rem auto;
+       padding: 0 1rem; }
 h1 { font-weight: 650; letter-spacing: -.02em; } h2 { margin-top: 2.5rem; font-weight: 600; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; display: block;
         overflow-x: auto; }

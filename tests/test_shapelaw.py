@@ -125,8 +125,8 @@ def test_unknown_preset():
 
 def test_missing_column(tmp_path):
     path = tmp_path / "runs.csv"
-    path.write_text("a,b\n1,2\n")
-    assert_one_line(shapelaw("fit", path), 2, "runs.csv", "--columns")
+    path.write_text("params,tokens,perplexity\n1e6,2e7,30\n")
+    assert_one_line(shapelaw("fit", path), 2, "runs.csv", "loss", "--columns")
 
 
 def test_nan_loss(tmp_path):

@@ -8,10 +8,10 @@ import itertools
 
 import numpy as np
 
+from benchmarks.study.records import mean_losses
 from results.record import RunRecord
 from scaling.architecture import Architecture, ArchitectureBatch
 from scaling.law import Law
-from benchmarks.study.records import mean_losses
 
 SPEED_QUANTILES = (0.0, 0.35, 0.65, 0.85)
 """Decode budgets, as quantiles of the panel's measured speeds; 0 asks for nothing."""

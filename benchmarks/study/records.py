@@ -19,7 +19,7 @@ HELD_OUT_FROM = 0.9
 
 
 def followed_the_rule(record: RunRecord) -> bool:
-    """Whether the run used the recipe's own learning rate, not a multiple of it tried as a check."""
+    """Whether the run used the recipe's own learning rate, not a multiple tried as a check."""
     recipe = record.recipe
     wanted = schedule.learning_rate_for(
         record.architecture.build(), recipe.batch_sequences * recipe.sequence_length)
@@ -76,8 +76,8 @@ def size_of(record: RunRecord) -> int:
 
 
 def round_size(count: int) -> int:
-    """To a twelfth of an octave: the sizes of the design are an octave apart."""
-    return int(round(2 ** (round(np.log2(count) * 4) / 4)))
+    """To a quarter of an octave: the sizes of the design are about an octave apart."""
+    return round(2 ** (round(float(np.log2(count)) * 4) / 4))
 
 
 @functools.cache
