@@ -1,0 +1,131 @@
+// The plots. The library comes last in the page, so that the answer shows before it is parsed.
+
+const ready = () => typeof Plotly !== 'undefined';
+const quiet = {displayModeBar: false, responsive: true, doubleClick: 'reset'};
+
+function colours() {
+  const style = getComputedStyle(document.documentElement);
+  const of = name => style.getPropertyValue(`--${name}`).trim();
+  return Object.fromEntries(['ink', 'muted', 'line', 'accent', 'accent-soft', 'panel', 'table',
+    'attention', 'mlp', 'warn'].map(name => [name, of(name)]));
+}
+
+// The library reads a little HTML in labels: text from a file must not be any.
+function label(text) {
+  return String(text).replace(/&/g, '&amp;').replace(/</g, '&lt;').replace(/>/g, '&gt;');
+}
+
+function axis(c, title, more = {}) {
+  return {title: {text: title, font: {size: 13, color: c.muted}, standoff: 8}, color: c.muted,
+    gridcolor: c.line, zeroline: false, linecolor: c.line, tickfont: {size: 12},
+    automargin: true, ...more};
+}
+
+function layout(c, more) {
+  return {paper_bgcolor: 'rgba(0,0,0,0)', plot_bgcolor: 'rgba(0,0,0,0)', showlegend: false,
+    font: {family: 'system-ui, sans-serif', size: 13, color: c.ink}, dragmode: false,
+    margin: {l: 8, r: 12, t: 8, b: 8}, hovermode: 'closest',
+    hoverlabel: {bgcolor: c.panel, bordercolor: c.line, font: {color: c.ink, size: 13},
+      align: 'left'}, ...more};
+}
+
+function hover(point) {
+  const a = architecture(point);
+  const d = derived(a);
+  return `<b>${show.loss(numbers.loss[point])} nats</b>  ${show.speed(
+    numbers.decode_tokens_per_s[point])}<br>${show.bytes(numbers.memory_bytes[point])}, ` +
+    `width ${a.d_model}, ${a.n_blocks} blocks${a.sharing > 1 ? ` × ${a.sharing}` : ''}<br>` +
+    `MLP/attention ${d.ratio.toFixed(2)}, GQA group ${d.group}`;
+}
+
+// A front is a staircase of hundreds of steps; two hundred of them are all a screen can show.
+function thinned(rows, most = 200) {
+  if (rows.length <= most) return rows;
+  const step = (rows.length - 1) / (most - 1);
+  return Array.from({length: most}, (_, index) => rows[Math.round(index * step)]);
+}
+
+function named(rows, c, text) {
+  return {
+    x: rows.map(row => row.decode), y: rows.map(row => row.loss), mode: 'markers+text',
+    marker: {symbol: 'diamond', size: 9, color: c.panel, line: {color: c.warn, width: 1.8}},
+    text: rows.map(row => label(text(row))), textposition: 'top center', cliponaxis: false,
+    textfont: {color: c.warn, size: 12}, hoverinfo: 'text',
+    hovertext: rows.map(row => `${label(row.why)}<br><b>${show.loss(row.loss)} nats</b>  ` +
+      `${show.speed(row.decode)}, ${show.bytes(row.memory)}<br>${label(
+        inWords(row.architecture, row.bits))}`),
+  };
+}
+
+function plotFront(current, chosen) {
+  if (!ready()) return;
+  const c = colours();
+  const speed = numbers.decode_tokens_per_s;
+  const line = (rows, column) => rows.map(row => column[row]);
+  const whole = thinned(wholeFront);
+  const shown = thinned(current);
+  const band = [...shown, ...shown.slice().reverse()];
+  const traces = [
+    {x: line(whole, speed), y: line(whole, numbers.loss), mode: 'lines', hoverinfo: 'skip',
+      line: {color: c.table, width: 1.4, dash: 'dot'}},
+    {x: line(band, speed), mode: 'lines', fill: 'toself', hoverinfo: 'skip',
+      y: [...line(shown, numbers.low), ...line(shown.slice().reverse(), numbers.high)],
+      fillcolor: c['accent-soft'], line: {width: 0}},
+    {x: line(shown, speed), y: line(shown, numbers.loss), customdata: shown,
+      mode: 'lines+markers', line: {color: c.accent, width: 2},
+      marker: {size: 5, color: c.accent}, hoverinfo: 'text', hovertext: shown.map(hover)},
+    named(data.beside.filter(row => row.feasible), c, row => row.why),
+  ];
+  if (chosen >= 0) {
+    traces.push({x: [speed[chosen]], y: [numbers.loss[chosen]], mode: 'markers',
+      marker: {size: 15, color: c.accent, line: {color: c.panel, width: 3}}, hoverinfo: 'text',
+      hovertext: [hover(chosen)]});
+  }
+  const limit = sliders.find(slider => slider.name === 'decode');
+  const least = limit && limit.positions[limit.at];
+  const shapes = least ? [{type: 'line', x0: least, x1: least, yref: 'paper', y0: 0, y1: 1,
+    line: {color: c.muted, width: 1, dash: 'dash'}}] : [];
+  Plotly.react($('front'), traces, layout(c, {
+    shapes,
+    xaxis: axis(c, 'decode, tokens per second', {type: 'log', dtick: 'D2', range: spread.x}),
+    yaxis: axis(c, 'loss, nats per token', {range: spread.y}),
+  }), quiet);
+}
+
+function plotCurves(chosen) {
+  if (!ready()) return;
+  const c = colours();
+  data.curves.filter(curve => !curve.silent).forEach(curve => {
+    const at = chosen < 0 ? null : axisValue(curve.axis, chosen);
+    const outside = curve.seen ? [
+      {type: 'rect', yref: 'paper', x0: curve.x[0], x1: curve.seen[0], y0: 0, y1: 1,
+        fillcolor: c.line, opacity: 0.6, line: {width: 0}, layer: 'below'},
+      {type: 'rect', yref: 'paper', x0: curve.seen[1], x1: curve.x.at(-1), y0: 0, y1: 1,
+        fillcolor: c.line, opacity: 0.6, line: {width: 0}, layer: 'below'},
+    ].filter(box => box.x0 < box.x1) : [];
+    const marker = at === null ? [] : [{type: 'line', x0: at, x1: at, yref: 'paper', y0: 0, y1: 1,
+      line: {color: c.accent, width: 1.6}}];
+    const most = Math.max(...curve.high.map(Math.abs), 0.001);
+    Plotly.react($(`curve-${curve.axis}`), [
+      {x: [...curve.x, ...curve.x.slice().reverse()], mode: 'lines', fill: 'toself',
+        y: [...curve.low, ...curve.high.slice().reverse()], hoverinfo: 'skip',
+        fillcolor: c['accent-soft'], line: {width: 0}},
+      {x: curve.x, y: curve.loss, mode: curve.whole ? 'lines+markers' : 'lines',
+        line: {color: c.accent, width: 2}, marker: {size: 6, color: c.accent},
+        hovertemplate: '%{x:.3g}: %{y:+.4f} nats<extra></extra>'},
+    ], layout(c, {
+      shapes: [...outside, ...marker],
+      xaxis: axis(c, '', {type: 'log', showgrid: false,
+        range: [Math.log10(curve.x[0]), Math.log10(curve.x.at(-1))],
+        ...(curve.whole ? {tickvals: curve.x, ticktext: curve.x.map(String)} : {nticks: 5})}),
+      yaxis: axis(c, '', {nticks: 5, tickformat: most < 0.05 ? '+.3f' : '+.2f'}),
+    }), quiet);
+  });
+}
+
+function axisValue(name, point) {
+  const a = architecture(point);
+  const d = derived(a);
+  return {width_ratio: d.width, mlp_attention_ratio: d.ratio, gqa_group: d.group,
+    sharing: a.sharing}[name];
+}
