@@ -134,7 +134,8 @@ def disturbed(folder: Path, kills: int, generator: random.Random) -> collections
                     continue
                 killed["driver" if victim == driver.pid else "worker"] += 1
         assert driver.stderr is not None
-        words = driver.stderr.read().decode()
+        with driver.stderr as stream:
+            words = stream.read().decode()
         if driver.returncode == 0:
             time.sleep(0.5)
             left = [pid for pid in orphans if alive(pid)]

@@ -95,4 +95,9 @@ def main(place: str, trainer_name: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    try:
+        main(*sys.argv[1:])
+    except BaseException:  # the listening thread holds stdin, so a usual exit would hang on it
+        traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(1)
