@@ -9,6 +9,7 @@ from scaling.errors import BadInput
 from scaling.table import RunTable
 
 FEATURES: dict[str, str] = {
+    "one": "1, for parameters that stand alone",
     "ln_n": "N, stored parameters by the law's count",
     "ln_d": "D, training tokens",
     "ln_width": "d_model",
@@ -36,7 +37,7 @@ def table_features(table: RunTable) -> dict[str, np.ndarray]:
     shape = table.shape
     width, depth = shape.get("d_model"), shape.get("n_layers")
     with np.errstate(divide="ignore", invalid="ignore"):
-        found = {"ln_n": np.log(table.n), "ln_d": np.log(table.d)}
+        found = {"one": np.ones(len(table.n)), "ln_n": np.log(table.n), "ln_d": np.log(table.d)}
         if width is not None:
             found["ln_width"] = np.log(width)
             found["ln_x"] = found["ln_width"] - 0.5 * found["ln_n"]
@@ -90,7 +91,9 @@ def architecture_features(
     n = architecture_n(architectures, count)
     found: dict[str, np.ndarray] = {}
     for name in wanted:
-        if name == "ln_n":
+        if name == "one":
+            value = np.ones(len(n))
+        elif name == "ln_n":
             value = np.log(n)
         elif name == "ln_d":
             value = np.broadcast_to(np.log(tokens), n.shape)

@@ -1,23 +1,38 @@
 """Fit a law to a table of runs."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from scaling.choose import choose
+from scaling.derived import derived_quantities
+from scaling.diagnose import (
+    at_bound,
+    condition_number,
+    curvature,
+    not_identified,
+    outliers,
+)
 from scaling.errors import BadInput
 from scaling.features import table_features
 from scaling.forms import build_form
-from scaling.holdout import all_splits, held_out, varying
+from scaling.holdout import held_out, varying
 from scaling.law import AXES, Law, fingerprint_of, to_natural
 from scaling.model import Array, Model
-from scaling.solver import minimise
-from scaling.starts import starting_points
+from scaling.optimum import Optimum, best_fits
 from scaling.table import RunTable, checked, clusters, without_duplicates
-from scaling.uncertainty import bootstrap as refit
-from scaling.uncertainty import noise_floor, percentile_intervals, residual_quantiles
+from scaling.terms import Form
+from scaling.uncertainty import (
+    NoiseModel,
+    noise_model,
+    percentile_intervals,
+    resample,
+)
 
-AT_OPTIMUM = 1e-6  # relative excess of the objective that still counts as the same optimum
+LEVEL = 0.9
+_MOST_OUTLIERS_SHOWN = 20
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -32,6 +47,7 @@ class Fit:
     diagnostics: dict[str, Any]
     holdout: dict[str, Any]
     runs: int
+    """Rows fitted."""
     dropped: list[str]
     derived: dict[str, Any]
     table: RunTable
@@ -51,8 +67,9 @@ class Fit:
 
 def fit_law(
     table: RunTable, form: str = "auto", *, bootstrap: int = 1000, seed: int = 0,
-    holdout: bool = True, objective: str = "huber",
-    delta: float = 1e-3, starts: int = 48, label: str | None = None, source: str = "",
+    holdout: bool = True, objective: str = "huber", delta: float = 1e-3,
+    weights: Array | None = None, starts: int = 32, label: str | None = None, source: str = "",
+    dropped: list[str] | None = None,
 ) -> Fit:
     """Fit `form` to a table.
 
@@ -64,77 +81,154 @@ def fit_law(
         holdout: whether to score the form on held-out shapes and sizes too.
         objective: `huber` (sum of Huber terms of log residuals) or `squared` (sum of half squares).
         delta: Huber's threshold in log loss.
+        weights: weight of each row in the objective, [rows]; 1 by default.
         starts: starting points.
         label: the law's name; the form's by default.
         source: where the runs come from.
+        dropped: what reading the table already dropped, for the report.
 
     Raises:
-        BadInput: unknown form, unusable numbers, or too few rows for the form.
+        BadInput: unknown form or objective, unusable numbers, or too few rows for the form.
     """
-    if objective not in ("huber", "squared"):
-        raise BadInput(f"objective = {objective}: huber or squared is needed")
-    delta = delta if objective == "huber" else np.inf
-    table, dropped = without_duplicates(checked(table))
+    threshold = _threshold(objective, delta)
+    if bootstrap < 0 or starts < 1:
+        raise BadInput(f"bootstrap = {bootstrap}, starts = {starts}: at least 0 and 1 are needed")
+    row_weights = _weights(weights, len(table))
+    table = checked(table)
+    if weights is None:
+        table, repeated = without_duplicates(table)
+        row_weights = np.ones(len(table))
+    else:
+        repeated = []
+    _refuse_hopeless(table)
     features = table_features(table)
-    name = form if form != "auto" else "shape"
-    declaration = build_form(name, frozenset(varying(features)))
+    informative = frozenset(varying(features))
+    scored: dict[str, Any] = {}
+    reason = ""
+    name = form
+    if form == "auto":
+        choice = choose(table, delta=threshold)
+        name, reason = choice.form, choice.reason
+        scored = dict(choice.scores.get(name, {}))
+        scored["candidates"] = choice.scores
+    declaration = build_form(name, informative)
     if len(table) <= len(declaration.names):
         raise BadInput(f"rows = {len(table)}: form {name} has {len(declaration.names)} parameters "
                        "and needs more rows than that")
+    optimum = best_fits(declaration, features, table.loss, row_weights[None, :], delta=threshold,
+                        starts=starts)[0]
     model = Model(declaration, features)
     log_loss = np.log(table.loss)
-    weights = np.ones(len(table))
-    begin = starting_points(model, table.loss, weights, starts)
-    found = minimise(model, log_loss, begin, weights, delta=delta)
-    best = int(found.penalised.argmin())
-    theta = found.theta[best]
-    at_optimum = found.penalised <= found.penalised[best] * (1 + AT_OPTIMUM)
-    generator = np.random.default_rng(seed)
-    draws = _draws(model, log_loss, theta, weights, clusters(table), bootstrap, delta, generator)
-    residuals = log_loss - model.log_loss(model.centred(theta[None, :]))[0]
-    configuration = np.unique(np.stack([*features.values()], axis=1), axis=0,
-                              return_inverse=True)[1].ravel()
-    floor = noise_floor(log_loss, configuration, table.run)
-    natural = to_natural(declaration, theta)
-    law = Law(
-        form=name, parameters=dict(zip(declaration.names, map(float, natural), strict=True)),
-        draws=to_natural(declaration, draws), range=_ranges(features),
-        count=table.count, fingerprint=fingerprint_of(table), label=label or name, source=source,
-        features=tuple(varying(features)),
-        residuals=residual_quantiles(residuals, len(theta), floor[0] if floor else None),
-        runs=len(set(table.run)),
-    )
-    low, high = percentile_intervals(law.draws) if len(draws) else (natural, natural)
+    residuals = log_loss - model.log_loss(model.centred(optimum.theta[None, :]))[0]
+    groups = clusters(table)
+    draws = resample(model, log_loss, optimum, row_weights, groups, bootstrap, delta=threshold,
+                     seed=seed)
+    noise = noise_model(log_loss, residuals, _configurations(features), table.run, groups,
+                        len(declaration.names))
+    if holdout and form != "auto":
+        scored = dict(held_out(table, name, delta=threshold))
+    law = _law(table, features, declaration, optimum, draws, noise, label or name, source,
+               informative)
+    low, high = percentile_intervals(law.draws, LEVEL) if len(draws) else (
+        np.full(len(declaration.names), -np.inf), np.full(len(declaration.names), np.inf))
     intervals = {key: (float(a), float(b))
                  for key, a, b in zip(declaration.names, low, high, strict=True)}
-    diagnostics = {
-        "gradient_norm": float(found.gradient_norm[best]),
-        "condition_number": 0.0,
-        "starts": starts, "starts_at_optimum": int(at_optimum.sum()),
-        "at_bound": [], "not_identified": [],
+    diagnostics = _diagnostics(declaration, model, table, optimum, residuals, row_weights, groups,
+                               threshold, noise)
+    if reason:
+        diagnostics["chosen"] = reason
+    return Fit(
+        law=law, objective=optimum.objective, intervals=intervals if len(draws) else {},
+        diagnostics=diagnostics, holdout=scored, runs=len(table),
+        dropped=[*(dropped or []), *repeated],
+        derived=derived_quantities(declaration, optimum.theta, draws, features),
+        table=table, residuals=residuals,
+    )
+
+
+def _threshold(objective: str, delta: float) -> float:
+    if objective not in ("huber", "squared"):
+        raise BadInput(f"objective = {objective}: huber or squared is needed")
+    if not delta > 0:
+        raise BadInput(f"delta = {delta}: more than 0 is needed")
+    return delta if objective == "huber" else float("inf")
+
+
+def _weights(weights: Array | None, rows: int) -> Array:
+    if weights is None:
+        return np.ones(rows)
+    values = np.asarray(weights, dtype=float)
+    if values.shape != (rows,) or not np.all(np.isfinite(values) & (values >= 0)) \
+            or not values.any():
+        raise BadInput(f"weights: {rows} finite numbers, none negative, are needed")
+    return values
+
+
+def _refuse_hopeless(table: RunTable) -> None:
+    """Raise where no law can be told from these rows, whatever its form."""
+    if len(table) < 2:
+        raise BadInput(f"rows = {len(table)}: one run says nothing about how loss scales; "
+                       "at least 6 runs that differ in N and D are needed")
+    if np.ptp(np.log(table.n)) < 1e-9 and np.ptp(np.log(table.d)) < 1e-9:
+        raise BadInput("n and d: neither varies between rows; runs of several sizes or token "
+                       "budgets are needed")
+    if np.ptp(np.log(table.loss)) < 1e-9:
+        raise BadInput(f"loss = {table.loss[0]:g} in every row: it does not vary, so there is "
+                       "nothing to fit")
+
+
+def _configurations(features: Mapping[str, Array]) -> Array:
+    """Number of each row's configuration: rows of equal N, D and shape share one."""
+    columns = np.stack([np.nan_to_num(column, neginf=-1.0) for column in features.values()], axis=1)
+    return np.unique(columns, axis=0, return_inverse=True)[1].ravel()
+
+
+def _law(
+    table: RunTable, features: Mapping[str, Array], form: Form, optimum: Optimum, draws: Array,
+    noise: NoiseModel, label: str, source: str, informative: frozenset[str],
+) -> Law:
+    natural = to_natural(form, optimum.theta)
+    return Law(
+        form=form.name, parameters=dict(zip(form.names, map(float, natural), strict=True)),
+        draws=to_natural(form, draws), count=table.count, fingerprint=fingerprint_of(table),
+        range={axis: (float(np.exp(features[name].min())), float(np.exp(features[name].max())))
+               for name, axis in AXES.items() if name in features},
+        label=label, source=source, features=tuple(sorted(informative)),
+        residuals=noise.quantiles, runs=len(set(table.run)),
+    )
+
+
+def _diagnostics(
+    form: Form, model: Model, table: RunTable, optimum: Optimum, residuals: Array,
+    weights: Array, groups: Array, delta: float, noise: NoiseModel,
+) -> dict[str, Any]:
+    log_loss = np.log(table.loss)
+    unknown = not_identified(form, model, log_loss, optimum, weights, groups, delta=delta)
+    low, high = (to_natural(form, extreme(optimum.near, axis=0)) for extreme in (np.min, np.max))
+    far = outliers(residuals, table.run)
+    found: dict[str, Any] = {
+        "gradient_norm": optimum.gradient_norm,
+        "condition_number": condition_number(
+            curvature(model, log_loss, optimum.theta, weights, delta)),
+        "starts": optimum.starts, "starts_at_optimum": optimum.starts_at_optimum,
+        "at_bound": at_bound(form, model, optimum.theta), "not_identified": list(unknown),
+        "not_identified_because": unknown, "converged": optimum.converged,
+        "spread_near_optimum": {name: [float(a), float(b)]
+                                for name, a, b in zip(form.names, low, high, strict=True)},
+        "mse": float(np.mean((np.exp(log_loss) - np.exp(log_loss - residuals)) ** 2)),
+        "mean_abs_log": float(np.abs(residuals).mean()),
+        "noise": noise.summary(),
+        "outliers": far[:_MOST_OUTLIERS_SHOWN], "outlier_count": len(far),
     }
-    scored = {}
-    if holdout:
-        for split in all_splits(table):
-            scored[split.name] = held_out(table, name, split, delta=delta)
-    return Fit(law=law, objective=float(found.objective[best]), intervals=intervals,
-               diagnostics=diagnostics, holdout=scored, runs=len(table), dropped=dropped,
-               derived={}, table=table, residuals=residuals)
-
-
-def _draws(
-    model: Model, log_loss: Array, theta: Array, weights: Array, groups: Array, draws: int,
-    delta: float, generator: np.random.Generator,
-) -> Array:
-    if draws <= 0:
-        return np.zeros((0, len(theta)))
-    return refit(model, log_loss, theta, weights, groups, draws, delta=delta, prior=None,
-                     generator=generator)
-
-
-def _ranges(features: dict[str, Array]) -> dict[str, tuple[float, float]]:
-    return {axis: (float(np.exp(features[name].min())), float(np.exp(features[name].max())))
-            for name, axis in AXES.items() if name in features}
-
-
-
+    rows = np.array([item["row"] - 1 for item in far], dtype=int)
+    if 0 < len(rows) < len(table) - len(form.names):
+        kept = weights.copy()
+        kept[rows] = 0.0
+        without = best_fits(form, model.features, table.loss, kept[None, :], delta=delta,
+                            starts=4)[0]
+        found["without_outliers"] = {
+            "objective": without.objective,
+            "parameters": dict(zip(form.names, map(float, to_natural(form, without.theta)),
+                                   strict=True)),
+        }
+    return found

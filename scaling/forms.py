@@ -1,7 +1,13 @@
 """The forms that ship: each is one declaration, tested by one suite."""
 
+import dataclasses
+import math
+
 from scaling.errors import BadInput
 from scaling.terms import Bowl, Form, Parameter, Power, Term, coefficient, exponent, irreducible
+
+_EXPONENT_PRIOR = (0.45, 0.25)
+"""Published exponents of N, D, width and depth lie between .2 and .8."""
 
 _E = irreducible()
 _A = coefficient("A", "coefficient of the parameter term, nats · N^alpha")
@@ -48,10 +54,6 @@ GEMSTONES = Form(
     "(arXiv 2502.06857)",
     (_E, _A, _B, _ALPHA, _BETA, *_WIDTH_DEPTH_PARAMETERS), (*_TERMS, *_WIDTH_DEPTH),
 )
-
-_KAPPA = Parameter("kappa", "exponent by which N slows learning from tokens", low=-0.5, high=0.6,
-                   start=(0.0, 0.3))
-
 
 def chinchilla(features: frozenset[str]) -> Form:
     """The Chinchilla form, whatever columns there are."""
@@ -110,14 +112,70 @@ def conditional_additive(features: frozenset[str]) -> Form:
 
 
 def shape(features: frozenset[str]) -> Form:
-    """Our own form."""
-    tokens = Term("tokens", ("B",), (Power("beta", "ln_d"), Power("kappa", "ln_n", sign=1.0)))
-    terms = (*_TERMS[:2], tokens)
-    parameters = (_E, _A, _B, _ALPHA, _BETA, _KAPPA)
+    """Our own form: shape acts on the capacity terms, tokens on a term that knows the size.
+
+    L = E + A·N_eff^-alpha + W·width^-omega + K·depth^-lambda + B·D^-beta·N^kappa
+
+    N_eff^-alpha = N^-alpha · ½[(r/r_opt)^rho + (r/r_opt)^-rho] · g^gamma · s^-sigma
+
+    Each piece is there only where the table has columns that tell it apart:
+
+    - Width and depth each leave a loss of their own (arXiv 2502.06857). At equal N one falls as the
+      other rises, so a best shape exists, drifts with N as a power law, and far from it the loss
+      grows as a power, never faster: that is what keeps extrapolation sane where a quadratic
+      around a drifting optimum does not. Depth is applied depth: sharing helps where depth is what
+      is missing.
+    - N_eff: the MLP-to-attention ratio r wastes parameters on either side of its optimum, a GQA
+      group g > 1 and sharing s change what a stored parameter is worth: s^-sigma is (s^phi)^-alpha
+      with phi = sigma/alpha.
+    - kappa: larger models are further behind at equal tokens. It is free in sign, so that a recipe
+      without the effect gives 0, and the law is kept monotone in N by bounding the term (see
+      `Form.monotone`).
+
+    All exponents carry wide Gaussian priors, worth less than one run: they decide only what a table
+    leaves open.
+    """
+    capacity = [Power("alpha", "ln_n")]
+    parameters: list[Parameter] = [
+        dataclasses.replace(_E, prior_of_least_loss=(math.log(0.65), 0.5)), _A, _B,
+        dataclasses.replace(_ALPHA, prior=_EXPONENT_PRIOR),
+        dataclasses.replace(_BETA, prior=_EXPONENT_PRIOR),
+        Parameter("kappa", "exponent by which N slows learning from tokens", low=-0.5, high=0.6,
+                  start=(0.0, 0.3), prior=(0.0, 0.2)),
+    ]
+    if "ln_g" in features:
+        capacity.append(Power("gamma", "ln_g", sign=1.0))
+        parameters.append(Parameter("gamma", "exponent of GQA group g", low=0.0, high=1.0,
+                                    start=(0.0, 0.1), prior=(0.0, 0.05)))
+    if "ln_s" in features:
+        capacity.append(Power("sigma", "ln_s"))
+        parameters.append(Parameter("sigma", "exponent of sharing s", low=-0.5, high=1.0,
+                                    start=(0.0, 0.2), prior=(0.1, 0.1)))
+    terms = [_TERMS[0]]
+    if "ln_r" in features:
+        for name, sign in (("MLP-heavy", 1.0), ("attention-heavy", -1.0)):
+            terms.append(Term(name, ("A",), (
+                *capacity, Power("rho", "ln_r", sign=sign, centred=False),
+                Power("tau", "one", sign=-sign, centred=False))))
+        parameters += [
+            Parameter("rho", "exponent of r on either side of its optimum", low=0.0, high=2.0,
+                      start=(0.05, 0.5), prior=(0.2, 0.2)),
+            Parameter("tau", "rho·ln(r_opt)", low=-2.0, high=2.0, start=(-0.3, 0.5),
+                      prior=(0.1, 0.3)),
+        ]
+    else:
+        terms.append(Term("parameters", ("A",), tuple(capacity)))
+    terms.append(Term("tokens", ("B",), (Power("beta", "ln_d"),
+                                         Power("kappa", "ln_n", sign=1.0))))
     if {"ln_width", "ln_depth"} <= features:
-        terms, parameters = (*terms, *_WIDTH_DEPTH), (*parameters, *_WIDTH_DEPTH_PARAMETERS)
-    return Form("shape", "width and depth terms, and a token term that grows with N", parameters,
-                terms)
+        terms += _WIDTH_DEPTH
+        parameters += [dataclasses.replace(p, prior=None if p.log else _EXPONENT_PRIOR)
+                       for p in _WIDTH_DEPTH_PARAMETERS]
+    return Form(
+        "shape", "effective N, width and depth terms, and a token term that knows N (this project, "
+        "after arXiv 2502.06857 and 2510.18245)", tuple(parameters), tuple(terms),
+        monotone=("tokens", "kappa"),
+    )
 
 
 def literature(features: frozenset[str]) -> Form:

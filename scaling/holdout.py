@@ -1,62 +1,70 @@
 """Hold-outs: how far a form can be trusted on shapes and sizes it has not seen."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from scaling.errors import BadInput
 from scaling.features import table_features
 from scaling.forms import build_form
-from scaling.model import Array, Model
+from scaling.model import Array, predict_log_loss
+from scaling.optimum import best_fits
 from scaling.scores import matched_spearman, scores
-from scaling.solver import minimise
-from scaling.starts import starting_points
 from scaling.table import RunTable, shape_groups
 
-_LARGEST_SHARE = 0.2  # of the runs, held out as the largest
+LARGEST_SHARE = 0.2  # of distinct sizes, held out as the largest
+MOST_FOLDS = 24  # of leave-one-shape-out; more shapes are pooled into so many folds
+POOLED_FOLDS = 10
+FOLD_STARTS = 4  # nearly every start ends at the optimum, so a few guard well enough
+MOST_ROWS = 5_000  # a larger table is held out on an even subset of its rows
 
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-    """A named hold-out of one or more folds: rows trained on and rows tested."""
+    """A named hold-out of one or more folds."""
 
     name: str
-    folds: list[tuple[Array, Array]]
-    """(train mask, test mask) pairs [rows]."""
+    train: Array
+    """[folds, rows] masks of what is fitted on."""
+    test: Array
+    """[folds, rows] masks of what is predicted; each row at most once."""
 
 
-def leave_largest(table: RunTable, axis: str, share: float = _LARGEST_SHARE) -> Split | None:
+def leave_largest(table: RunTable, axis: str, share: float = LARGEST_SHARE) -> Split | None:
     """Hold out the largest `share` of distinct values of N, D or C = 6·N·D."""
-    values = {"N": table.n, "D": table.d, "C": 6 * table.n * table.d}[axis]
+    values = {"N": table.n, "D": table.d, "C": table.n * table.d}[axis]
     distinct = np.unique(values)
     if len(distinct) < 4:
         return None
-    edge = distinct[int(np.ceil(len(distinct) * (1 - share)))]
+    edge = distinct[int(np.ceil(len(distinct) * (1 - share))) - (len(distinct) < 5)]
     test = values >= edge
-    return Split(f"largest_{axis}", [(~test, test)])
+    return Split(f"largest_{axis}", ~test[None, :], test[None, :])
 
 
-def leave_one_shape_out(table: RunTable, most: int = 40) -> Split | None:
-    """One fold a shape; beyond `most` shapes, shapes are pooled into that many folds."""
+def leave_one_shape_out(table: RunTable) -> Split | None:
+    """One fold a shape (a size, where the table has no shapes); many are pooled."""
     groups = shape_groups(table)
     count = int(groups.max()) + 1
     if count < 4:
         return None
-    fold = groups % most if count > most else groups
-    return Split("leave_one_shape_out",
-                 [(fold != k, fold == k) for k in range(int(fold.max()) + 1)])
+    if count > MOST_FOLDS:
+        groups = np.random.default_rng(0).permutation(count)[groups] % POOLED_FOLDS
+    test = groups[None, :] == np.unique(groups)[:, None]
+    return Split("leave_one_shape_out", ~test, test)
 
 
-def roll_out(table: RunTable, steps: int = 3) -> Split | None:
-    """Train on sizes up to each cut, test on the next: how a ladder of sizes is used."""
-    cuts = np.quantile(np.unique(table.n), np.linspace(0.5, 1.0, steps + 1))
-    folds = []
-    for low, high in zip(cuts[:-1], cuts[1:], strict=True):
-        train, test = table.n <= low, (table.n > low) & (table.n <= high)
-        if train.any() and test.any():
-            folds.append((train, test))
-    return Split("roll_out", folds) if folds else None
+def roll_out(table: RunTable, steps: int = 2) -> Split | None:
+    """Train on the smaller sizes, test on the next ones: how a ladder of sizes is used."""
+    distinct = np.unique(table.n)
+    if len(distinct) < 4:
+        return None
+    cuts = np.quantile(distinct, np.linspace(0.5, 1.0, steps + 1))
+    folds = [(table.n <= low, (table.n > low) & (table.n <= high))
+             for low, high in zip(cuts[:-1], cuts[1:], strict=True)]
+    folds = [(train, test) for train, test in folds if train.any() and test.any()]
+    return Split("roll_out", np.stack([train for train, _ in folds]),
+                 np.stack([test for _, test in folds])) if folds else None
 
 
 def all_splits(table: RunTable) -> list[Split]:
@@ -66,40 +74,65 @@ def all_splits(table: RunTable) -> list[Split]:
     return [split for split in found if split is not None]
 
 
-def held_out(
-    table: RunTable, form: str, split: Split, *, delta: float, starts: int = 24,
-) -> dict[str, Any] | None:
-    """Error, bias and rank correlation at fixed N and D over all folds of a split.
+def thinned(table: RunTable) -> RunTable:
+    """The table, or an even subset of its rows where it is too large to refit many times."""
+    if len(table) <= MOST_ROWS:
+        return table
+    return table.take(np.sort(np.random.default_rng(0).choice(len(table), MOST_ROWS,
+                                                              replace=False)))
 
-    The form is fitted on the training rows alone. None where a fold leaves too few of them.
+
+def predict_splits(
+    table: RunTable, features: Mapping[str, Array], form: str, splits: list[Split], *,
+    delta: float, informative: frozenset[str],
+) -> dict[str, Array]:
+    """Predicted ln L of the held-out rows of each split [rows], NaN elsewhere.
+
+    A split whose training part has no more rows than the form has parameters is left out.
     """
-    log_loss = np.log(table.loss)
-    predicted = np.full(len(table), np.nan)
-    features = table_features(table)
-    for train, test in split.folds:
-        part = {name: column[train] for name, column in features.items()}
-        declaration = build_form(form, frozenset(varying(part)))
-        if train.sum() <= len(declaration.names):
-            return None
-        try:
-            model = Model(declaration, part)
-        except BadInput:
-            return None
-        weights = np.ones(int(train.sum()))
-        begin = starting_points(model, table.loss[train], weights, starts)
-        found = minimise(model, log_loss[train], begin, weights, delta=delta)
-        best = found.theta[found.penalised.argmin()]
-        everything = Model(declaration, features)
-        predicted[test] = everything.log_loss(everything.centred(best[None, :]))[0][test]
-    tested = np.isfinite(predicted)
-    answer: dict[str, Any] = dict(scores(predicted[tested], log_loss[tested]))
+    declaration = build_form(form, informative)
+    usable = [split for split in splits
+              if split.train.sum(axis=1).min() > len(declaration.names)]
+    if not usable:
+        return {}
+    weights = np.concatenate([split.train for split in usable]).astype(float)
+    found = best_fits(declaration, features, table.loss, weights, delta=delta, starts=FOLD_STARTS)
+    answers: dict[str, Array] = {}
+    at = 0
+    for split in usable:
+        predicted = np.full(len(table), np.nan)
+        for test in split.test:
+            part = {name: features[name][test] for name in features}
+            predicted[test] = predict_log_loss(declaration, found[at].theta, part)
+            at += 1
+        answers[split.name] = predicted
+    return answers
+
+
+def score_split(table: RunTable, predicted: Array) -> dict[str, Any]:
+    """Error, bias, rank correlation, and rank correlation at fixed N and D, of held-out rows."""
+    rows = np.isfinite(predicted)
+    observed = np.log(table.loss[rows])
+    answer: dict[str, Any] = dict(scores(predicted[rows], observed))
     answer["spearman_at_fixed_n_d"] = matched_spearman(
-        predicted[tested], log_loss[tested], features["ln_n"][tested], features["ln_d"][tested])
-    answer["rows"] = int(tested.sum())
+        predicted[rows], observed, np.log(table.n[rows]), np.log(table.d[rows]))
+    answer["rows"] = int(rows.sum())
     return answer
 
 
-def varying(features: dict[str, Array]) -> list[str]:
-    """Features that take more than one value."""
+def held_out(
+    table: RunTable, form: str, *, delta: float = 1e-3, splits: list[Split] | None = None
+) -> dict[str, dict[str, Any]]:
+    """Scores of a form on every split the table allows; each fit sees its training part only."""
+    table = thinned(table)
+    features = table_features(table)
+    splits = all_splits(table) if splits is None else splits
+    predicted = predict_splits(table, features, form, splits, delta=delta,
+                               informative=frozenset(varying(features)))
+    return {name: score_split(table, values) for name, values in predicted.items()}
+
+
+def varying(features: Mapping[str, Array]) -> list[str]:
+    """Features that take more than one value, and the constant one."""
     return [name for name, column in features.items()
-            if np.all(np.isfinite(column)) and np.ptp(column) > 1e-9]
+            if name == "one" or (np.all(np.isfinite(column)) and np.ptp(column) > 1e-9)]

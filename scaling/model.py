@@ -4,6 +4,7 @@ Everything is batched over a leading axis S (starts, bootstrap draws or hold-out
 Shapes: theta [S, p] inner coordinates, rows m, K power terms.
 """
 
+import dataclasses
 from collections.abc import Mapping
 
 import numpy as np
@@ -13,6 +14,7 @@ from scaling.terms import Form
 
 Array = np.ndarray
 
+_FEW_TERMS = 5  # up to which derivatives are quicker term by term
 _LARGEST_EXPONENT = 500.0  # keeps exp finite while a start is still far away
 
 
@@ -33,6 +35,27 @@ def bowl(z: Array) -> tuple[Array, Array]:
     return z + decay - 1, 1 - decay
 
 
+@dataclasses.dataclass
+class Evaluation:
+    """A model at S points: ln L [S, m], and each term's share of L (K arrays [S, m]).
+
+    Where the form is no plain sum of power terms, `parts` is its Jacobian [S, m, p] instead.
+    """
+
+    log_loss: Array
+    parts: list[Array]
+
+    def take(self, rows: Array) -> "Evaluation":
+        """Some of the points."""
+        return Evaluation(self.log_loss[rows], [part[rows] for part in self.parts])
+
+    def replace(self, rows: Array, other: "Evaluation") -> None:
+        """Overwrite the points in the mask `rows` by those of another evaluation."""
+        for mine, theirs in zip([self.log_loss, *self.parts], [other.log_loss, *other.parts],
+                                strict=True):
+            mine[rows] = theirs[rows]
+
+
 class Model:
     """`form` on rows with `features` (each [m]).
 
@@ -40,7 +63,9 @@ class Model:
         BadInput: the rows lack a feature the form reads.
     """
 
-    def __init__(self, form: Form, features: Mapping[str, Array]) -> None:
+    def __init__(
+        self, form: Form, features: Mapping[str, Array], *, centre: bool = True
+    ) -> None:
         needed = list(form.features)
         if form.sharing_exponent is not None:
             needed = [name for name in needed if name != "ln_n_looped"]
@@ -51,6 +76,7 @@ class Model:
                 f"form = {form.name}: the table has no column for {', '.join(missing)}"
             )
         self.form = form
+        self._centre = centre
         self.features = {name: np.asarray(features[name], dtype=float) for name in needed}
         self.rows = len(next(iter(self.features.values()))) if self.features else 0
         self._index = {name: position for position, name in enumerate(form.names)}
@@ -70,7 +96,8 @@ class Model:
                 if power.feature == "ln_n_looped":
                     continue
                 column = self.features[power.feature]
-                middle = float(column.mean()) if self.rows else 0.0
+                middle = float(column.mean()) if self.rows and power.centred and self._centre \
+                    else 0.0
                 position = self._index[power.parameter]
                 centred = power.sign * (column - middle)
                 counts[position] = counts.get(position, 0.0) + centred
@@ -84,6 +111,7 @@ class Model:
             (k, l): (self._blocks[k][1][:, :, None] * self._blocks[l][1][:, None, :]).reshape(
                 self.rows, -1)
             for k in range(len(self._blocks)) for l in range(k + 1)
+            if k == l or len(self._blocks) <= _FEW_TERMS
         } if self.form.log_linear else {}
 
     # --- coordinates ---------------------------------------------------------------------------
@@ -100,37 +128,37 @@ class Model:
 
     def _exponents(self, theta: Array) -> list[Array]:
         values = [theta[:, positions] @ design.T for positions, design in self._blocks]
-        return [np.minimum(value, _LARGEST_EXPONENT) for value in values]
+        return [np.minimum(value, _LARGEST_EXPONENT, out=value) for value in values]
 
     def log_loss(self, theta: Array) -> Array:
         """Predicted ln L, [S, m]."""
-        if self.form.log_linear:
-            total = np.zeros((len(theta), self.rows))
-            for value in self._exponents(theta):
-                total += np.exp(value, out=value)
-            return np.log(total, out=total)
-        return self.log_loss_and_jacobian(theta)[0]
+        return self.evaluate(theta).log_loss
 
-    def shares(self, theta: Array) -> tuple[Array, list[Array]]:
-        """ln L [S, m] and each term's share of L, K arrays [S, m]; log-linear forms only."""
-        parts = [np.exp(value, out=value) for value in self._exponents(theta)]
+    def evaluate(self, theta: Array) -> "Evaluation":
+        """Predicted ln L with what its derivatives need."""
+        if not self.form.log_linear:
+            value, jacobian = self.log_loss_and_jacobian(theta)
+            return Evaluation(value, [jacobian])
+        parts = self._exponents(theta)
+        for part in parts:
+            np.exp(part, out=part)
         total = parts[0].copy()
         for part in parts[1:]:
             total += part
         inverse = 1.0 / total
         for part in parts:
             part *= inverse
-        return np.log(total, out=total), parts
+        return Evaluation(np.log(total, out=total), parts)
 
     def log_loss_and_jacobian(self, theta: Array) -> tuple[Array, Array]:
         """ln L [S, m] and its derivative [S, m, p]."""
         draws, size = theta.shape
         jacobian = np.zeros((draws, self.rows, size))
         if self.form.log_linear:
-            value, shares = self.shares(theta)
-            for (positions, design), share in zip(self._blocks, shares, strict=True):
+            found = self.evaluate(theta)
+            for (positions, design), share in zip(self._blocks, found.parts, strict=True):
                 jacobian[:, :, positions] += share[:, :, None] * design
-            return value, jacobian
+            return found.log_loss, jacobian
         exponents = self._exponents_with_loops(theta)
         total = np.zeros((draws, self.rows))
         for (positions, design), (extra, slopes) in zip(self._blocks, exponents, strict=True):
@@ -183,40 +211,19 @@ class Model:
     # --- objective -------------------------------------------------------------------------------
 
     def gradient_and_curvatures(
-        self, theta: Array, score: Array, newton: Array, robust: Array
+        self, theta: Array, evaluation: "Evaluation", score: Array, newton: Array,
+        robust: Array,
     ) -> tuple[Array, Array, Array]:
         """Gradient [S, p], exact Hessian and robust Gauss–Newton matrix [S, p, p] of Σ ρ(residual).
 
         `score` = weight·ρ', `newton` = weight·ρ'', `robust` = weight·ρ'/residual, each [S, m].
         """
         draws, size = theta.shape
+        if self.form.log_linear and len(self._blocks) <= _FEW_TERMS:
+            return self._by_pairs_of_terms(draws, size, evaluation.parts, score, newton, robust)
         if self.form.log_linear:
-            _, shares = self.shares(theta)
-            gradient = np.zeros((draws, size))
-            exact, majorant = np.zeros((2, draws, size, size))
-            bent = newton - score
-            for k, (rows_at, design) in enumerate(self._blocks):
-                weighted = score * shares[k]
-                gradient[:, rows_at] += weighted @ design
-                for l in range(k + 1):
-                    columns_at = self._blocks[l][0]
-                    both = shares[k] * shares[l]
-                    left = bent * both
-                    if l == k:
-                        left += weighted
-                    product = self._products[k, l]
-                    at = (slice(None), rows_at[:, None], columns_at[None, :])
-                    shape = (draws, len(rows_at), len(columns_at))
-                    block = (left @ product).reshape(shape)
-                    other = ((robust * both) @ product).reshape(shape)
-                    exact[at] += block
-                    majorant[at] += other
-                    if l != k:
-                        back = (slice(None), columns_at[:, None], rows_at[None, :])
-                        exact[back] += block.transpose(0, 2, 1)
-                        majorant[back] += other.transpose(0, 2, 1)
-            return gradient, exact, majorant
-        _, jacobian = self.log_loss_and_jacobian(theta)
+            return self._by_jacobian(draws, size, evaluation.parts, score, newton, robust)
+        jacobian = evaluation.parts[0]
         transposed = jacobian.transpose(0, 2, 1)
         gradient = (transposed @ score[:, :, None])[:, :, 0]
         majorant = transposed @ (jacobian * robust[:, :, None])
@@ -231,6 +238,91 @@ class Model:
         return gradient, exact, majorant
 
 
+    def _by_pairs_of_terms(
+        self, draws: int, size: int, shares: list[Array], score: Array, newton: Array,
+        robust: Array,
+    ) -> tuple[Array, Array, Array]:
+        """Derivatives as products of row weights with fixed matrices: fast for few terms.
+
+        With share p_k and design X_k of term k, ∂ ln L = Σ_k p_k X_k, and the second derivative of
+        ln L is Σ_k p_k X_k X_kᵀ − ∂ ln L ∂ ln Lᵀ.
+        """
+        gradient = np.zeros((draws, size))
+        exact, majorant = np.zeros((2, draws, size, size))
+        bent = newton - score
+        for k, (rows_at, design) in enumerate(self._blocks):
+            weighted = score * shares[k]
+            gradient[:, rows_at] += weighted @ design
+            for l in range(k + 1):  # noqa: E741
+                columns_at = self._blocks[l][0]
+                both = shares[k] * shares[l]
+                left = bent * both
+                if l == k:
+                    left += weighted
+                product = self._products[k, l]
+                at = (slice(None), rows_at[:, None], columns_at[None, :])
+                shape = (draws, len(rows_at), len(columns_at))
+                block = (left @ product).reshape(shape)
+                other = ((robust * both) @ product).reshape(shape)
+                exact[at] += block
+                majorant[at] += other
+                if l != k:
+                    back = (slice(None), columns_at[:, None], rows_at[None, :])
+                    exact[back] += block.transpose(0, 2, 1)
+                    majorant[back] += other.transpose(0, 2, 1)
+        return gradient, exact, majorant
+
+    def _by_jacobian(
+        self, draws: int, size: int, shares: list[Array], score: Array, newton: Array,
+        robust: Array,
+    ) -> tuple[Array, Array, Array]:
+        """The same through the Jacobian, [S, p, m]: for many terms."""
+        jacobian = np.zeros((draws, size, self.rows))
+        exact = np.zeros((draws, size, size))
+        for k, (positions, design) in enumerate(self._blocks):
+            share = shares[k]
+            for column, position in enumerate(positions):
+                jacobian[:, position] += share * design[:, column]
+            block = ((score * share) @ self._products[k, k]).reshape(
+                draws, len(positions), len(positions))
+            exact[:, positions[:, None], positions[None, :]] += block
+        gradient = (jacobian @ score[:, :, None])[:, :, 0]
+        transposed = jacobian.transpose(0, 2, 1)
+        exact += (jacobian * (newton - score)[:, None, :]) @ transposed
+        majorant = (jacobian * robust[:, None, :]) @ transposed
+        return gradient, exact, majorant
+
+
+_GROWTH = {"ln_n": 1.0, "ln_width": 1 / 3, "ln_depth": 1 / 3}
+"""How features grow with ln N when width and depth grow alike (N ~ width²·depth)."""
+
+
+def _least_at_smaller_size(
+    terms: list[tuple[Array | float, float]], growing: Array, kappa: float, rows: Array
+) -> Array:
+    """Loss of the same shape, shrunk to where growing it would begin to hurt, for rows [k].
+
+    A term that grows with N says that larger models are further behind at equal tokens. So few
+    tokens that a larger model would end up worse are outside what such a term was fitted to: there
+    the larger model is taken to be as good as the smaller one, which keeps a law monotone in N.
+    Shrinking N by e^u multiplies each term by e^(rate·u) and the growing one by e^(-kappa·u).
+    """
+    values = [(np.broadcast_to(value, (int(rows.max()) + 1,) if np.ndim(value) == 0 else
+                               np.shape(value))[rows], rate) for value, rate in terms]
+    low = np.zeros(len(rows))
+    high = np.full(len(rows), 60.0)
+    for _ in range(50):
+        middle = 0.5 * (low + high)
+        slack = -kappa * growing * np.exp(-kappa * middle)
+        for value, rate in values:
+            slack = slack + rate * value * np.exp(np.minimum(rate * middle, _LARGEST_EXPONENT))
+        low, high = np.where(slack < 0, middle, low), np.where(slack < 0, high, middle)
+    total = growing * np.exp(-kappa * low)
+    for value, rate in values:
+        total = total + value * np.exp(np.minimum(rate * low, _LARGEST_EXPONENT))
+    return total
+
+
 def predict_log_loss(form: Form, theta: Array, features: Mapping[str, Array]) -> Array:
     """ln L for inner coordinates theta [p] and features [n]; no centring, for a law's hot path."""
     total: Array | float = 0.0
@@ -239,13 +331,39 @@ def predict_log_loss(form: Form, theta: Array, features: Mapping[str, Array]) ->
     if form.sharing_exponent is not None:
         phi = np.array([theta[index[form.sharing_exponent]]])
         looped = looped_feature(phi, features)[0][0]
+    growing: Array | float | None = None
+    terms: list[tuple[Array | float, float]] = []  # value, fall per unit of ln N at fixed shape
+    falls: dict[str, Array | float] = {"ln_n": 0.0, "ln_width": 0.0, "ln_depth": 0.0}
     for term in form.terms:
         value: Array | float = sum(float(theta[index[name]]) for name in term.coefficients)
+        rate = 0.0
         for power in term.powers:
             column = looped if power.feature == "ln_n_looped" else features[power.feature]
             assert column is not None
-            value = value + power.sign * float(theta[index[power.parameter]]) * column
-        total = total + np.exp(value)
+            slope = power.sign * float(theta[index[power.parameter]])
+            value = value + slope * column
+            rate -= slope * _GROWTH.get(power.feature, 0.0)
+        value = np.exp(value)
+        if form.monotone is not None and term.name == form.monotone[0]:
+            growing = value
+            continue
+        total = total + value
+        if form.monotone is not None:
+            terms.append((value, rate))
+            for power in term.powers:
+                if power.feature in falls:
+                    pull = -power.sign * float(theta[index[power.parameter]])
+                    falls[power.feature] = falls[power.feature] + pull * value
+    if growing is not None:
+        assert form.monotone is not None
+        kappa = float(theta[index[form.monotone[1]]])
+        total = total + growing
+        if kappa > 0:
+            # Growing width (N ~ width²) or depth (N ~ depth) alone lowers the other terms by this.
+            room = falls["ln_n"] + np.minimum(0.5 * falls["ln_width"], falls["ln_depth"])
+            over = np.flatnonzero(kappa * growing > room)
+            if over.size:
+                total[over] = _least_at_smaller_size(terms, growing[over], kappa, over)
     log_factor: Array | float = 0.0
     for piece in form.bowls:
         height, _ = bowl(features[piece.feature] - float(theta[index[piece.optimum]]))

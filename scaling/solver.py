@@ -11,19 +11,35 @@ import dataclasses
 
 import numpy as np
 
-from scaling.model import Array, Model
+from scaling.model import Array, Evaluation, Model
 
-_CHUNK = 400_000  # elements [draws × rows] worked on at once: keeps temporaries near the cache
+_CHUNK = 60_000  # elements [draws × rows] worked on at once: keeps temporaries in the cache
 _LONGEST_STEP = 1.5  # in any inner coordinate: exponents and log coefficients
-DELTA_STEPS = (0.1, 0.02, 0.004)  # smoother problems solved on the way to the wanted delta
+_DAMPING_GIVES_UP = 1e12
+DELTA_STEPS = (0.1, 0.03, 0.01, 0.004, 0.002)  # smoother problems on the way to the wanted delta
+_ON_THE_WAY = (60, 1e-7)  # iterations and tolerance of those
+_TOLERANCE = 1e-13  # of the objective: a Newton step that promises less ends the fit
 
 
 @dataclasses.dataclass(frozen=True)
 class Prior:
-    """A Gaussian prior in inner coordinates: mean [p] and precision [p] in units of the objective."""
+    """A Gaussian prior in inner coordinates: mean and precision, [p] or [S, p].
+
+    The precision is in units of the objective, so that it adds up with the data.
+    """
 
     mean: Array
     precision: Array
+
+    def broadcast(self, draws: int) -> "Prior":
+        """With a row for each problem."""
+        size = self.mean.shape[-1]
+        return Prior(np.broadcast_to(self.mean, (draws, size)),
+                     np.broadcast_to(self.precision, (draws, size)))
+
+    def take(self, rows: Array | slice) -> "Prior":
+        """The rows of some problems."""
+        return Prior(self.mean[rows], self.precision[rows])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,139 +52,157 @@ class Solutions:
     penalised: Array
     """The same with the prior: what was minimised."""
     gradient_norm: Array
-    """Largest component of the gradient in free coordinates."""
+    """Largest component of the gradient in free centred coordinates."""
     iterations: Array
     converged: Array
     """Whether the last Newton step promised no further decrease."""
 
+    def take(self, rows: Array) -> "Solutions":
+        """Some of the fits."""
+        return Solutions(*(getattr(self, field.name)[rows]
+                           for field in dataclasses.fields(self)))
 
-def huber(residual: Array, delta: float) -> tuple[Array, Array, Array, Array]:
-    """ρ, ρ', ρ'' and ρ'/residual."""
+
+def huber(residual: Array, delta: float) -> tuple[Array, Array]:
+    """ρ and ρ'."""
+    if np.isinf(delta):
+        return 0.5 * residual**2, residual
+    score = np.clip(residual, -delta, delta)
+    return score * (residual - 0.5 * score), score
+
+
+def _bends(residual: Array, score: Array, delta: float) -> tuple[Array, Array]:
+    """ρ'' and ρ'/residual."""
     if np.isinf(delta):
         ones = np.ones_like(residual)
-        return 0.5 * residual**2, residual, ones, ones
+        return ones, ones
     size = np.abs(residual)
-    score = np.clip(residual, -delta, delta)
-    inside = size <= delta
-    value = score * (residual - 0.5 * score)
-    return value, score, inside.astype(float), delta / np.maximum(size, delta)
+    return (size <= delta).astype(float), delta / np.maximum(size, delta)
 
 
 def minimise(
     model: Model, log_loss: Array, theta: Array, weights: Array, *, delta: float,
-    prior: Prior | None = None, warm: bool = False, iterations: int = 150,
+    prior: Prior | None = None, warm: bool = False, iterations: int = 300,
 ) -> Solutions:
     """Fit from S starting points theta [S, p] with row weights [S, m] or [m].
 
     `warm` skips the smoother problems: for starts already near an optimum.
     """
-    weights = np.broadcast_to(weights, (len(theta), model.rows))
+    draws, size = theta.shape
+    weights = np.broadcast_to(weights, (draws, model.rows))
+    if prior is None:
+        prior = Prior(np.zeros(size), np.zeros(size))
+    prior = prior.broadcast(draws)
     chunk = max(1, _CHUNK // max(model.rows, 1))
     pieces = [
-        _minimise_chunk(model, log_loss, theta[at:at + chunk], weights[at:at + chunk], delta, prior,
-                        warm, iterations)
-        for at in range(0, len(theta), chunk)
+        _minimise_chunk(model, log_loss, theta[at:at + chunk], weights[at:at + chunk], delta,
+                        prior.take(slice(at, at + chunk)), warm, iterations)
+        for at in range(0, draws, chunk)
     ]
     return Solutions(*(np.concatenate([getattr(piece, field.name) for piece in pieces])
                        for field in dataclasses.fields(Solutions)))
 
 
 def _minimise_chunk(
-    model: Model, log_loss: Array, theta: Array, weights: Array, delta: float,
-    prior: Prior | None, warm: bool, iterations: int,
+    model: Model, log_loss: Array, theta: Array, weights: Array, delta: float, prior: Prior,
+    warm: bool, iterations: int,
 ) -> Solutions:
+    # The prior stands on parameters that centring leaves alone (see Model.centring).
     state = model.centred(np.asarray(theta, dtype=float))
-    deltas = [step for step in DELTA_STEPS if step > delta] if not warm else []
-    for step in deltas:
-        state = _newton(model, log_loss, state, weights, step, prior, 12, 1e-4)[0]
-    state, objective, penalised, norm, used, done = _newton(
-        model, log_loss, state, weights, delta, prior, iterations, 1e-13)
-    return Solutions(model.natural(state), objective, penalised, norm, used, done)
+    weights = np.array(weights, dtype=float)
+    for step in DELTA_STEPS:
+        if step > delta and not warm:
+            state = _newton(model, log_loss, state, weights, step, prior, *_ON_THE_WAY).theta
+    end = _newton(model, log_loss, state, weights, delta, prior, iterations, _TOLERANCE)
+    return dataclasses.replace(end, theta=model.natural(end.theta))
 
 
 def _newton(
-    model: Model, log_loss: Array, theta: Array, weights: Array, delta: float,
-    prior: Prior | None, iterations: int, tolerance: float,
-) -> tuple[Array, Array, Array, Array, Array, Array]:
+    model: Model, log_loss: Array, theta: Array, weights: Array, delta: float, prior: Prior,
+    iterations: int, tolerance: float,
+) -> Solutions:
     """Newton with damping by the robust Gauss–Newton matrix, per problem, in centred coordinates."""
     draws, size = theta.shape
     low = np.array([p.low for p in model.form.parameters])
     high = np.array([p.high for p in model.form.parameters])
-    mean = np.zeros(size) if prior is None else prior.mean
-    precision = np.zeros(size) if prior is None else prior.precision
+    end = Solutions(np.array(theta), np.zeros(draws), np.zeros(draws), np.full(draws, np.inf),
+                    np.zeros(draws, dtype=int), np.zeros(draws, dtype=bool))
+    # Everything below is over the problems still running, whose numbers are in `active`.
+    active = np.arange(draws)
     theta = np.clip(theta, low, high)
     damping = np.full(draws, 1.0)
-    norm = np.full(draws, np.inf)
-    used = np.zeros(draws, dtype=int)
-    done = np.zeros(draws, dtype=bool)
 
-    def penalty(points: Array) -> Array:
-        return 0.5 * ((points - mean) ** 2 @ precision)
+    def measure(points: Array) -> tuple[Evaluation, Array, Array, Array, Array]:
+        evaluation = model.evaluate(points)
+        residual = evaluation.log_loss - log_loss
+        value, score = huber(residual, delta)
+        value *= weights
+        objective = value.sum(axis=1)
+        penalty = 0.5 * ((points - prior.mean) ** 2 * prior.precision).sum(axis=1)
+        return evaluation, residual, score, objective, objective + penalty
 
-    def value_of(points: Array, at: Array) -> Array:
-        value = huber(model.log_loss(points) - log_loss, delta)[0]
-        return np.einsum("sm,sm->s", weights[at], value)
-
-    everyone = np.arange(draws)
-    objective = value_of(theta, everyone)
-    penalised = objective + penalty(theta)
-    gradient = np.zeros((draws, size))
-    exact, majorant = np.zeros((2, draws, size, size))
-    stale = np.ones(draws, dtype=bool)
-    for _ in range(iterations):
-        active = np.flatnonzero(~done)
-        if active.size == 0:
-            break
-        fresh = active[stale[active]]
-        if fresh.size:
-            points, weight = theta[fresh], weights[fresh]
-            residual = model.log_loss(points) - log_loss
-            _, score, bend, robust = huber(residual, delta)
-            gradient[fresh], exact[fresh], majorant[fresh] = model.gradient_and_curvatures(
-                points, weight * score, weight * bend, weight * robust)
-            gradient[fresh] += precision * (points - mean)
-            stale[fresh] = False
-        used[active] += 1
-        points, slope = theta[active], gradient[active]
-        held = ((points <= low) & (slope > 0)) | ((points >= high) & (slope < 0))
-        free_slope = np.where(held, 0.0, slope)
-        norm[active] = np.abs(free_slope).max(axis=1, initial=0.0)
-        matrix = exact[active] + damping[active, None, None] * majorant[active]
-        diagonal = np.einsum("spp->sp", majorant[active])
-        ridge = precision + 1e-10 * (diagonal + diagonal.max(axis=1, keepdims=True)) + 1e-300
-        at = np.arange(size)
-        matrix[:, at, at] += ridge
-        blocked = held[:, :, None] | held[:, None, :]
-        matrix = np.where(blocked, 0.0, matrix)
-        matrix[:, at, at] = np.where(held, 1.0, matrix[:, at, at])
-        step = _solve(matrix, -free_slope)
+    evaluation, residual, score, objective, penalised = measure(theta)
+    diagonal = np.arange(size)
+    for iteration in range(1, iterations + 1):
+        bend, robust = _bends(residual, score, delta)
+        gradient, exact, majorant = model.gradient_and_curvatures(
+            theta, evaluation, weights * score, weights * bend, weights * robust)
+        gradient += prior.precision * (theta - prior.mean)
+        held = ((theta <= low) & (gradient > 0)) | ((theta >= high) & (gradient < 0))
+        gradient = np.where(held, 0.0, gradient)
+        norm = np.abs(gradient).max(axis=1, initial=0.0)
+        across = majorant[:, diagonal, diagonal]
+        exact += damping[:, None, None] * majorant
+        ridge = 1e-10 * (across + across.max(axis=1, keepdims=True)) + 1e-300
+        exact[:, diagonal, diagonal] += prior.precision + ridge
+        if held.any():
+            exact[held[:, :, None] | held[:, None, :]] = 0.0
+            exact[:, diagonal, diagonal] = np.where(held, 1.0, exact[:, diagonal, diagonal])
+        step = _solve(exact, -gradient)
         longest = np.abs(step).max(axis=1)
         step *= np.minimum(1.0, _LONGEST_STEP / np.maximum(longest, 1e-300))[:, None]
-        trial = np.clip(points + step, low, high)
-        promised = -np.einsum("sp,sp->s", free_slope, trial - points)
-        trial_objective = value_of(trial, active)
-        trial_penalised = trial_objective + penalty(trial)
-        gain = penalised[active] - trial_penalised
-        scale = np.maximum(penalised[active], 1e-30)
-        better = (gain > 0) & np.isfinite(trial_penalised)
+        trial = np.clip(theta + step, low, high)
+        promised = -((trial - theta) * gradient).sum(axis=1)
+        there = measure(trial)
+        gain = penalised - there[4]
+        better = gain > 0
         # A step that promises next to nothing ends the fit, whether or not rounding lets it gain.
-        tiny = (promised >= 0) & (promised <= tolerance * scale) & (damping[active] <= 1.0)
-        hopeless = damping[active] > 1e12
-        winners = active[better]
-        theta[winners] = trial[better]
-        objective[winners] = trial_objective[better]
-        penalised[winners] = trial_penalised[better]
-        stale[winners] = True
-        damping[active] = np.where(
-            better, np.maximum(damping[active] * np.where(gain > 0.25 * promised, 0.1, 1.0), 1e-15),
-            np.maximum(damping[active], 1e-3) * 6.0)
-        done[active] = tiny | hopeless
-    settled = done & (damping <= 1e12)
-    return theta, objective, penalised, norm, used, settled
+        tiny = (promised >= 0) & (promised <= tolerance * np.maximum(penalised, 1e-30))
+        settled = tiny & (damping <= 1.0)
+        damping = np.where(
+            better, np.maximum(damping * np.where(gain > 0.25 * promised, 0.1, 1.0), 1e-15),
+            np.maximum(damping, 0.5) * 10.0)
+        if better.all():
+            theta = trial
+            evaluation, residual, score, objective, penalised = there
+        else:
+            theta = np.where(better[:, None], trial, theta)
+            evaluation.replace(better, there[0])
+            for mine, other in ((residual, there[1]), (score, there[2])):
+                np.copyto(mine, other, where=better[:, None])
+            for mine, other in ((objective, there[3]), (penalised, there[4])):
+                np.copyto(mine, other, where=better)
+        finished = settled | (damping > _DAMPING_GIVES_UP)
+        if iteration == iterations:
+            finished[:] = True
+        if finished.any():
+            at = active[finished]
+            end.theta[at] = theta[finished]
+            end.objective[at], end.penalised[at] = objective[finished], penalised[finished]
+            end.gradient_norm[at], end.iterations[at] = norm[finished], iteration
+            end.converged[at] = settled[finished]
+            if finished.all():
+                break
+            rest = ~finished
+            active, theta, damping = active[rest], theta[rest], damping[rest]
+            weights, prior = weights[rest], prior.take(rest)
+            evaluation, residual, score = evaluation.take(rest), residual[rest], score[rest]
+            objective, penalised = objective[rest], penalised[rest]
+    return end
 
 
 def _solve(matrix: Array, right: Array) -> Array:
-    """Solve each system; a singular one is answered by its pseudo-inverse."""
+    """Solve each system; singular ones are answered by their pseudo-inverse."""
     try:
         return np.linalg.solve(matrix, right[:, :, None])[:, :, 0]
     except np.linalg.LinAlgError:

@@ -26,7 +26,10 @@ def spread(count: int, dimensions: int) -> Array:
 
 
 def starting_points(model: Model, loss: Array, weights: Array, count: int) -> Array:
-    """`count` starting points, inner coordinates [count, p], for rows with `weights` [m]."""
+    """`count` starting points for each fold, inner coordinates [folds, count, p].
+
+    `weights` [folds, m] are the folds' row weights.
+    """
     form = model.form
     linear = list(dict.fromkeys(term.coefficients[0] for term in form.terms))
     sampled = [p for p in form.parameters if p.name not in linear]
@@ -35,17 +38,19 @@ def starting_points(model: Model, loss: Array, weights: Array, count: int) -> Ar
     for column, parameter in enumerate(sampled):
         low, high = _range(parameter, model)
         theta[:, form.index(parameter.name)] = low + (high - low) * unit[:, column]
-    base = _unit_terms(model, theta, linear)
-    scaled = base / loss  # relative errors
-    weighted = scaled * weights
-    gram = np.einsum("skm,slm->skl", weighted, scaled)
-    target = weighted.sum(axis=2)
-    solution = _non_negative(gram, target)
-    floor = _SMALLEST_SHARE / np.maximum(scaled.mean(axis=2), 1e-300)
-    solution = np.maximum(solution, floor)
-    for column, name in enumerate(linear):
-        theta[:, form.index(name)] = np.log(solution[:, column])
-    return theta
+    scaled = _unit_terms(model, theta, linear) / loss  # relative errors
+    folds = np.empty((len(weights), count, theta.shape[1]))
+    for fold, row_weights in enumerate(weights):
+        weighted = scaled * row_weights
+        gram = weighted @ scaled.transpose(0, 2, 1)
+        target = weighted.sum(axis=2)
+        solution = _non_negative(gram, target)
+        floor = _SMALLEST_SHARE * row_weights.sum() / np.maximum(target, 1e-300)
+        folds[fold] = theta
+        for column, name in enumerate(linear):
+            folds[fold, :, form.index(name)] = np.log(
+                np.maximum(solution[:, column], floor[:, column]))
+    return folds
 
 
 def _range(parameter: Parameter, model: Model) -> tuple[float, float]:

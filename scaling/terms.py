@@ -36,6 +36,8 @@ class Parameter:
     """Range of the inner coordinate that starts are drawn from (unused for linear coefficients)."""
     prior: tuple[float, float] | None = None
     """Mean and width of a weak Gaussian prior on the inner coordinate, where the form has one."""
+    prior_of_least_loss: tuple[float, float] | None = None
+    """The same for a coefficient, relative to ln of the least loss seen."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +50,8 @@ class Power:
     sign: float = -1.0
     owner: str = ""
     """Coefficient that absorbs a change of the feature's unit; the term's first when empty."""
+    centred: bool = True
+    """Whether a solver may measure the feature from its mean (not where terms share an owner)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,6 +85,9 @@ class Form:
     bowls: tuple[Bowl, ...] = ()
     sharing_exponent: str | None = None
     """Parameter φ of the feature `ln_n_looped` = ln(N_once + sharing^φ·N_recurrent)."""
+    monotone: tuple[str, str] | None = None
+    """A term that grows with N and the parameter it does so by: predictions bound it where a larger
+    model would otherwise be predicted to be worse (see `scaling.model.predict_log_loss`)."""
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -1,29 +1,93 @@
 """How sure a fit is: bootstrap by run, the noise of one run, and the floor that repeats set."""
 
+import dataclasses
+from typing import Any
+
 import numpy as np
 
+from scaling.diagnose import curvature
 from scaling.model import Array, Model
-from scaling.solver import Prior, minimise
+from scaling.optimum import Optimum
+from scaling.solver import Prior, huber, minimise
 
 RESIDUAL_QUANTILES = 41
+ONE_STEP_ELEMENTS = 30_000_000  # draws × rows beyond which each draw is one Newton step
 
 
-def bootstrap_weights(groups: Array, draws: int, generator: np.random.Generator) -> Array:
-    """Row weights [draws, rows]: how often each row's group was drawn with replacement."""
-    count = int(groups.max()) + 1
-    picks = generator.multinomial(count, np.full(count, 1 / count), size=draws)
-    return picks[:, groups].astype(float)
-
-
-def bootstrap(
-    model: Model, log_loss: Array, theta: Array, weights: Array, groups: Array, draws: int, *,
-    delta: float, prior: Prior | None, generator: np.random.Generator,
+def resample(
+    model: Model, log_loss: Array, optimum: Optimum, weights: Array, groups: Array, draws: int, *,
+    delta: float, seed: int,
 ) -> Array:
-    """Refit on `draws` resamples of the groups, from the optimum theta [p]; draws [draws, p]."""
-    resampled = bootstrap_weights(groups, draws, generator) * weights
-    start = np.repeat(theta[None, :], draws, axis=0)
-    return minimise(model, log_loss, start, resampled, delta=delta, prior=prior, warm=True,
-                    iterations=60).theta
+    """Refit on `draws` resamples of the groups; inner coordinates [draws, p].
+
+    Groups (runs) are drawn with replacement, all their rows together. Where the form has a prior,
+    its mean is redrawn too: else what only the prior tells would look certain.
+    """
+    size = len(optimum.theta)
+    if draws == 0:
+        return np.zeros((0, size))
+    generator = np.random.default_rng(seed)
+    count = int(groups.max()) + 1
+    prior: Prior | None = optimum.prior
+    if prior is not None:
+        prior = Prior(prior.mean + optimum.prior_width * generator.standard_normal((draws, size)),
+                      np.repeat(prior.precision[None, :], draws, axis=0))
+    if draws * model.rows > ONE_STEP_ELEMENTS:
+        return _one_step(model, log_loss, optimum, weights, groups, draws, delta, generator)
+    found = np.empty((draws, size))
+    block = max(1, 4_000_000 // model.rows)
+    for at in range(0, draws, block):
+        some = min(block, draws - at)
+        picks = generator.multinomial(count, np.full(count, 1 / count), size=some)
+        start = np.repeat(optimum.theta[None, :], some, axis=0)
+        found[at:at + some] = minimise(
+            model, log_loss, start, picks[:, groups] * weights, delta=delta,
+            prior=None if prior is None else prior.take(slice(at, at + some)), warm=True,
+            iterations=80).theta
+    return found
+
+
+def _one_step(
+    model: Model, log_loss: Array, optimum: Optimum, weights: Array, groups: Array, draws: int,
+    delta: float, generator: np.random.Generator,
+) -> Array:
+    """One Newton step a draw from the optimum: what refitting amounts to on a very large table.
+
+    Each group's part of the gradient is drawn with replacement (the score bootstrap).
+    """
+    point = model.centred(optimum.theta[None, :])
+    matrix = curvature(model, log_loss, optimum.theta, weights, delta)
+    back = np.linalg.inv(model.centring)
+    matrix = back.T @ matrix @ back
+    value, jacobian = model.log_loss_and_jacobian(point)
+    residual = value[0] - log_loss
+    slopes = jacobian[0] * (weights * huber(residual, delta)[1])[:, None]
+    count = int(groups.max()) + 1
+    sums = np.stack([np.bincount(groups, weights=column, minlength=count)
+                     for column in slopes.T], axis=1)
+    # Near an L1 norm the curvature is the density of residuals at 0, not the rows inside ±δ.
+    bend = weights * _density_curvature(residual, delta)
+    matrix = (jacobian[0] * bend[:, None]).T @ jacobian[0]
+    if optimum.prior is not None:
+        matrix = matrix + np.diag(optimum.prior.precision)
+    inverse = np.linalg.pinv(matrix, hermitian=True)
+    low = np.array([p.low for p in model.form.parameters])
+    high = np.array([p.high for p in model.form.parameters])
+    found = np.empty((draws, len(optimum.theta)))
+    for draw in range(draws):
+        picks = np.bincount(generator.integers(0, count, count), minlength=count)
+        found[draw] = point[0] - inverse @ ((picks - 1.0) @ sums)
+    return model.natural(np.clip(found, low, high))
+
+
+def _density_curvature(residual: Array, delta: float) -> Array:
+    """Expected ρ'' of each row: δ times the density of residuals near ±δ, by a kernel; 1 if δ = ∞."""
+    if np.isinf(delta):
+        return np.ones_like(residual)
+    low, high = np.quantile(residual, [0.25, 0.75])
+    width = max(0.9 * (high - low) / 1.34 * len(residual) ** -0.2, delta)
+    inside = float(np.mean(np.abs(residual) <= width))
+    return np.full_like(residual, inside * min(1.0, delta / width))
 
 
 def percentile_intervals(draws: Array, level: float = 0.9) -> tuple[Array, Array]:
@@ -33,24 +97,43 @@ def percentile_intervals(draws: Array, level: float = 0.9) -> tuple[Array, Array
     return low, high
 
 
-def residual_quantiles(residual: Array, parameters: int, floor: float | None) -> Array:
-    """Quantiles of the noise of one run, from fit residuals ln(observed / predicted) [m].
+@dataclasses.dataclass(frozen=True)
+class NoiseModel:
+    """The noise of one run, in ln loss."""
+
+    quantiles: Array
+    """Quantiles of ln(observed / predicted)."""
+    floor: float | None
+    """Standard deviation between repeats of one configuration, where there are any."""
+    repeats: int
+    """Degrees of freedom behind the floor."""
+
+    def summary(self) -> dict[str, Any]:
+        """Plain values for a report."""
+        return {"residual_standard_deviation": float(np.std(self.quantiles)),
+                "repeat_standard_deviation": self.floor, "repeat_degrees_of_freedom": self.repeats}
+
+
+def noise_model(
+    log_loss: Array, residual: Array, configuration: Array, run: Array, groups: Array,
+    parameters: int,
+) -> NoiseModel:
+    """Noise from residuals [m] and from repeats.
 
     Residuals of a fit are smaller than the noise, by √((m − p)/m) in the normal case, which is put
-    back. `floor` is the standard deviation between repeated runs: noise is never less.
+    back; m counts runs where the rows of a run err together. Repeats set a floor beneath it.
     """
     m = len(residual)
-    scale = np.sqrt(m / max(m - parameters, 1))
+    scale = np.sqrt(m / max(m - parameters, 0.25 * m))
     quantiles = np.quantile(residual * scale, np.linspace(0, 1, RESIDUAL_QUANTILES))
-    spread = float(np.std(residual * scale))
-    if floor is not None and 0 < spread < floor:
-        quantiles = quantiles * (floor / spread)
-    return quantiles
+    found = noise_floor(log_loss, configuration, run)
+    spread = float(np.std(quantiles))
+    if found is not None and 0 < spread < found[0]:
+        quantiles = quantiles * (found[0] / spread)
+    return NoiseModel(quantiles, found[0] if found else None, found[1] if found else 0)
 
 
-def noise_floor(
-    log_loss: Array, configuration: Array, run: Array
-) -> tuple[float, int] | None:
+def noise_floor(log_loss: Array, configuration: Array, run: Array) -> tuple[float, int] | None:
     """Standard deviation of ln loss between runs of one configuration, and its degrees of freedom.
 
     `configuration` numbers rows of equal N, D and shape. None where nothing was repeated.
