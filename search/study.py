@@ -106,6 +106,10 @@ def open_study(
 ) -> "optuna.Study":
     """The study of this name, made where it does not exist.
 
+    Args:
+        storage: an Optuna storage URL (`sqlite:///study.db`, `mysql://...`, `redis://...`), or a
+            plain path: Optuna's journal file, which is quicker and may be shared by processes too.
+
     Raises:
         BadInput: the storage cannot be opened.
     """
@@ -115,13 +119,23 @@ def open_study(
     with quiet():
         try:
             study = optuna.create_study(
-                storage=storage, study_name=name, directions=directions, load_if_exists=True,
+                storage=_opened(storage), study_name=name, directions=directions, load_if_exists=True,
                 sampler=sampler or optuna.samplers.RandomSampler(seed=0))
             study.set_metric_names([objective.column for objective in problem.objectives])
         except Exception as error:  # each storage fails with exceptions of its own driver
             reason = " ".join(str(error).split())
             raise BadInput(f"storage = {storage!r}: cannot be opened: {reason[:200]}") from None
     return study
+
+
+def _opened(storage: str | None) -> Any:
+    """A journal file for a plain path; URLs and None as they are."""
+    if storage is None or "://" in storage:
+        return storage
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    return JournalStorage(JournalFileBackend(storage))
 
 
 def constraints_of(problem: Problem, points: Points) -> list[dict[str, float]]:

@@ -99,7 +99,7 @@ def _scaled(value: float, steps: list[tuple[float, str]]) -> str:
     if not math.isfinite(value):
         return "unknown"
     factor, unit = next((step for step in steps if abs(value) >= step[0] * 0.9995), steps[-1])
-    shown = value / factor
+    shown = float(f"{value / factor:.3g}")
     digits = max(0, 2 - math.floor(math.log10(abs(shown)))) if shown else 0
     return f"{shown:.{digits}f} {unit}".rstrip()
 
