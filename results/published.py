@@ -44,7 +44,7 @@ _SHOWN = 5
 
 def read_table(
     path: str | Path, columns: Mapping[str, str] | None = None, *, allow_mixed: bool = False,
-    drop_invalid: bool = False,
+    drop_invalid: bool = False, loss_needed: bool = True,
 ) -> tuple[RunTable, list[str]]:
     """Read a table of runs and say what was dropped and why.
 
@@ -53,6 +53,7 @@ def read_table(
         columns: our name -> the table's, for those that differ.
         allow_mixed: accept losses of several tokenizers, corpora or validation sets.
         drop_invalid: drop rows with unusable numbers instead of refusing the table.
+        loss_needed: where False, a table to predict: losses may be missing (NaN).
 
     Raises:
         BadInput: no such file, not a table, a column missing, or a number that cannot be used.
@@ -65,10 +66,10 @@ def read_table(
     table = _read_columns(path)
     if not table or not len(next(iter(table.values()))):
         raise BadInput(f"runs = {path}: it has no rows")
-    names = _resolve(path, table, columns or {})
+    names = _resolve(path, table, columns or {}, loss_needed)
     if not allow_mixed:
         _refuse_mixtures(path, table)
-    return _build(path, table, names, drop_invalid)
+    return _build(path, table, names, drop_invalid, loss_needed)
 
 
 def read_tables(
@@ -193,7 +194,7 @@ def _read_csv(path: Path) -> dict[str, list[Any]]:
 
 
 def _resolve(
-    path: Path, table: Mapping[str, list[Any]], columns: Mapping[str, str]
+    path: Path, table: Mapping[str, list[Any]], columns: Mapping[str, str], loss_needed: bool
 ) -> dict[str, str]:
     """Our name -> the table's column: what the user said, then obvious names."""
     accepted = (*NEEDED, "run", *SHAPE_COLUMNS)
@@ -217,7 +218,7 @@ def _resolve(
                 taken.add(theirs)
                 break
     for ours in NEEDED:
-        if ours not in names:
+        if ours not in names and (ours != "loss" or loss_needed):
             raise BadInput(f"runs = {path}: no column for {ours}; it has {_listed(table)}; say "
                            f"which with --columns {ours}=NAME")
     return names
@@ -252,11 +253,14 @@ def _number(value: Any) -> float:
 
 
 def _build(
-    path: Path, table: Mapping[str, list[Any]], names: Mapping[str, str], drop_invalid: bool
+    path: Path, table: Mapping[str, list[Any]], names: Mapping[str, str], drop_invalid: bool,
+    loss_needed: bool,
 ) -> tuple[RunTable, list[str]]:
     numeric = {ours: np.array([_number(value) for value in table[theirs]])
                for ours, theirs in names.items() if ours != "run"}
     rows = len(numeric["n"])
+    if not loss_needed:
+        loss = numeric.pop("loss", np.full(rows, math.nan))
     dropped: list[str] = []
     # A shape column that is mostly text or blanks was found by its name alone: it is no shape.
     for ours in [name for name in numeric if name not in NEEDED]:
@@ -286,7 +290,8 @@ def _build(
         raise BadInput(f"runs = {path}: no row has a usable {', '.join(NEEDED)}")
     run = _run_names(table, names, numeric, rows)
     return RunTable(
-        n=numeric["n"][good], d=numeric["d"][good], loss=numeric["loss"][good], run=run[good],
+        n=numeric["n"][good], d=numeric["d"][good], run=run[good],
+        loss=(numeric["loss"] if loss_needed else loss)[good],
         shape={name: numeric[name][good] for name in SHAPE_COLUMNS if name in numeric},
         count="non_embedding" if "non_embed" in names["n"].lower() else "as given",
     ), dropped
