@@ -5,6 +5,7 @@ their records back; the driver alone writes. A task whose worker or node is lost
 The package must be installed on every node, and text must be readable there under the same path.
 """
 
+import contextlib
 import itertools
 import os
 import queue
@@ -81,13 +82,14 @@ def run_ray(
     """
     ray = _ray()
     ours = not ray.is_initialized()
-    if ours:
-        _connect(ray, address, workers)
-    try:
-        yield from _run(ray, units, workers, cache_dir, trainer, attempts)
-    finally:
+    with contextlib.redirect_stdout(sys.stderr):  # stdout is for the answer
         if ours:
-            ray.shutdown()
+            _connect(ray, address, workers)
+        try:
+            yield from _run(ray, units, workers, cache_dir, trainer, attempts)
+        finally:
+            if ours:
+                ray.shutdown()
 
 
 def _ray() -> Any:
