@@ -7,6 +7,7 @@ trained, and without importing a framework: a driver can tell what is done and w
 
 import functools
 import math
+from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
@@ -159,6 +160,11 @@ def resolve(job: TrunkJob) -> TrunkPlan:
 def job_keys(job: TrunkJob) -> list[str]:
     """Run keys, one a budget, smallest first."""
     return [branch.run_key for branch in resolve(job).branches]
+
+
+def weights_file(folder: Path, run_key: str) -> Path:
+    """Where the weights of a run go, below the folder that `keep_weights` names."""
+    return folder / f"{run_key}.safetensors"
 
 
 def recipe_of(job: TrunkJob, branch: Branch) -> Recipe:

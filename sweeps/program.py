@@ -12,12 +12,13 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
+import numpy as np
+import optax  # type: ignore[import-untyped]
 from flax import nnx
 
 from results.record import content_key
 from scaling.architecture import Architecture
-from sweeps import schedule
+from sweeps import schedule, sharding
 from sweeps.model import Decoder, SharingOrder, token_losses
 from sweeps.worker import machine_identity
 
@@ -45,19 +46,29 @@ class Setting(NamedTuple):
     precision: str
     weight_decay: float
     sequence_length: int
+    members: int = 1
+    """Runs trained as one population: of one shape, each with its own seed and learning rate."""
+    devices: int = 1
+    """Devices that one run is split among."""
+    fully_sharded: bool = False
+    """With several devices: split the parameters too, not the batch alone."""
 
 
 class Program(NamedTuple):
-    """The compiled functions of one setting. Shapes of batches compile once each."""
+    """The compiled functions of a setting. P is the number of members, S the steps a dispatch."""
 
-    begin: Callable[[Any], TrainState]
-    """Seed -> a fresh state."""
+    begin: Callable[[np.ndarray], TrainState]
+    """Seeds [P] -> a fresh state."""
     advance: Callable[..., tuple[TrainState, jax.Array]]
-    """(state, batches [S, B, T+1], learning rates [S], count) -> (state, mean losses [S]).
+    """(state, batches [P, S, B, T+1], learning rates [P, S], count) -> (state, losses [P, S]).
 
     The state passed in is consumed. Only the first `count` steps are done."""
-    window_losses: Callable[[Parameters, jax.Array], jax.Array]
-    """(parameters, windows [n, B, T+1]) -> mean loss of each window [n, B], nats a token."""
+    window_losses: Callable[[Parameters, np.ndarray], jax.Array]
+    """(parameters, windows [n, B, T+1]) -> mean loss of each window [P, n, B], nats a token."""
+    member: Callable[[Parameters, int], Parameters]
+    """(parameters, number) -> the parameters of one member."""
+    members: int
+    devices: int
 
 
 def use_compilation_cache(cache_dir: Path) -> None:
@@ -144,7 +155,69 @@ def program_for(setting: Setting) -> Program:
     def window_losses(parameters: Parameters, windows: jax.Array) -> jax.Array:
         return jax.lax.map(lambda batch: jnp.mean(losses(parameters, batch), axis=-1), windows)
 
-    return Program(jax.jit(begin), jax.jit(advance, donate_argnums=0), jax.jit(window_losses))
+    if setting.devices > 1:
+        return _sharded(setting, begin, advance, window_losses)
+    if setting.members > 1:
+        return _population(setting, begin, advance, window_losses)
+    one_begin = jax.jit(begin)
+    one_advance = jax.jit(advance, donate_argnums=0)
+    one_window_losses = jax.jit(window_losses)
+
+    def advance_one(state: TrainState, batches: np.ndarray, rates: np.ndarray, count: int
+                    ) -> tuple[TrainState, jax.Array]:
+        state, losses_S = one_advance(state, batches[0], rates[0], count)
+        return state, losses_S[None]
+
+    return Program(
+        begin=lambda seeds: one_begin(seeds[0]), advance=advance_one,
+        window_losses=lambda parameters, windows: one_window_losses(parameters, windows)[None],
+        member=lambda parameters, number: parameters, members=1, devices=1,
+    )
+
+
+def _population(
+    setting: Setting, begin: Callable[..., Any], advance: Callable[..., Any],
+    window_losses: Callable[..., Any],
+) -> Program:
+    """The same functions for many runs at once: every array has one axis more, in front."""
+    return Program(
+        begin=jax.jit(jax.vmap(begin)),
+        advance=jax.jit(jax.vmap(advance, in_axes=(0, 0, 0, None)), donate_argnums=0),
+        window_losses=jax.jit(jax.vmap(window_losses, in_axes=(0, None))),
+        member=lambda parameters, number: jax.tree.map(lambda leaf: leaf[number], parameters),
+        members=setting.members, devices=1,
+    )
+
+
+def _sharded(
+    setting: Setting, begin: Callable[..., Any], advance: Callable[..., Any],
+    window_losses: Callable[..., Any],
+) -> Program:
+    """The same functions with their arrays spread over several devices."""
+    mesh = sharding.data_mesh(setting.devices)
+    same = sharding.replicated(mesh)
+    batch = sharding.batch_sharding(mesh)
+    shape = jax.eval_shape(begin, np.int64(0))
+    state = sharding.state_shardings(mesh, shape, setting.fully_sharded)
+    spread_begin = jax.jit(begin, out_shardings=state)
+    spread_advance = jax.jit(
+        advance, in_shardings=(state, batch, same, same), out_shardings=(state, same),
+        donate_argnums=0,
+    )
+    spread_losses = jax.jit(
+        window_losses, in_shardings=(state.parameters, batch), out_shardings=same
+    )
+
+    def advance_one(state: TrainState, batches: np.ndarray, rates: np.ndarray, count: int
+                    ) -> tuple[TrainState, jax.Array]:
+        state, losses_S = spread_advance(state, batches[0], rates[0], count)
+        return state, losses_S[None]
+
+    return Program(
+        begin=lambda seeds: spread_begin(seeds[0]), advance=advance_one,
+        window_losses=lambda parameters, windows: spread_losses(parameters, windows)[None],
+        member=lambda parameters, number: parameters, members=1, devices=setting.devices,
+    )
 
 
 def _restored(abstract: nnx.State, parameters: Parameters) -> nnx.State:

@@ -2,46 +2,38 @@
 
 The trunk runs at its peak learning rate; where a budget's decay begins, a copy of the state leaves
 it, decays, is evaluated and becomes a record, and the trunk goes on. Losses are read one dispatch
-late, so that looking for trouble never makes the device wait.
+late, so that looking for trouble never makes the device wait. One loop serves one run, a run spread
+over devices, and a population of runs of one shape: they differ in what is compiled.
 """
 
-import datetime
-import importlib.metadata
-import itertools
 import math
-import platform
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import msgspec
 import numpy as np
 
-from results.record import (
-    ArchitectureFields,
-    CurvePoint,
-    ParameterCounts,
-    RunRecord,
-)
+from results.record import RunRecord
+from scaling.errors import BadInput
+from sweeps.checkpoint import Checkpoints, Position, Stretch
 from sweeps.corpus import TokenCorpus, load_corpus
-from sweeps.job import Branch, TrunkJob, TrunkPlan, learning_rate_at, recipe_of, resolve
+from sweeps.evaluation import mean_and_error, validation_losses
+from sweeps.job import TrunkJob, TrunkPlan, learning_rate_at, resolve
 from sweeps.order import sequences
+from sweeps.outcome import Spent, record_of
 from sweeps.program import Program, Setting, TrainState, program_for, use_compilation_cache
-from sweeps.worker import processor_name
+from sweeps.sharding import check_divides
+from sweeps.weights import save_weights
 
 DISPATCH_TOKENS = 32_768
 """Tokens a dispatch trains on: about a second of one CPU core, so that progress is seen."""
 DISPATCH_STEPS_MOST = 64
-CURVE_POINTS = 30
 EXPLODED = 1.5
 """A mean loss this many times that of guessing evenly has left the rails for good."""
-CLUSTERS = 64
-"""Groups of neighbouring validation windows, the units of the standard error."""
-EVALUATION_TOKENS = 4_096
-"""Tokens a batch of the evaluation."""
+CHECKPOINT_SECONDS = 60.0
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,16 +41,12 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
 
     trunk_key: str
     tokens: int
-    """Trained on so far, decays included."""
+    """Trained on so far, decays included, all members of a population together."""
     total_tokens: int
-    """To be trained on in all, decays included."""
+    """To be trained on in all."""
     loss: float
     """Mean training loss of the last dispatch read."""
     tokens_per_second: float
-
-
-class Diverged(Exception):
-    """The loss is not a number, or has exploded."""
 
 
 def train_trunk(
@@ -67,197 +55,221 @@ def train_trunk(
     cache_dir: Path,
     progress: Callable[[Progress], None] | None = None,
     checkpoint_dir: Path | None = None,
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
+    devices: int = 1,
+    fully_sharded: bool = False,
 ) -> Iterator[RunRecord]:
     """Train a trunk and its branches; yields each budget's record as it is done, smallest first.
 
     Deterministic: the same job on the same kind of machine gives the same losses to the last
-    digit, however many workers run beside it, given `worker.worker_environment`.
+    digit, however many workers run beside it, given `worker.worker_environment`. On several
+    devices sums are taken in another order: the same losses to about 1e-5.
+
+    Args:
+        job: what to train.
+        cache_dir: for tokens and compiled programs.
+        progress: called after each dispatch.
+        checkpoint_dir: keep checkpoints below it, and go on from the last one found there;
+            records made before are yielded again.
+        checkpoint_seconds: between two checkpoints.
+        devices: to split the batch among.
+        fully_sharded: split the parameters too.
 
     Raises:
-        BadInput: a corpus that cannot be read or does not fit the vocabulary.
+        BadInput: a corpus that cannot be read or does not fit the vocabulary, or a batch that
+            does not divide among the devices.
     """
-    plan = resolve(job)
-    corpus = load_corpus(job.corpus, cache_dir)
-    corpus.check_vocabulary(plan.architecture.vocab_size)
-    corpus.windows(plan.sequence_length)
+    yield from train_members(
+        [job], cache_dir=cache_dir, progress=progress, checkpoint_dir=checkpoint_dir,
+        checkpoint_seconds=checkpoint_seconds, devices=devices, fully_sharded=fully_sharded,
+    )
+
+
+def train_members(
+    jobs: Sequence[TrunkJob],
+    *,
+    cache_dir: Path,
+    progress: Callable[[Progress], None] | None = None,
+    checkpoint_dir: Path | None = None,
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
+    devices: int = 1,
+    fully_sharded: bool = False,
+) -> Iterator[RunRecord]:
+    """As `train_trunk`, for jobs that differ in seed and learning rate alone."""
+    plans = [resolve(job) for job in jobs]
+    corpus = load_corpus(jobs[0].corpus, cache_dir)
+    corpus.check_vocabulary(plans[0].architecture.vocab_size)
+    corpus.windows(plans[0].sequence_length)
+    check_divides(plans[0].batch_sequences, devices)
+    if devices > 1 and len(jobs) > 1:
+        raise BadInput(f"devices = {devices}: a population trains on one device")
     use_compilation_cache(cache_dir)
-    yield from _Trunk(job, plan, corpus, progress).run()
+    program = program_for(Setting(
+        plans[0].architecture, jobs[0].sharing_order, plans[0].precision, jobs[0].weight_decay,
+        plans[0].sequence_length, len(jobs), devices, fully_sharded and devices > 1,
+    ))
+    checkpoints = None
+    if checkpoint_dir is not None:
+        checkpoints = Checkpoints(Path(checkpoint_dir) / plans[0].trunk_key, checkpoint_seconds)
+    yield from _Trunk(jobs, plans, corpus, program, progress, checkpoints).run()
 
 
 class _Trunk:
-    """One trunk under way."""
+    """A trunk under way: one run, or the members of a population in step."""
 
     def __init__(
-        self, job: TrunkJob, plan: TrunkPlan, corpus: TokenCorpus,
-        progress: Callable[[Progress], None] | None,
+        self, jobs: Sequence[TrunkJob], plans: Sequence[TrunkPlan], corpus: TokenCorpus,
+        program: Program, progress: Callable[[Progress], None] | None,
+        checkpoints: Checkpoints | None,
     ) -> None:
-        self.job, self.plan, self.corpus, self.progress = job, plan, corpus, progress
-        self.program: Program = program_for(Setting(
-            plan.architecture, job.sharing_order, plan.precision, job.weight_decay,
-            plan.sequence_length,
-        ))
-        per_step = plan.batch_sequences * plan.sequence_length
-        self.steps_per_dispatch = max(1, min(DISPATCH_STEPS_MOST, DISPATCH_TOKENS // per_step))
+        self.jobs, self.plans, self.corpus, self.program = jobs, plans, corpus, program
+        self.progress, self.checkpoints = progress, checkpoints
+        plan = plans[0]
+        self.step_tokens = plan.batch_sequences * plan.sequence_length
+        self.steps_per_dispatch = max(
+            1, min(DISPATCH_STEPS_MOST, DISPATCH_TOKENS // self.step_tokens)
+        )
+        self.total_tokens = plan.trained_tokens * len(jobs)
         self.trained_tokens = 0
-        self.device_seconds = 0.0
-        self.segment_tokens = 0
-        self.segment_started = time.perf_counter()
+        self.started = self.last_record = time.perf_counter()
+        self.spent = Spent()
 
     def run(self) -> Iterator[RunRecord]:
         """Trunk and branches in turn."""
-        state = self.program.begin(self.job.seed)
-        trunk_losses: list[float] = []
-        step = 0
-        trouble: str | None = None
-        for number, branch in enumerate(self.plan.branches):
-            last = number == len(self.plan.branches) - 1
-            if trouble is None:
-                try:
-                    state = self.advance(state, branch, step, branch.stable_steps, trunk_losses)
-                    step = branch.stable_steps
-                except Diverged as reason:
-                    trouble = str(reason)
-            if trouble is not None:
-                yield self.record(branch, trunk_losses, None, trouble)
-                continue
-            losses = list(trunk_losses)
-            # Steps consume the state they are given, so a decay works on a copy.
-            decaying = state if last else jax.tree.map(jnp.copy, state)
-            try:
-                decayed = self.advance(decaying, branch, step, branch.total_steps, losses)
-                loss, error = self.evaluate(decayed.parameters)
-                if not math.isfinite(loss):
-                    raise Diverged("the validation loss is not a number")
-            except Diverged as reason:
-                yield self.record(branch, losses, None, str(reason))
-                continue
-            yield self.record(branch, losses, (loss, error), None)
+        branches = self.plans[0].branches
+        seeds = np.array([job.seed & 0x7FFF_FFFF for job in self.jobs], np.int32)
+        self.trunk: TrainState | None = self.program.begin(seeds)
+        self.decay: TrainState | None = None
+        self.position = Position(trunk=Stretch.fresh(len(self.jobs)))
+        self.restore()
+        yield from self.position.records
+        for number in range(self.position.branch, len(branches)):
+            branch = branches[number]
+            if self.position.decay is None:
+                assert self.trunk is not None
+                self.trunk = self.go(
+                    number, self.trunk, self.position.trunk, branch.stable_steps
+                )
+                # Steps consume the state they are given, so a decay works on a copy.
+                last = number == len(branches) - 1
+                self.decay = self.trunk if last else jax.tree.map(jnp.copy, self.trunk)
+                self.trunk = None if last else self.trunk
+                self.position.decay = self.position.trunk.copy()
+            assert self.decay is not None
+            self.decay = self.go(number, self.decay, self.position.decay, branch.total_steps)
+            records = self.conclude(number, self.decay, self.position.decay)
+            self.decay = self.position.decay = None
+            self.position.branch = number + 1
+            self.position.records.extend(records)
+            yield from records
+        if self.checkpoints is not None:
+            self.checkpoints.finish()
 
-    def advance(
-        self, state: TrainState, branch: Branch, first: int, end: int, losses: list[float]
-    ) -> TrainState:
-        """Steps `first` to `end - 1` on the way of `branch`; appends their losses to `losses`."""
-        plan, most = self.plan, self.steps_per_dispatch
+    def go(self, number: int, state: TrainState, stretch: Stretch, end: int) -> TrainState:
+        """From where the stretch stands to step `end`, on the way of budget `number`."""
         unread: tuple[jax.Array, int] | None = None
         started = time.perf_counter()
-        for begin in range(first, end, most):
-            count = min(most, end - begin)
-            batches, rates = self.inputs(branch, begin, count)
-            state, step_losses = self.program.advance(state, batches, rates, count)
+        first = stretch.step
+        while stretch.step < end and not all(stretch.trouble):
+            count = min(self.steps_per_dispatch, end - stretch.step)
+            batches, rates = self.inputs(number, stretch.step, count)
+            state, losses = self.program.advance(state, batches, rates, count)
             if unread is not None:
-                self.read(*unread, losses, started)
-            unread = (step_losses, count)
+                self.read(stretch, *unread)
+            unread = (losses, count)
+            stretch.step += count
+            if self.checkpoints is not None and self.checkpoints.due():
+                self.read(stretch, *unread)
+                unread = None
+                on_decay = stretch is self.position.decay
+                self.checkpoints.save(
+                    self.position, self.trunk if on_decay else state, state if on_decay else None
+                )
         if unread is not None:
-            self.read(*unread, losses, started)
-        self.device_seconds += time.perf_counter() - started
-        self.segment_tokens += (end - first) * plan.batch_sequences * plan.sequence_length
+            self.read(stretch, *unread)
+        self.spent.device_seconds += time.perf_counter() - started
+        self.spent.tokens += (stretch.step - first) * self.step_tokens
         return state
 
-    def inputs(self, branch: Branch, begin: int, count: int) -> tuple[np.ndarray, np.ndarray]:
-        """Batches [S, B, T+1] and learning rates [S] of steps from `begin`; idle ones are zero."""
-        plan, most = self.plan, self.steps_per_dispatch
+    def inputs(self, number: int, begin: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """Batches [P, S, B, T+1] and learning rates [P, S] of steps from `begin`, zero where idle."""
+        plan, members, most = self.plans[0], len(self.jobs), self.steps_per_dispatch
         batch, length = plan.batch_sequences, plan.sequence_length
-        batches = np.zeros((most, batch, length + 1), np.int32)
-        batches[:count] = sequences(
-            self.corpus.train, self.job.seed, begin * batch, count * batch, length
-        ).reshape(count, batch, length + 1)
-        rates = np.zeros(most, np.float32)
-        rates[:count] = [learning_rate_at(plan, branch, begin + i) for i in range(count)]
+        batches = np.zeros((members, most, batch, length + 1), np.int32)
+        rates = np.zeros((members, most), np.float32)
+        for member, (job, plan) in enumerate(zip(self.jobs, self.plans, strict=True)):
+            batches[member, :count] = sequences(
+                self.corpus.train, job.seed, begin * batch, count * batch, length
+            ).reshape(count, batch, length + 1)
+            branch = plan.branches[number]
+            rates[member, :count] = [
+                learning_rate_at(plan, branch, begin + index) for index in range(count)
+            ]
         return batches, rates
 
-    def read(self, step_losses: jax.Array, count: int, losses: list[float], started: float) -> None:
-        """Take in the losses of a dispatch. Raises Diverged where they show trouble."""
-        values = np.asarray(step_losses)[:count]
-        losses.extend(values.tolist())
-        plan = self.plan
-        self.trained_tokens += count * plan.batch_sequences * plan.sequence_length
-        mean = float(values.mean())
+    def read(self, stretch: Stretch, dispatched: jax.Array, count: int) -> None:
+        """Take in the losses of a dispatch, and mark the members whose losses show trouble."""
+        values = np.asarray(dispatched)[:, :count]
+        most = EXPLODED * math.log(self.plans[0].architecture.vocab_size)
+        for member, losses in enumerate(values):
+            if stretch.trouble[member] is not None:
+                continue
+            stretch.losses[member].extend(losses.tolist())
+            step, mean = len(stretch.losses[member]), float(losses.mean())
+            if not np.all(np.isfinite(losses)):
+                stretch.trouble[member] = f"the loss is not a number by step {step}"
+            elif mean > most:
+                stretch.trouble[member] = f"the loss reached {mean:.3g} nats a token by step {step}"
+        self.trained_tokens += count * self.step_tokens * len(self.jobs)
         if self.progress is not None:
-            seconds = time.perf_counter() - self.segment_started
+            seconds = time.perf_counter() - self.started
             self.progress(Progress(
-                trunk_key=plan.trunk_key, tokens=self.trained_tokens,
-                total_tokens=plan.trained_tokens, loss=mean,
+                trunk_key=self.plans[0].trunk_key, tokens=self.trained_tokens,
+                total_tokens=self.total_tokens, loss=float(values.mean()),
                 tokens_per_second=self.trained_tokens / max(seconds, 1e-9),
             ))
-        if not np.all(np.isfinite(values)):
-            raise Diverged(f"the loss is not a number at step {len(losses)}")
-        if mean > EXPLODED * math.log(plan.architecture.vocab_size):
-            raise Diverged(f"the loss reached {mean:.3g} nats a token at step {len(losses)}")
 
-    def evaluate(self, parameters: Any) -> tuple[float, float]:
-        """Mean loss on the validation set, nats a token, and its standard error."""
+    def conclude(self, number: int, state: TrainState, stretch: Stretch) -> list[RunRecord]:
+        """Evaluate the members that are well, and make every member's record."""
         started = time.perf_counter()
-        result = evaluate(self.program, parameters, self.corpus, self.plan.sequence_length)
-        self.device_seconds += time.perf_counter() - started
-        return result
-
-    def record(
-        self, branch: Branch, losses: list[float], result: tuple[float, float] | None,
-        reason: str | None,
-    ) -> RunRecord:
-        """The record of one budget; seconds are those spent since the last record."""
-        job, plan, corpus = self.job, self.plan, self.corpus
-        loss, error = result if result is not None else (None, None)
-        bits = None
-        if loss is not None and corpus.record.bytes_per_token is not None:
-            bits = loss / math.log(2) / corpus.record.bytes_per_token
+        plan = self.plans[0]
+        window_losses = None
+        if not all(stretch.trouble):
+            window_losses = validation_losses(
+                self.program, state.parameters, self.corpus, plan.sequence_length
+            )
         now = time.perf_counter()
-        wall, self.segment_started = now - self.segment_started, now
-        device, self.device_seconds = self.device_seconds, 0.0
-        tokens, self.segment_tokens = self.segment_tokens, 0
-        return RunRecord(
-            run_key=branch.run_key, trunk_key=plan.trunk_key, design=job.design,
-            architecture=ArchitectureFields.of(plan.architecture), corpus=corpus.record,
-            n_parameters=ParameterCounts.of(plan.architecture), tokens=branch.tokens,
-            epochs=corpus.epochs(branch.tokens, plan.sequence_length), flops=branch.flops,
-            trunk_flops_shared=branch.shared_flops, recipe=recipe_of(job, branch), seed=job.seed,
-            status="finished" if reason is None else "diverged", reason=reason,
-            loss=loss, loss_standard_error=error, bits_per_byte=bits,
-            curve=thinned(losses, plan.batch_sequences * plan.sequence_length),
-            wall_seconds=wall, device_seconds=device, tokens_per_second=tokens / max(wall, 1e-9),
-            hardware=hardware(), software=software(),
-            finished_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        self.spent.device_seconds += now - started
+        self.spent.wall_seconds = now - self.last_record
+        # The members of a population worked at once: each is charged its share of the time.
+        members = len(self.jobs)
+        spent = Spent(
+            wall_seconds=self.spent.wall_seconds / members, tokens=self.spent.tokens,
+            device_seconds=self.spent.device_seconds / members,
         )
+        self.last_record, self.spent = now, Spent()
+        records = []
+        for member, (job, plan) in enumerate(zip(self.jobs, self.plans, strict=True)):
+            branch, reason, result = plan.branches[number], stretch.trouble[member], None
+            if reason is None and window_losses is not None:
+                result = mean_and_error(window_losses[member])
+                if not math.isfinite(result[0]):
+                    reason, result = "the validation loss is not a number", None
+            if result is not None and job.keep_weights is not None:
+                parameters = self.program.member(state.parameters, member)
+                save_weights(Path(job.keep_weights), branch.run_key, plan.architecture, parameters)
+            records.append(record_of(
+                job, plan, branch, self.corpus, losses=stretch.losses[member], result=result,
+                reason=reason, spent=spent,
+            ))
+        return records
 
-
-def evaluate(
-    program: Program, parameters: Any, corpus: TokenCorpus, sequence_length: int
-) -> tuple[float, float]:
-    """Mean loss on the fixed validation set, nats a token, and its standard error.
-
-    The standard error is over clusters of neighbouring windows, since losses within one document
-    go together.
-    """
-    rows = corpus.validation_windows(sequence_length).astype(np.int32)
-    windows = len(rows)
-    batch = max(1, min(windows, EVALUATION_TOKENS // sequence_length))
-    batches = -(-windows // batch)
-    padded = rows[np.arange(batches * batch) % windows]
-    losses = program.window_losses(parameters, padded.reshape(batches, batch, -1))
-    values = np.asarray(losses, np.float64).ravel()[:windows]
-    clusters = [part.mean() for part in np.array_split(values, min(windows, CLUSTERS))]
-    error = np.std(clusters, ddof=1) / math.sqrt(len(clusters)) if len(clusters) > 1 else 0.0
-    return float(values.mean()), float(error)
-
-
-def thinned(losses: list[float], tokens_per_step: int) -> list[CurvePoint]:
-    """The loss curve as at most CURVE_POINTS means over equal stretches of steps."""
-    finite = [loss for loss in losses if math.isfinite(loss)]
-    ends = np.unique(np.linspace(0, len(finite), CURVE_POINTS + 1).astype(int))
-    return [
-        CurvePoint(tokens=int(end) * tokens_per_step, loss=float(np.mean(finite[begin:end])))
-        for begin, end in itertools.pairwise(ends)
-    ]
-
-
-def hardware() -> str:
-    """What computed: the accelerator's name, or the processor's."""
-    device = jax.devices()[0]
-    return processor_name() if device.platform == "cpu" else str(device.device_kind)
-
-
-def software() -> dict[str, str]:
-    """Versions of what the losses come from."""
-    names = ("shapelaw", "jax", "jaxlib", "flax", "optax", "numpy")
-    versions = {name: importlib.metadata.version(name) for name in names}
-    return {"python": platform.python_version(), **versions}
+    def restore(self) -> None:
+        """Go on from the last checkpoint, where there is one."""
+        if self.checkpoints is None:
+            return
+        kept = self.checkpoints.restore(self.trunk)
+        if kept is not None:
+            self.position, self.trunk, self.decay = kept
+            done = self.position.decay or self.position.trunk
+            self.trained_tokens = done.step * self.step_tokens * len(self.jobs)
