@@ -1,0 +1,101 @@
+"""What each axis does to the loss, straight from paired runs: no law in between.
+
+A shape is compared with the base shape of its own size, budget, seed and text order, so that what
+a seed does to both cancels.
+"""
+
+import dataclasses
+from collections import defaultdict
+
+import numpy as np
+
+from results.record import RunRecord
+from sweeps.design import load_design
+from sweeps.job import resolve
+
+DESIGN = "reference"
+BASE_SHARE = "base"
+
+
+@dataclasses.dataclass(frozen=True)
+class Effect:
+    """One value of one axis against the base."""
+
+    axis: str
+    """What differs from the base, in the design's words."""
+    per_size: dict[int, float]
+    """Nominal size -> mean ln(loss / base loss) over budgets and seeds."""
+    mean: float
+    interval: tuple[float, float]
+    """90 %, over trunks: the budgets of one trunk are not independent."""
+    trunks: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Labelled:
+    """A record with what the design asked for."""
+
+    record: RunRecord
+    part: str
+    label: str
+    nominal: int
+
+
+def labelled(records: list[RunRecord]) -> list[Labelled]:
+    """Records of the design, each with the label of the point it was made for."""
+    planned = {branch.run_key: one for one in load_design(DESIGN).layout()[0]
+               for branch in resolve(one.job).branches}
+    return [Labelled(record, planned[record.run_key].part, planned[record.run_key].label,
+                     planned[record.run_key].nominal)
+            for record in records if record.run_key in planned]
+
+
+def paired_effects(runs: list[Labelled]) -> list[Effect]:
+    """Every label that has partners, the largest gain first."""
+    base = {(run.nominal, run.record.tokens, run.record.seed): run.record.loss
+            for run in runs if run.label == BASE_SHARE}
+    trunks: dict[str, dict[tuple[int, str], list[float]]] = defaultdict(lambda: defaultdict(list))
+    for run in runs:
+        partner = base.get((run.nominal, run.record.tokens, run.record.seed))
+        if run.label == BASE_SHARE or partner is None or run.record.loss is None:
+            continue
+        axis = run.label + (", equal FLOPs" if "equal FLOPs" in run.part else "")
+        trunks[axis][run.nominal, run.record.trunk_key].append(
+            float(np.log(run.record.loss / partner)))
+    effects = [_effect(axis, found) for axis, found in trunks.items()]
+    return sorted(effects, key=lambda effect: effect.mean)
+
+
+def _effect(axis: str, trunks: dict[tuple[int, str], list[float]]) -> Effect:
+    means = np.array([np.mean(values) for values in trunks.values()])
+    sizes: dict[int, list[float]] = defaultdict(list)
+    for (nominal, _), values in trunks.items():
+        sizes[nominal].append(float(np.mean(values)))
+    generator = np.random.default_rng(0)
+    draws = generator.choice(means, (4000, len(means))).mean(axis=1)
+    low, high = np.quantile(draws, [0.05, 0.95]) if len(means) > 1 else (np.nan, np.nan)
+    return Effect(
+        axis=axis,
+        per_size={size: float(np.mean(values)) for size, values in sorted(sizes.items())},
+        mean=float(means.mean()), interval=(float(low), float(high)), trunks=len(means),
+    )
+
+
+def learning_rate_check(runs: list[Labelled]) -> dict[str, dict[float, float]]:
+    """Shape -> {multiple of the rule's learning rate: loss}, at the budget all of them have."""
+    found: dict[str, dict[float, float]] = defaultdict(dict)
+    checked = [run for run in runs if "learning_rate" in run.label]
+    for run in checked:
+        shape, _, multiple = run.label.replace("learning_rate ", "|").rpartition("|")
+        budgets = {one.record.tokens for one in checked}
+        if run.record.tokens == _common(checked) and run.record.loss is not None and budgets:
+            found[shape.rstrip(", ") or "base"][float(multiple)] = run.record.loss
+    return dict(found)
+
+
+def _common(runs: list[Labelled]) -> int:
+    """The budget that most of these runs have."""
+    counts: dict[int, int] = defaultdict(int)
+    for run in runs:
+        counts[run.record.tokens] += 1
+    return max(counts, key=lambda tokens: counts[tokens])
