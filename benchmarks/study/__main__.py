@@ -1,0 +1,86 @@
+"""`python -m benchmarks.study` writes results/reference/README.md, its figures and its laws.
+
+`--measure` times the panel on this machine first. `--check` writes nothing and fails if the text
+would differ from the committed one.
+"""
+
+import argparse
+import sys
+
+from benchmarks.study import figures, measure, text
+from benchmarks.study.effects import labelled, learning_rate_check, paired_effects
+from benchmarks.study.laws import BOOTSTRAP, compare
+from benchmarks.study.loop import judge, panel_of
+from benchmarks.study.records import FOLDER, load_study, seed_noise
+from scaling.fit import fit_law
+
+INTRODUCTION = """# The reference study
+
+What shape buys in loss, on models small enough to train on two processor cores, and whether the \
+tool's own recommendation holds when it is trained. Every number and figure here is written by \
+`make study-report` from the records beside this file; nothing is typed by hand.
+"""
+
+CAVEATS = """## What this does not say
+
+The models have a hundred thousand parameters and read bytes of Python source; the law that comes \
+of them is `reference`, used by `query` inside this range and labelled as extrapolating outside it, \
+with the `literature` law's answer beside it. Budgets of 5 to 40 tokens a parameter are short of \
+where sharing is reported to pay most. Depth comes in whole blocks, of which the smallest models \
+have few, so that width, depth and ratio cannot be varied apart as finely as at scale.
+"""
+
+
+def render(write: bool) -> str:
+    """The whole text; with `write`, the figures and law files too."""
+    study = load_study()
+    runs = labelled(study.records)
+    noise, freedom = seed_noise()
+    effects = paired_effects([run for run in runs if "learning_rate" not in run.label])
+    fitted, held_out = study.fitted_table, study.held_out_table
+    results = compare(fitted, held_out)
+    own = next(result for result in results[1:] if result.form == "shape")
+    chosen = results[0]
+    panel = panel_of(study.held_out, measure.panel_speeds())
+    verdicts = judge(panel, chosen.fit.law, noise)
+    timings = measure.sharing_timings()
+    if write:
+        folder = FOLDER / "figures"
+        folder.mkdir(exist_ok=True)
+        figures.runs_figure(fitted, held_out, folder / "runs.png")
+        figures.effects_figure(effects, noise, folder / "effects.png")
+        figures.held_out_figure(chosen, held_out, folder / "held-out.png")
+        figures.panel_figure(panel, folder / "panel.png")
+        figures.sharing_figure(timings, folder / "sharing.png")
+        chosen.fit.law.to_file(FOLDER / "reference-below-held-out.json")
+        whole = fit_law(study.whole_table, form="auto", bootstrap=BOOTSTRAP, holdout=False,
+                        label="reference", source="results/reference, all sizes")
+        whole.law.to_file(FOLDER / "reference.json")
+    return "\n".join([
+        INTRODUCTION, text.runs_section(study, noise, freedom), text.effects_section(effects),
+        text.learning_rate_section(learning_rate_check(runs)), text.law_section(results, own),
+        text.loop_section(panel, verdicts), text.sharing_section(timings), CAVEATS,
+    ])
+
+
+def main() -> int:
+    """Exit status: 1 where `--check` finds a difference."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--measure", action="store_true", help="time the panel here first")
+    parser.add_argument("--check", action="store_true", help="compare with the committed text")
+    options = parser.parse_args()
+    if options.measure:
+        measure.measure_all()
+    written = render(write=not options.check)
+    path = FOLDER / "README.md"
+    if options.check:
+        same = path.read_text(encoding="utf-8") == written
+        print("the text is what the records say" if same else f"{path.name} differs")
+        return 0 if same else 1
+    path.write_text(written, encoding="utf-8")
+    print(f"{path}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
