@@ -114,6 +114,9 @@ class Run(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     architecture: ArchitectureFields
     tokens: tuple[Whole, ...]
     seed: int = 0
+    batch_sequences: Whole | None = None
+    """As in the trunks it is to be compared with; by the recipe's rule where left out."""
+    warmup_steps: Annotated[int, msgspec.Meta(ge=0)] | None = None
 
 
 class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -355,11 +358,7 @@ def _lay_part(
     seeds = design.seeds if part.seeds is None else part.seeds
     if not seeds:
         raise BadInput("seeds = []: at least one is needed")
-    planned = [
-        _planned(design, corpus, name, "as given", run.architecture.build(), run.tokens,
-                 run.seed, Point(non_embedding=0))
-        for run in part.runs or ()
-    ]
+    planned = [_given(design, corpus, name, run) for run in part.runs or ()]
     dropped: list[Dropped] = []
     if not sizes:
         if part.runs:
@@ -434,6 +433,17 @@ def _planned(
     deviation = shapes.deviation(architecture, point) if point.non_embedding else 0.0
     return Planned(part=part, label=label, architecture=architecture, job=job,
                    nominal=point.non_embedding, deviation=deviation, asked=point)
+
+
+def _given(design: Design, corpus: CorpusSpec, part: str, run: Run) -> Planned:
+    """A run whose architecture was given in full."""
+    planned = _planned(design, corpus, part, "as given", run.architecture.build(), run.tokens,
+                       run.seed, Point(non_embedding=0))
+    job = msgspec.structs.replace(
+        planned.job, batch_sequences=run.batch_sequences or design.batch_sequences,
+        warmup_steps=run.warmup_steps,
+    )
+    return msgspec.structs.replace(planned, job=job)
 
 
 def _merge_trunks(planned: list[Planned]) -> list[Planned]:
