@@ -63,8 +63,8 @@ Software: {', '.join(f'{name} {version}' for name, version in sorted(software.it
 Dates: {dates[0]} to {dates[-1]}.
 
 {len(study.fitted)} runs are fitted, {len(study.held_out)} runs of the largest size are held out \
-from all fitting, {len(study.learning_rate_checks)} runs at other learning rates check the rule and \
-enter no fit.
+from all fitting, {len(study.learning_rate_checks)} runs at other learning rates check the rule \
+and enter no fit.
 
 Seeds of one shape and budget differ by {percent(noise)} of loss (standard deviation, {freedom} \
 degrees of freedom). Every shape of a seed reads the same text in the same order, so differences \
