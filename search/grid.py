@@ -230,6 +230,8 @@ class Grid:
     def n_widths(self) -> int:
         """Distinct widths: a base and a d_ff."""
         total, count = 0, len(self.bases["d_model"])
+        if self.d_ff is not None:
+            return count * len(self.d_ff)  # given, not rounded from a ratio: all distinct
         step = max(1, _COUNT_ROWS // self.shape[4])
         for start in range(0, count, step):
             _, fresh = self._mlp_rows(start, min(start + step, count))

@@ -1,0 +1,150 @@
+"""Being sure at p must mean being right p of the time: on synthetic truths."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from scaling.architecture import ArchitectureBatch
+from search.budget import Budget
+from search.probability import confidence, loss_differences, reaching
+from search.problem import Columns, Points, Problem, parse_objectives
+from search.space import Range, Space
+
+SPACE = Space(
+    name="calibration", d_model=Range(256, 1024, 64), n_blocks=[6, 12, 24], sharing=[1, 2],
+    gqa_group=[1, 2, 4], mlp_attention_ratio=Range(0.5, 6, factor=1.15))
+
+
+@dataclasses.dataclass
+class SyntheticLaw:
+    """A bowl in shape around an optimum, as its five parameters say; draws of those parameters."""
+
+    theta: np.ndarray
+    draws: np.ndarray
+    label: str = "synthetic"
+
+    @staticmethod
+    def of(theta: np.ndarray, a: ArchitectureBatch) -> np.ndarray:
+        """[k, 5] parameters and [n] shapes to losses [k, n]."""
+        r = np.log(a.mlp_attention_ratio)[None, :]
+        aspect = np.log(a.d_model / a.depth)[None, :]
+        size = np.log(a.non_embedding_parameters)[None, :]
+        best_r, best_aspect, sharing, group, level = theta.T[:, :, None]
+        waste = 0.05 * (r - best_r) ** 2 + 0.03 * (aspect - best_aspect) ** 2
+        return (3 + level - 0.1 * (size - 16) + waste - sharing * np.log(a.sharing)[None, :]
+                + group * np.log(a.gqa_group)[None, :])
+
+    def loss(self, architectures: ArchitectureBatch, tokens: object) -> np.ndarray:
+        return self.of(self.theta[None, :], architectures)[0]
+
+    def loss_draws(
+        self, architectures: ArchitectureBatch, tokens: object, draws: int | None = None
+    ) -> np.ndarray:
+        return self.of(self.draws[:draws], architectures)
+
+    def interval(
+        self, architectures: ArchitectureBatch, tokens: object, level: float = 0.9
+    ) -> tuple[np.ndarray, np.ndarray]:
+        middle = self.loss(architectures, tokens)
+        return middle - 0.1, middle + 0.1
+
+    def extrapolated(self, architectures: ArchitectureBatch, tokens: object) -> list[dict]:
+        return [{} for _ in range(len(architectures))]
+
+
+def no_cost(
+    architectures: ArchitectureBatch, weight_bits: np.ndarray, wanted: object = ()
+) -> Columns:
+    return {name: np.ones(len(architectures)) for name in (
+        "decode_s", "decode_tokens_per_s", "prefill_s", "ttft_s", "memory_bytes",
+        "energy_per_token_j")}
+
+
+# Spread of truths, and of estimates around them: from shapes that differ plainly to hardly.
+PRIOR = np.array([0.6, 0.8, 0.03, 0.02, 0.1])
+MIDDLE = np.array([0.5, 4.0, 0.03, 0.02, 0.0])
+
+
+def repetition(noise: float, seed: int) -> tuple[float, bool]:
+    """One synthetic truth, measured with noise: (how sure the pick is, whether it is right)."""
+    generator = np.random.default_rng(seed)
+    batch, bits = next(iter(SPACE.enumerate(10**6)))
+    fits = np.flatnonzero(batch.non_embedding_parameters < 6e7)
+    rivals = Points(batch.take(fits), bits[fits], {}, fits)
+    truth = MIDDLE + PRIOR * generator.standard_normal(5)
+    spread = noise * PRIOR
+    estimate = truth + spread * generator.standard_normal(5)
+    draws = estimate + spread * generator.standard_normal((400, 5))
+    law = SyntheticLaw(estimate, draws)
+    problem = Problem(law, no_cost, Budget(tokens=1e9), parse_objectives(None))
+    pick = int(np.argmin(law.loss(rivals.architectures, 1e9)))
+    sure = confidence(problem, rivals, pick)
+    best = int(np.argmin(SyntheticLaw.of(truth[None, :], rivals.architectures)[0]))
+    return sure.probability_best, best == pick
+
+
+def test_picks_made_at_p_are_right_p_of_the_time() -> None:
+    results = [repetition(noise, seed) for noise in (0.03, 0.1, 0.2) for seed in range(150)]
+    sure = np.array([p for p, _ in results])
+    right = np.array([r for _, r in results], dtype=float)
+    assert abs(sure.mean() - right.mean()) <= 0.05
+    # And not by errors that cancel: among the unsure, the middling and the sure alike.
+    for low, high in ((0, 0.65), (0.65, 0.9), (0.9, 1.01)):
+        members = (sure >= low) & (sure < high)
+        assert members.sum() >= 80
+        error = 2.0 * np.sqrt(0.25 / members.sum())
+        assert abs(sure[members].mean() - right[members].mean()) <= 0.05 + error
+
+
+def test_many_rivals_are_cut_down_without_changing_how_sure() -> None:
+    batch, bits = next(iter(SPACE.enumerate(10**6)))
+    generator = np.random.default_rng(3)
+    law = SyntheticLaw(MIDDLE, MIDDLE + 0.1 * PRIOR * generator.standard_normal((400, 5)))
+    problem = Problem(law, no_cost, Budget(tokens=1e9), parse_objectives(None))
+    rivals = Points(batch, bits, {}, np.arange(len(bits)))
+    assert len(rivals) > 1000
+    losses = law.loss_draws(batch, 1e9)
+    pick = int(np.argmin(law.loss(batch, 1e9)))
+    exact = np.mean(np.argmin(losses, axis=1) == pick)
+    sure = confidence(problem, rivals, pick)
+    assert sure.probability_best == pytest.approx(exact, abs=0.01)
+    assert sure.runner_up is not None
+    assert sure.runner_up != pick
+    assert sure.regret[0] <= sure.regret[1]
+
+
+def test_two_rivals_share_the_probability() -> None:
+    batch, bits = next(iter(SPACE.enumerate(10**6)))
+    rows = np.array([0, 400])
+    rivals = Points(batch.take(rows), bits[rows], {}, rows)
+    generator = np.random.default_rng(0)
+    law = SyntheticLaw(MIDDLE, MIDDLE + PRIOR * generator.standard_normal((400, 5)))
+    problem = Problem(law, no_cost, Budget(tokens=1e9), parse_objectives(None))
+    pick = int(np.argmin(law.loss(rivals.architectures, 1e9)))
+    sure = confidence(problem, rivals, pick)
+    assert sure.probability_best + sure.runner_up_probability == pytest.approx(1.0)
+
+
+def test_a_difference_is_surer_than_its_sides_and_changes_sign_with_them() -> None:
+    batch, bits = next(iter(SPACE.enumerate(10**6)))
+    generator = np.random.default_rng(1)
+    spread = PRIOR * np.array([0.1, 0.1, 0.1, 0.1, 5.0])  # the level is what nobody knows
+    law = SyntheticLaw(MIDDLE, MIDDLE + spread * generator.standard_normal((400, 5)))
+    pair = Points(batch.take(np.array([7, 300])), bits[:2], {}, np.arange(2))
+    there = loss_differences(law, pair, 1e9)[0]
+    back = loss_differences(law, pair.take(np.array([1, 0])), 1e9)[0]
+    assert there.middle == pytest.approx(-back.middle)
+    assert there.interval[1] - there.interval[0] < 0.2  # the level alone spreads over 1.6
+    assert there.probability_lower == pytest.approx(1 - back.probability_lower)
+
+
+def test_reaching_a_loss_is_the_share_of_draws_at_or_below_it() -> None:
+    batch, bits = next(iter(SPACE.enumerate(10**6)))
+    draws = np.tile(MIDDLE, (4, 1))
+    draws[:, 4] = [-0.2, -0.1, 0.1, 0.2]
+    law = SyntheticLaw(MIDDLE, draws)
+    point = Points(batch.take(np.array([5])), bits[:1], {}, np.zeros(1, int))
+    middle = float(law.loss(point.architectures, 1e9)[0])
+    problem = Problem(law, no_cost, Budget(tokens=1e9), parse_objectives(None), middle - 0.05)
+    assert reaching(problem, point) == 0.5
