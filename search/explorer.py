@@ -111,5 +111,7 @@ def _plotly() -> str:
     """The plotting library's own bundle, as it ships with the Python package."""
     import plotly.offline
 
-    # Inside a script element its text must not hold the element's end.
-    return str(plotly.offline.get_plotlyjs()).replace("</script", "<\\/script")
+    # Inside a script element its text must not hold the element's end, and a browser that reads it
+    # turns every line end into \n, which the policy's hash would not know of.
+    text = str(plotly.offline.get_plotlyjs()).replace("</script", "<\\/script")
+    return text.replace("\r\n", "\n").replace("\r", "\n")

@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -133,15 +134,17 @@ SHAPES = [
 
 @pytest.mark.parametrize(("changes", "options"), SHAPES)
 def test_transformers_computes_what_the_decoder_computes(auto, tmp_path, changes, options):
-    nnx = pytest.importorskip("flax.nnx")
+    from flax import nnx
+
     from sweeps.model import Decoder
     from sweeps.weights import save_weights
 
     architecture = shaped(**changes)
     order = options.get("sharing_order", "immediate")
     decoder = Decoder(architecture, rngs=nnx.Rngs(2), sharing_order=order)
-    save_weights(decoder, tmp_path / "w.safetensors")
-    export_hf(architecture, tmp_path / "out", tmp_path / "w.safetensors", **options)
+    parameters = nnx.to_pure_dict(nnx.state(decoder, nnx.Param))
+    weights = save_weights(tmp_path, "run", architecture, parameters)
+    export_hf(architecture, tmp_path / "out", weights, **options)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what transformers deprecates within itself
         model = auto.AutoModelForCausalLM.from_pretrained(tmp_path / "out", trust_remote_code=True)
@@ -162,3 +165,38 @@ def test_generation_with_a_cache_agrees_with_generation_without(auto, tmp_path, 
     made = model.generate(prompt, max_new_tokens=8, do_sample=False)
     without = logits_of(model, made[:, :-1].tolist()).argmax(-1)[0, 7:]
     assert made[0, 8:].tolist() == without.tolist()
+
+
+@pytest.mark.parametrize("sharing", [1, 2])
+def test_a_trained_run_has_the_loss_in_transformers_that_its_record_states(auto, tmp_path, sharing):
+    import torch
+
+    from results.record import ArchitectureFields
+    from results.store import RunStore
+    from search.export import export_command
+    from sweeps.corpus import load_corpus
+    from sweeps.job import CorpusSpec, TrunkJob
+    from sweeps.train import train_trunk
+
+    sources = Path(__file__).parents[1] / "search"
+    spec = CorpusSpec(text=(str(sources / "*.py"),), validation_tokens=4096)
+    job = TrunkJob(
+        architecture=ArchitectureFields.of(
+            shaped(d_model=32, d_ff=64, head_dim=8, sharing=sharing)),
+        tokens=(20_000,), corpus=spec, keep_weights=str(tmp_path / "sweep/weights"),
+        precision="float32")
+    (record,) = train_trunk(job, cache_dir=tmp_path / "cache")
+    with RunStore(tmp_path / "sweep") as store:
+        store.append(record)
+    kept = tmp_path / f"sweep/weights/{record.run_key}.safetensors"
+    report = export_command(str(kept), "hf", tmp_path / "out")
+    assert report["architecture"]["sharing"] == sharing
+    model = auto.AutoModelForCausalLM.from_pretrained(tmp_path / "out")
+    windows = load_corpus(spec, tmp_path / "cache").validation_windows(job.sequence_length)
+    tokens = torch.tensor(windows.astype(np.int64))
+    with torch.no_grad():
+        logits = model(tokens[:, :-1]).logits
+        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten())
+    assert record.loss is not None
+    assert float(loss) == pytest.approx(record.loss, abs=1e-4)
+    assert record.loss < 4  # it learned: chance is ln 256 = 5.5

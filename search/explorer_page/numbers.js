@@ -24,8 +24,8 @@ function scaled(value, steps) {
   if (!Number.isFinite(value)) return 'unknown';
   const step = steps.find(([factor]) => Math.abs(value) >= factor * 0.9995) || steps.at(-1);
   const shown = value / step[0];
-  const digits = shown ? Math.max(0, 2 - Math.floor(Math.log10(Math.abs(shown)))) : 0;
-  return `${shown.toFixed(Math.min(digits, 12))} ${step[1]}`.trimEnd();
+  const digits = Math.abs(shown) >= 999.5 ? shown.toFixed(0) : shown.toPrecision(3);
+  return `${shown ? digits : 0} ${step[1]}`.trimEnd();
 }
 
 const show = {

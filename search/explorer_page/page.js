@@ -1,25 +1,10 @@
 // The page: sliders in, everything else out.
 
 const wholeFront = front(false);
-const spread = ranges();
 let pinned = null;
+let curvesSeen = false;
 let kind = 'time';
 let order = {column: 'loss', down: false};
-
-function ranges() {
-  // The fast end of a front is all but flat models nobody would ship: let the plot fit what is
-  // within a fifth of the best loss.
-  const worst = 1.25 * numbers.loss[wholeFront[0]];
-  const rows = wholeFront.filter(row => numbers.loss[row] <= worst);
-  const extra = data.beside.filter(row => row.feasible);
-  const x = [...rows.map(row => numbers.decode_tokens_per_s[row]), ...extra.map(row => row.decode)];
-  const y = [...rows.flatMap(row => [numbers.low[row], numbers.high[row]]),
-    ...extra.map(row => row.loss)];
-  const [left, right] = [Math.log10(Math.min(...x)), Math.log10(Math.max(...x))];
-  const [low, high] = [Math.min(...y), Math.max(...y)];
-  return {x: [left - 0.03 * (right - left), right + 0.03 * (right - left)],
-    y: [low - 0.04 * (high - low), high + 0.06 * (high - low)]};
-}
 
 // --- sliders ---------------------------------------------------------------------------------------
 
@@ -364,13 +349,30 @@ function buildPage() {
   update(true);
 }
 
-buildPage();
-window.addEventListener('DOMContentLoaded', () => {
-  update(false);
+function startPlots() {
+  runLibrary();
+  plotFront(currentFront, shownPoint());
   $('front').on('plotly_click', event => {
     const row = event.points[0].customdata;
     if (row !== undefined) pin(row);
   });
-  document.documentElement.dataset.ready = 'yes';
+  // Curves are below the first screen: they are drawn when it scrolls to them.
+  new IntersectionObserver((entries, observer) => {
+    if (!entries.some(entry => entry.isIntersecting)) return;
+    observer.disconnect();
+    curvesSeen = true;
+    plotCurves(shownPoint());
+  }, {rootMargin: '300px'}).observe($('curves'));
+  document.documentElement.dataset.ready = 'plots';
+}
+
+buildPage();
+document.documentElement.dataset.ready = 'answer';
+// A frame and a turn later: the answer is on the screen by then.
+requestAnimationFrame(() => setTimeout(startPlots));
+let width = window.innerWidth;
+window.addEventListener('resize', () => {
+  if (window.innerWidth !== width) schedule();
+  width = window.innerWidth;
 });
 window.matchMedia('(prefers-color-scheme: dark)').addEventListener('change', () => update(false));

@@ -1,4 +1,10 @@
-// The plots. The library comes last in the page, so that the answer shows before it is parsed.
+// The plots. The library lies in the page as text and is run once the answer shows.
+
+function runLibrary() {
+  const script = document.createElement('script');
+  script.textContent = $('plotting').textContent;
+  document.head.append(script);
+}
 
 const ready = () => typeof Plotly !== 'undefined';
 const quiet = {displayModeBar: false, responsive: true, doubleClick: 'reset'};
@@ -38,6 +44,37 @@ function hover(point) {
     `MLP/attention ${d.ratio.toFixed(2)}, GQA group ${d.group}`;
 }
 
+// Round numbers between two powers of ten, as many as a reader needs.
+function ticks([low, high], most = 9) {
+  for (const steps of [[1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9], [1, 2, 3, 5, 7], [1, 2, 5], [1, 3], [1]]) {
+    const values = [];
+    for (let power = Math.floor(low); power <= high; power++) {
+      for (const step of steps) {
+        const value = Number(`${step}e${power}`);
+        if (Math.log10(value) >= low - 1e-9 && Math.log10(value) <= high + 1e-9) values.push(value);
+      }
+    }
+    if (values.length <= most) return {tickvals: values, ticktext: values.map(plain)};
+  }
+  return {};
+}
+
+// What the plot shows: the front under the budgets, with some of what they keep out beside it.
+function frame(current, chosen) {
+  const rows = current.length ? current : wholeFront;
+  const best = numbers.loss[rows[0]];
+  // The fast end of a front is models nobody would ship; a quarter above the best loss is enough.
+  const kept = rows.filter(row => numbers.loss[row] <= 1.25 * best);
+  if (chosen >= 0) kept.push(chosen);
+  const x = kept.map(row => Math.log10(numbers.decode_tokens_per_s[row]));
+  const [left, right] = [Math.min(...x), Math.max(...x)];
+  const wide = Math.max(right - left, 0.4);
+  const low = Math.min(...kept.map(row => numbers.low[row]));
+  const high = Math.max(...kept.map(row => numbers.high[row]));
+  return {x: [left - 0.35 * wide, right + 0.06 * wide],
+    y: [low - 0.28 * (high - low), high + 0.06 * (high - low)]};
+}
+
 // A front is a staircase of hundreds of steps; two hundred of them are all a screen can show.
 function thinned(rows, most = 200) {
   if (rows.length <= most) return rows;
@@ -45,11 +82,19 @@ function thinned(rows, most = 200) {
   return Array.from({length: most}, (_, index) => rows[Math.round(index * step)]);
 }
 
-function named(rows, c, text) {
+function named(given, c, text, window) {
+  const rows = given.filter(row => {
+    const x = Math.log10(row.decode);
+    return x >= window.x[0] && x <= window.x[1] && row.loss >= window.y[0] && row.loss <= window.y[1];
+  });
+  const place = row => {
+    const across = (Math.log10(row.decode) - window.x[0]) / (window.x[1] - window.x[0]);
+    return across > 0.8 ? 'top left' : across < 0.2 ? 'top right' : 'top center';
+  };
   return {
     x: rows.map(row => row.decode), y: rows.map(row => row.loss), mode: 'markers+text',
     marker: {symbol: 'diamond', size: 9, color: c.panel, line: {color: c.warn, width: 1.8}},
-    text: rows.map(row => label(text(row))), textposition: 'top center', cliponaxis: false,
+    text: rows.map(row => label(text(row))), textposition: rows.map(place), cliponaxis: false,
     textfont: {color: c.warn, size: 12}, hoverinfo: 'text',
     hovertext: rows.map(row => `${label(row.why)}<br><b>${show.loss(row.loss)} nats</b>  ` +
       `${show.speed(row.decode)}, ${show.bytes(row.memory)}<br>${label(
@@ -65,6 +110,7 @@ function plotFront(current, chosen) {
   const whole = thinned(wholeFront);
   const shown = thinned(current);
   const band = [...shown, ...shown.slice().reverse()];
+  const window = frame(current, chosen);
   const traces = [
     {x: line(whole, speed), y: line(whole, numbers.loss), mode: 'lines', hoverinfo: 'skip',
       line: {color: c.table, width: 1.4, dash: 'dot'}},
@@ -74,7 +120,7 @@ function plotFront(current, chosen) {
     {x: line(shown, speed), y: line(shown, numbers.loss), customdata: shown,
       mode: 'lines+markers', line: {color: c.accent, width: 2},
       marker: {size: 5, color: c.accent}, hoverinfo: 'text', hovertext: shown.map(hover)},
-    named(data.beside.filter(row => row.feasible), c, row => row.why),
+    named(data.beside, c, row => row.why, window),
   ];
   if (chosen >= 0) {
     traces.push({x: [speed[chosen]], y: [numbers.loss[chosen]], mode: 'markers',
@@ -87,13 +133,13 @@ function plotFront(current, chosen) {
     line: {color: c.muted, width: 1, dash: 'dash'}}] : [];
   Plotly.react($('front'), traces, layout(c, {
     shapes,
-    xaxis: axis(c, 'decode, tokens per second', {type: 'log', dtick: 'D2', range: spread.x}),
-    yaxis: axis(c, 'loss, nats per token', {range: spread.y}),
+    xaxis: axis(c, 'decode, tokens per second', {type: 'log', ...ticks(window.x), range: window.x}),
+    yaxis: axis(c, 'loss, nats per token', {range: window.y}),
   }), quiet);
 }
 
 function plotCurves(chosen) {
-  if (!ready()) return;
+  if (!ready() || !curvesSeen) return;
   const c = colours();
   data.curves.filter(curve => !curve.silent).forEach(curve => {
     const at = chosen < 0 ? null : axisValue(curve.axis, chosen);
@@ -105,7 +151,14 @@ function plotCurves(chosen) {
     ].filter(box => box.x0 < box.x1) : [];
     const marker = at === null ? [] : [{type: 'line', x0: at, x1: at, yref: 'paper', y0: 0, y1: 1,
       line: {color: c.accent, width: 1.6}}];
-    const most = Math.max(...curve.high.map(Math.abs), 0.001);
+    // What lies far beyond the law's range must not set the scale of what lies within it.
+    const inside = curve.x.map((x, index) => index).filter(index => !curve.seen ||
+      (curve.x[index] >= 0.8 * curve.seen[0] && curve.x[index] <= 1.25 * curve.seen[1]));
+    const rows = inside.length > 2 ? inside : curve.x.map((x, index) => index);
+    const low = Math.min(...rows.map(index => curve.low[index]), 0);
+    const high = Math.max(...rows.map(index => curve.high[index]), 0.001);
+    const most = Math.max(high, -low);
+    const ends = [Math.log10(curve.x[0]), Math.log10(curve.x.at(-1))];
     Plotly.react($(`curve-${curve.axis}`), [
       {x: [...curve.x, ...curve.x.slice().reverse()], mode: 'lines', fill: 'toself',
         y: [...curve.low, ...curve.high.slice().reverse()], hoverinfo: 'skip',
@@ -116,9 +169,10 @@ function plotCurves(chosen) {
     ], layout(c, {
       shapes: [...outside, ...marker],
       xaxis: axis(c, '', {type: 'log', showgrid: false,
-        range: [Math.log10(curve.x[0]), Math.log10(curve.x.at(-1))],
-        ...(curve.whole ? {tickvals: curve.x, ticktext: curve.x.map(String)} : {nticks: 5})}),
-      yaxis: axis(c, '', {nticks: 5, tickformat: most < 0.05 ? '+.3f' : '+.2f'}),
+        range: [ends[0] - (curve.whole ? 0.04 : 0), ends[1] + (curve.whole ? 0.04 : 0)],
+        ...(curve.whole ? {tickvals: curve.x, ticktext: curve.x.map(String)} : ticks(ends, 7))}),
+      yaxis: axis(c, '', {nticks: 5, range: [low - 0.1 * (high - low), high + 0.1 * (high - low)],
+        tickformat: most < 0.05 ? '+.3f' : '+.2f'}),
     }), quiet);
   });
 }

@@ -31,13 +31,15 @@ function isGlobal(a, block) {
 // Tokens flow from left to right: embedding, each stored block once, head. Height is width.
 function drawStack(a) {
   const d = derived(a);
-  const [width, height, base] = [620, 214, 176];
+  // On a narrow screen fewer units across keep the lettering readable.
+  const narrow = $('stack').clientWidth < 460;
+  const [width, height, base] = [narrow ? 380 : 620, 214, 176];
   const words = `${a.n_blocks} blocks` + (a.sharing > 1 ? `, each applied ${a.sharing} times` : '');
   const to = draw($('stack'), width, height, `The stack: ${words}, ${a.d_model} wide`);
-  const tall = 26 + 96 * a.d_model / widest;
+  const tall = 34 + 92 * a.d_model / widest;
   const top = base - tall;
-  const [left, right] = [58, width - 26];
-  to.rect(26, top, 13, tall, 'vocabulary', 3);
+  const [left, right] = [60, width - 26];
+  to.rect(31, top, 13, tall, 'vocabulary', 3);
   to.rect(right + 6, top, 13, tall, 'vocabulary', 3);
   const pitch = Math.min(30, (right - left) / a.n_blocks);
   const gap = Math.min(3, pitch * 0.18);
@@ -60,10 +62,10 @@ function drawStack(a) {
   to.path(`M${start} ${base + 9}v4h${pitch * a.n_blocks - gap}v-4`, 'line');
   to.text(middle, base + 30, a.sharing > 1
     ? `${a.n_blocks} blocks stored, ${d.depth} layers deep` : `${a.n_blocks} blocks`, 'middle');
-  to.path(`M18 ${top}h-4v${tall}h4`, 'line');
-  const label = to.text(8, top + tall / 2, `width ${a.d_model}`, 'middle');
-  label.setAttribute('transform', `rotate(-90 8 ${top + tall / 2})`);
-  to.text(32, base + 30, 'tokens', 'middle');
+  to.path(`M25 ${top}h-4v${tall}h4`, 'line');
+  const label = to.text(14, top + tall / 2, `width ${a.d_model}`, 'middle');
+  label.setAttribute('transform', `rotate(-90 14 ${top + tall / 2})`);
+  to.text(37, base + 30, 'tokens', 'middle');
   to.text(right + 12, base + 30, a.tied_embeddings ? 'tied' : 'head', 'middle');
 }
 
@@ -83,15 +85,15 @@ function drawBlock(a) {
     `MLP ${a.d_ff} wide`);
   to.text(0, 14, `${a.n_heads} query heads on ${a.n_kv_heads} key-value, of ${a.head_dim}`, 'start',
     'strong');
-  let [size, rows] = [16, 1];
-  for (; size > 2; size -= 1) {
-    const perRow = Math.floor(width / (d.group * size + 5));
-    if (perRow < 1) continue;
-    rows = Math.ceil(a.n_kv_heads / perRow);
-    if (rows * (size + 9) <= 84) break;
+  // As few rows as leave the squares large enough to tell apart.
+  let [size, perRow] = [0, a.n_kv_heads];
+  for (let rows = 1; rows <= a.n_kv_heads && size < 9; rows++) {
+    const across = Math.ceil(a.n_kv_heads / rows);
+    const fitting = Math.min(17, (width / across - 6) / d.group, 86 / rows - 9);
+    if (fitting > size) [size, perRow] = [fitting, across];
   }
-  const [groupWide, y0] = [d.group * size + 5, 24];
-  const perRow = Math.max(1, Math.floor(width / groupWide));
+  size = Math.max(size, 1.5);
+  const [groupWide, y0] = [d.group * size + 6, 24];
   for (let group = 0; group < a.n_kv_heads; group++) {
     const x = (group % perRow) * groupWide;
     const y = y0 + Math.floor(group / perRow) * (size + 9);
@@ -100,15 +102,17 @@ function drawBlock(a) {
     }
     to.rect(x, y + size, d.group * size - 1.5, 3, 'vocabulary', 1.5);
   }
+  const y = Math.max(y0 + Math.ceil(a.n_kv_heads / perRow) * (size + 9) + 28, 100);
   const longest = Math.max(a.d_ff, a.d_model);
-  to.text(0, 136, `MLP ${a.d_ff}, ${(a.d_ff / a.d_model).toFixed(2)} × the width`, 'start', 'strong');
-  to.rect(0, 144, width * a.d_ff / longest, 13, 'mlp', 3);
-  to.rect(0, 161, width * a.d_model / longest, 7, 'vocabulary', 3);
+  to.text(0, y, `MLP ${a.d_ff}, ${(a.d_ff / a.d_model).toFixed(2)} × the width`, 'start', 'strong');
+  to.rect(0, y + 8, width * a.d_ff / longest, 13, 'mlp', 3);
+  to.rect(0, y + 25, width * a.d_model / longest, 7, 'vocabulary', 3);
   const share = d.ratio / (1 + d.ratio);
-  to.rect(0, 186, width * share - 1, 6, 'mlp', 3);
-  to.rect(width * share + 1, 186, width * (1 - share) - 1, 6, 'attention', 3);
-  to.text(0, 208, `parameters: MLP ${Math.round(100 * share)} %`);
-  to.text(width, 208, `attention ${Math.round(100 - 100 * share)} %`, 'end');
+  to.rect(0, y + 52, width * share - 1, 6, 'mlp', 3);
+  to.rect(width * share + 1, y + 52, width * (1 - share) - 1, 6, 'attention', 3);
+  to.text(0, y + 74, `parameters: MLP ${Math.round(100 * share)} %`);
+  to.text(width, y + 74, `attention ${Math.round(100 - 100 * share)} %`, 'end');
+  $('block').setAttribute('viewBox', `0 0 ${width} ${Math.max(y + 80, 190)}`);
 }
 
 function inWords(a, bits) {
