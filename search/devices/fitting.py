@@ -95,35 +95,56 @@ def weight_field(bits: float, which: Literal["unpack", "prefill_slowdown"], low:
     return Free(f"weights.{bits:g}.{which}", low, high, start, put)
 
 
+class Predictor:
+    """Seconds the cost model gives for a list of observations, grouped once for many calls."""
+
+    def __init__(self, observations: Sequence[Observation]) -> None:
+        groups: dict[tuple[Workload, str, float, float], list[int]] = {}
+        for index, o in enumerate(observations):
+            key = (o.workload, o.phase, o.kv_bits, o.activation_bits)
+            groups.setdefault(key, []).append(index)
+        self._size = len(observations)
+        self._groups = [
+            (
+                rows, *key,
+                ArchitectureBatch.of(observations[i].architecture for i in rows),
+                np.array([observations[i].weight_bits for i in rows]),
+            )
+            for key, rows in groups.items()
+        ]
+
+    def __call__(self, c: Constants) -> np.ndarray:
+        """Seconds [n], in the order of the observations."""
+        result = np.empty(self._size)
+        for rows, workload, phase, kv_bits, activation_bits, batch, bits in self._groups:
+            shapes = Shapes(batch, c, workload, bits, kv_bits, activation_bits)
+            parts = decode_parts if phase == "decode" else prefill_parts
+            result[rows] = total_seconds(parts(shapes, c, workload, "immediate"))
+        return result
+
+
 def predict(observations: Sequence[Observation], c: Constants) -> np.ndarray:
     """Seconds [n] the cost model gives, in the order of the observations."""
-    result = np.empty(len(observations))
-    groups: dict[tuple[Workload, str, float, float], list[int]] = {}
-    for index, o in enumerate(observations):
-        key = (o.workload, o.phase, o.kv_bits, o.activation_bits)
-        groups.setdefault(key, []).append(index)
-    for (workload, phase, kv_bits, activation_bits), rows in groups.items():
-        batch = ArchitectureBatch.of(observations[i].architecture for i in rows)
-        bits = np.array([observations[i].weight_bits for i in rows])
-        shapes = Shapes(batch, c, workload, bits, kv_bits, activation_bits)
-        parts = decode_parts if phase == "decode" else prefill_parts
-        result[rows] = total_seconds(parts(shapes, c, workload, "immediate"))
-    return result
+    return Predictor(observations)(c)
 
 
 def solve(
     observations: Sequence[Observation], template: Constants, free: Sequence[Free],
-    *, starts: int = 6, seed: int = 0, huber: float = 0.05,
+    *, starts: int = 6, seed: int = 0, huber: float = 0.05, prior: float = 0.0,
 ) -> Solution:
     """The constants that explain the timings best, from several starts.
 
-    `huber` is the relative error beyond which a timing counts less than squared.
+    Args:
+        huber: the relative error beyond which a timing counts less than squared.
+        prior: the relative error a timing may take on for each factor of e by which a constant
+            leaves its start; keeps what few timings leave open at its typical value.
     """
     from scipy.optimize import least_squares
 
     low = np.log([f.low for f in free])
     high = np.log([f.high for f in free])
     measured = np.log([o.seconds for o in observations])
+    predictor = Predictor(observations)
 
     def place(logs: np.ndarray) -> Constants:
         c = template
@@ -131,21 +152,25 @@ def solve(
             c = parameter.put(c, float(value))
         return c
 
+    first = np.clip(np.log([f.start for f in free]), low, high)
+
     def residuals(logs: np.ndarray) -> np.ndarray:
-        return np.log(predict(observations, place(logs))) - measured
+        return np.log(predictor(place(logs))) - measured
+
+    def penalised(logs: np.ndarray) -> np.ndarray:
+        return np.concatenate([residuals(logs), prior * (logs - first)])
 
     generator = np.random.default_rng(seed)
-    first = np.clip(np.log([f.start for f in free]), low, high)
     best = None
     for attempt in range(starts):
         start = first if attempt == 0 else generator.uniform(low, high)
         start = np.clip(start, low + 1e-9, high - 1e-9)
-        found = least_squares(residuals, start, bounds=(low, high), loss="soft_l1", f_scale=huber)
+        found = least_squares(penalised, start, bounds=(low, high), loss="soft_l1", f_scale=huber)
         if best is None or found.cost < best.cost - 1e-12:
             best = found
     assert best is not None
     logs = best.x
-    spread = _standard_errors(np.asarray(best.jac), residuals(logs))
+    spread = _standard_errors(np.asarray(best.jac)[: len(measured)], residuals(logs))
     at_bound = [
         f.name for f, value, a, b in zip(free, logs, low, high, strict=True)
         if min(value - a, b - value) < 1e-3 * (b - a)
@@ -171,16 +196,16 @@ def _standard_errors(jacobian: np.ndarray, residuals: np.ndarray) -> np.ndarray:
 
 def leave_one_out(
     observations: Sequence[Observation], template: Constants, free: Sequence[Free],
-    groups: Sequence[object], *, starts: int = 2,
+    groups: Sequence[object], *, starts: int = 2, prior: float = 0.0,
 ) -> np.ndarray:
     """Prediction over measurement − 1 for each timing, by fits that did not see its group."""
     errors = np.empty(len(observations))
-    whole = solve(observations, template, free, starts=starts)
+    whole = solve(observations, template, free, starts=starts, prior=prior)
     warm = [dataclasses.replace(f, start=whole.values[f.name]) for f in free]
     for group in dict.fromkeys(groups):
         held = [i for i, g in enumerate(groups) if g == group]
         rest = [o for o, g in zip(observations, groups, strict=True) if g != group]
-        solution = solve(rest, template, warm, starts=starts)
+        solution = solve(rest, template, warm, starts=1 if prior else starts)
         chosen = [observations[i] for i in held]
         errors[held] = predict(chosen, solution.constants) / [o.seconds for o in chosen] - 1
     return errors

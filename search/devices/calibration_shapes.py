@@ -1,0 +1,83 @@
+"""The shapes a calibration times: small enough for minutes, spread over what decides the cost.
+
+Widths 128 to 1280, 4 to 60 blocks, with and without grouped queries, some that fit in a last-level
+cache and some that do not, and for the jax engine some with shared blocks.
+"""
+
+import dataclasses
+
+from scaling.architecture import Architecture
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A shape at a weight precision."""
+
+    architecture: Architecture
+    weight_bits: float
+
+    @property
+    def label(self) -> str:
+        """Short, for progress and reports."""
+        a = self.architecture
+        shared = f"×{a.sharing}" if a.sharing > 1 else ""
+        return (f"{a.n_blocks}{shared} blocks of {a.d_model}/{a.d_ff}, {a.n_heads}/{a.n_kv_heads} "
+                f"heads, {self.weight_bits:g} bits")
+
+
+def shape(blocks: int, width: int, kv_heads: int, d_ff: int, *, sharing: int = 1,
+          vocabulary: int = 32000) -> Architecture:
+    """A shape with heads of 64."""
+    return Architecture(
+        vocab_size=vocabulary, d_model=width, n_blocks=blocks, sharing=sharing,
+        n_heads=width // 64, n_kv_heads=kv_heads, head_dim=64, d_ff=d_ff)
+
+
+# --- jax: (blocks, width, kv heads, d_ff, sharing) ------------------------------------------------
+
+JAX = (
+    (8, 128, 1, 384, 1), (40, 128, 1, 384, 1), (20, 128, 1, 384, 2),
+    (16, 192, 3, 512, 1), (48, 192, 3, 512, 1), (24, 192, 3, 512, 2),
+    (6, 320, 5, 896, 1), (24, 320, 5, 896, 1), (12, 320, 5, 896, 2),
+    (4, 384, 2, 1024, 1), (16, 384, 2, 1024, 1), (40, 384, 2, 1024, 1),
+    (20, 384, 2, 1024, 2), (12, 384, 2, 1024, 3),
+    (8, 512, 8, 1408, 1), (24, 512, 8, 1408, 1), (12, 512, 8, 1408, 2),
+    (6, 768, 4, 2048, 1), (16, 768, 4, 2048, 1), (8, 768, 4, 2048, 2),
+    (4, 1024, 4, 2816, 1), (8, 1024, 4, 2816, 1),
+)
+JAX_QUICK = (
+    (8, 128, 1, 384, 1), (40, 128, 1, 384, 1), (20, 128, 1, 384, 2),
+    (6, 384, 2, 1024, 1), (24, 384, 2, 1024, 1), (12, 384, 2, 1024, 2),
+    (4, 768, 4, 2048, 1), (10, 768, 4, 2048, 1),
+)
+JAX_VOCABULARY = 8192
+
+# --- llama.cpp: (blocks, width, kv heads, d_ff, bits) ---------------------------------------------
+
+LLAMA_CPP = (
+    (4, 512, 8, 1024, 8), (40, 256, 1, 704, 8), (10, 256, 4, 1024, 8), (60, 320, 1, 896, 8),
+    (48, 384, 2, 1024, 8), (24, 512, 2, 1408, 8), (20, 640, 2, 2560, 8), (12, 768, 12, 2048, 8),
+    (30, 576, 3, 768, 8), (8, 1024, 4, 2816, 8), (16, 960, 5, 2560, 8), (6, 1280, 5, 5120, 8),
+    (36, 448, 7, 1280, 4), (12, 768, 4, 2048, 4), (8, 1024, 16, 2816, 4), (4, 512, 2, 1536, 4),
+    (24, 320, 5, 896, 16), (8, 512, 2, 1408, 16), (6, 768, 4, 2048, 16), (40, 256, 4, 512, 16),
+)
+LLAMA_CPP_QUICK = (
+    (4, 512, 8, 1024, 8), (40, 256, 1, 704, 8), (12, 512, 2, 1408, 8), (6, 768, 4, 2048, 8),
+    (24, 384, 2, 1024, 4), (8, 512, 2, 1408, 4), (6, 512, 2, 1408, 16),
+)
+
+
+def jax_cases(bits: float, *, quick: bool = False) -> list[Case]:
+    """Shapes for the jax engine, which runs one precision on a machine."""
+    return [
+        Case(shape(blocks, width, kv, d_ff, sharing=sharing, vocabulary=JAX_VOCABULARY), bits)
+        for blocks, width, kv, d_ff, sharing in (JAX_QUICK if quick else JAX)
+    ]
+
+
+def llama_cpp_cases(*, quick: bool = False) -> list[Case]:
+    """Shapes and precisions for llama.cpp: at most twenty."""
+    return [
+        Case(shape(blocks, width, kv, d_ff), float(bits))
+        for blocks, width, kv, d_ff, bits in (LLAMA_CPP_QUICK if quick else LLAMA_CPP)
+    ]

@@ -1,0 +1,145 @@
+"""The llama.cpp engine, through its prebuilt Python wheel `xllamacpp` (extra `llamacpp`).
+
+A GGUF file of random weights stands for the shape; nothing is trained. The engine runs in a process
+of its own: a crash in its C++ ends that process, not the calibration, and its threads find the
+environment they need. GGUF has no shared form: a block applied twice is stored twice there.
+"""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from scaling.architecture import Architecture
+from scaling.errors import BadInput, NoAnswer
+from search.devices.engines import Timing, best, check_request
+
+PRECISIONS = {16.0: "f16", 8.0: "q8_0", 4.0: "q4_0"}
+"""Nominal weight bits -> the file's format (8.5 and 4.5 bits with scales)."""
+
+SPIN_COUNT = "2000"
+"""GOMP_SPINCOUNT: threads wait some tens of microseconds for one another before they sleep. On a
+quiet machine that changes nothing; on a busy one the default, to spin for milliseconds, makes the
+engine slower by up to a hundred times whenever a thread is descheduled."""
+
+PATIENCE = 600.0
+"""Seconds after which a process that has not answered is given up."""
+
+
+def available() -> bool:
+    """Whether the wheel and the GGUF writer are installed."""
+    return all(importlib.util.find_spec(name) is not None for name in ("xllamacpp", "gguf"))
+
+
+def default_threads() -> int:
+    """As many as the processors this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class LlamaCppRunner:
+    """A GGUF file of random weights, and a process that runs it when asked."""
+
+    def __init__(self, architecture: Architecture, weight_bits: float, folder: Path | None,
+                 threads: int | None) -> None:
+        from search.export_gguf import write_gguf
+
+        if weight_bits not in PRECISIONS:
+            known = ", ".join(f"{bits:g}" for bits in PRECISIONS)
+            raise BadInput(f"weight_bits = {weight_bits:g}: the llama.cpp engine times {known}")
+        if not available():
+            raise BadInput("engine = llama.cpp: install the extra `llamacpp` (xllamacpp and gguf)")
+        self._threads = threads or default_threads()
+        self._folder = tempfile.TemporaryDirectory(prefix="shapelaw-", dir=folder)
+        self.path = Path(self._folder.name) / "model.gguf"
+        try:
+            write_gguf(self.path, architecture, precision=PRECISIONS[weight_bits])  # type: ignore[arg-type]
+        except OSError as error:
+            self._folder.cleanup()
+            raise NoAnswer(f"cannot write a GGUF file: {error.strerror or error}") from None
+        except BaseException:
+            self._folder.cleanup()
+            raise
+
+    def run(self, prompt_tokens: int, decode_tokens: int) -> tuple[float, float]:
+        """Seconds of the prefill and of one decode step, the best of three completions."""
+        found = self.completions(prompt_tokens, decode_tokens, 3)
+        return min(prefill for prefill, _ in found), min(decode for _, decode in found)
+
+    def completions(
+        self, prompt_tokens: int, decode_tokens: int, repeats: int
+    ) -> list[tuple[float, float]]:
+        """(prefill, decode) seconds of each of several completions in one process.
+
+        Raises:
+            NoAnswer: the engine crashed, answered nothing, or took too long.
+        """
+        job = {"model": str(self.path), "prompt": prompt_tokens, "decode": decode_tokens,
+               "repeats": repeats, "threads": self._threads}
+        answer = run_worker(job)
+        return [(float(prefill), float(decode)) for prefill, decode in answer["runs"]]
+
+    def close(self) -> None:
+        """Delete the file."""
+        self._folder.cleanup()
+
+
+def run_worker(job: dict[str, Any], command: list[str] | None = None) -> dict[str, Any]:
+    """One job in a process of its own.
+
+    Raises:
+        NoAnswer: it crashed, failed, or took too long; one line says how.
+    """
+    worker = command or [sys.executable, "-P", str(Path(__file__).with_name("llamacpp_worker.py"))]
+    environment = {**os.environ, "GOMP_SPINCOUNT": os.environ.get("GOMP_SPINCOUNT", SPIN_COUNT)}
+    try:
+        done = subprocess.run(worker, input=json.dumps(job), capture_output=True, text=True,
+                              timeout=PATIENCE, env=environment, check=False)
+    except subprocess.TimeoutExpired:
+        raise NoAnswer(f"the llama.cpp engine did not answer within {PATIENCE:g} s") from None
+    except OSError as error:
+        raise NoAnswer(f"the llama.cpp engine did not start: {error}") from None
+    if done.returncode:
+        how = (f"was ended by signal {-done.returncode}" if done.returncode < 0
+               else f"ended with code {done.returncode}")
+        said = (done.stderr.strip().splitlines() or ["nothing said"])[-1]
+        raise NoAnswer(f"the llama.cpp engine {how}: {said[:200]}")
+    try:
+        answer = json.loads(done.stdout.strip().splitlines()[-1])
+    except (ValueError, IndexError):
+        raise NoAnswer("the llama.cpp engine ended without an answer") from None
+    return dict(answer)
+
+
+def prepare(
+    architecture: Architecture, *, weight_bits: float = 8, folder: Path | None = None,
+    threads: int | None = None,
+) -> LlamaCppRunner:
+    """Write the GGUF file of a shape.
+
+    Raises:
+        BadInput: a precision llama.cpp is not timed at, or the extra is not installed.
+        NoAnswer: the file cannot be written.
+    """
+    return LlamaCppRunner(architecture, float(weight_bits), folder, threads)
+
+
+def measure(
+    architecture: Architecture, *, weight_bits: float = 8, prompt_tokens: int = 128,
+    decode_tokens: int = 24, repeats: int = 3,
+) -> Timing:
+    """Prefill and decode seconds of a shape on this machine, the best of `repeats`.
+
+    Raises:
+        BadInput: nothing to time, or not installed. NoAnswer: the engine failed.
+    """
+    check_request(prompt_tokens, decode_tokens, repeats)
+    runner = prepare(architecture, weight_bits=weight_bits)
+    try:
+        runs = runner.completions(prompt_tokens, decode_tokens, repeats)
+    finally:
+        runner.close()
+    return best([prefill for prefill, _ in runs], [decode for _, decode in runs])

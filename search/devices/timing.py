@@ -1,0 +1,122 @@
+"""Timing many shapes fairly: in rounds, every shape once a round, the best of the rounds kept."""
+
+import dataclasses
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from scaling.errors import BadInput, NoAnswer
+from search.devices.calibration_shapes import Case
+from search.devices.engines import ENGINES, Runner
+from search.devices.fitting import Observation
+from search.workload import Workload
+
+Progress = Callable[[str], None]
+Engine = Literal["jax", "llama.cpp"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Timed:
+    """One case's seconds, round by round, at one prompt length."""
+
+    case: Case
+    prompt_tokens: int
+    decode_tokens: int
+    prefill: tuple[float, ...]
+    decode: tuple[float, ...]
+
+    def observation(self, phase: Literal["decode", "prefill"], bits: float) -> Observation:
+        """For the fits: the best round. `bits` is the precision of keys and activations."""
+        work = Workload(
+            name="calibration", prompt=self.prompt_tokens, generated=self.decode_tokens)
+        seconds = min(self.decode if phase == "decode" else self.prefill)
+        return Observation(
+            self.case.architecture, work, phase, self.case.weight_bits, seconds, bits, bits)
+
+    def repeatability(self, phase: Literal["decode", "prefill"]) -> float:
+        """How far the best of the odd rounds is from the best of the even ones, relative."""
+        rounds = self.decode if phase == "decode" else self.prefill
+        if len(rounds) < 2:
+            return 0.0
+        first, second = min(rounds[::2]), min(rounds[1::2])
+        return abs(first / second - 1)
+
+
+def activation_bits(engine: Engine) -> float:
+    """Precision of keys and activations the engine runs with here."""
+    if engine == "llama.cpp":
+        return 16.0
+    from search.devices.engines.jax import precision_bits
+
+    return float(precision_bits())
+
+
+def check_engine(engine: str) -> None:
+    """Raise BadInput for an engine that is not known."""
+    if engine not in ENGINES:
+        raise BadInput(f"engine = {engine!r}: one of {', '.join(ENGINES)}")
+
+
+def time_cases(
+    engine: Engine, cases: Sequence[Case], *, prompts: Sequence[int], decode_tokens: int,
+    rounds: int, progress: Progress | None = None,
+) -> list[Timed]:
+    """Time every case at every prompt length, `rounds` times over.
+
+    Returns one entry a case and prompt length, cases in order.
+
+    Raises:
+        BadInput: an unknown engine, or one not installed. NoAnswer: the engine failed.
+    """
+    check_engine(engine)
+    found: dict[tuple[int, int], tuple[list[float], list[float]]] = {
+        (index, prompt): ([], []) for index in range(len(cases)) for prompt in prompts
+    }
+    with tempfile.TemporaryDirectory(prefix="shapelaw-") as folder:
+        kept: dict[int, Runner] = {}
+        try:
+            for round_ in range(rounds):
+                if progress is not None:
+                    progress(f"{engine}: round {round_ + 1} of {rounds}, {len(cases)} shapes")
+                for index, case in enumerate(cases):
+                    runner = kept.get(index) or _prepare(engine, case, Path(folder))
+                    if engine == "llama.cpp":
+                        kept[index] = runner  # its file is written once
+                    for prompt in prompts:
+                        prefill, decode = _run(runner, prompt, decode_tokens)
+                        found[index, prompt][0].append(prefill)
+                        found[index, prompt][1].append(decode)
+                    if engine == "jax":
+                        runner.close()
+        finally:
+            for runner in kept.values():
+                runner.close()
+    return [
+        Timed(cases[index], prompt, decode_tokens, tuple(prefill), tuple(decode))
+        for (index, prompt), (prefill, decode) in found.items()
+    ]
+
+
+def _prepare(engine: Engine, case: Case, folder: Path) -> Runner:
+    if engine == "jax":
+        from search.devices.engines import jax
+
+        return jax.prepare(case.architecture, weight_bits=case.weight_bits)
+    from search.devices.engines import llamacpp
+
+    return llamacpp.prepare(case.architecture, weight_bits=case.weight_bits, folder=folder)
+
+
+def _run(runner: Runner, prompt: int, decode_tokens: int) -> tuple[float, float]:
+    try:
+        return runner.run(prompt, decode_tokens)
+    except (RuntimeError, MemoryError) as error:
+        raise NoAnswer(f"the engine failed: {' '.join(str(error).split())[:200]}") from None
+
+
+def repeatability(timed: Sequence[Timed], phase: Literal["decode", "prefill"]) -> float:
+    """The mean over cases of the relative gap between two halves of the rounds."""
+    return float(np.mean([t.repeatability(phase) for t in timed])) if timed else 0.0
