@@ -12,21 +12,30 @@ from sweeps.messages import Standing
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Unit:
-    """One trunk to train, with the budgets that are still missing."""
+    """One trunk to train, with the budgets that are still missing; or several as a population."""
 
     number: int
     label: str
-    job: TrunkJob
+    jobs: tuple[TrunkJob, ...]
+    """More than one: they differ in seed and learning rate alone, and train together."""
     flops: float
+    checkpoint_dir: str | None = None
+    """Where a long trunk leaves checkpoints, to go on from when it is taken up again."""
     shared_flops: Mapping[str, float] = field(default_factory=dict)
     """Run key → FLOPs paid by a smaller budget, in the trunk as the design has it."""
 
     @property
+    def runs(self) -> int:
+        """Records it will give."""
+        return sum(len(job.tokens) for job in self.jobs)
+
+    @property
     def shape(self) -> str:
         """`48×3 shared ×2`."""
-        fields = self.job.architecture
+        fields = self.jobs[0].architecture
         shared = f" shared ×{fields.sharing}" if fields.sharing > 1 else ""
-        return f"{fields.d_model}×{fields.n_blocks}{shared}"
+        together = f" ({len(self.jobs)} together)" if len(self.jobs) > 1 else ""
+        return f"{fields.d_model}×{fields.n_blocks}{shared}{together}"
 
 
 @dataclass(frozen=True)

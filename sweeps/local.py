@@ -43,6 +43,8 @@ FRUITLESS_STARTS = 3
 """Workers in a row that die before they are ready: then the trouble is the machine, not a job."""
 KILLED_STARTS = 20
 """The same for workers that something killed: a system short of memory, or somebody's hand."""
+UNITS_A_WORKER = 24
+"""After so many a worker makes place for a fresh one: compiled programs stay in its memory."""
 WORKERS_PER_ACCELERATOR = 2
 """One compiles while the other trains."""
 TICK_SECONDS = 0.25
@@ -80,6 +82,7 @@ class _Worker:
         self.number = number
         self.unit: Unit | None = None
         self.ready = False
+        self.units_taken = 0
         self._unread = b""
         count = accelerators()
         place, environment = str(number), worker_environment()
@@ -113,13 +116,15 @@ class _Worker:
     def give(self, unit: Unit, cache_dir: Path) -> bool:
         """Send a job; False where the worker is dead."""
         assert self.process.stdin is not None
-        order = messages.encode(messages.Order(unit.number, unit.job, str(cache_dir)))
+        order = messages.encode(messages.Order(
+            unit.number, unit.jobs, str(cache_dir), unit.checkpoint_dir))
         try:
             self.process.stdin.write(order)
             self.process.stdin.flush()
         except OSError:
             return False
         self.unit = unit
+        self.units_taken += 1
         return True
 
     def read(self) -> tuple[list[messages.Message], bool]:
@@ -237,7 +242,10 @@ def run_local(
                     if waiting or any(other.unit for other in crew.values()):
                         hire(worker.number)
             for worker in list(crew.values()):
-                if worker.unit is None and worker.ready and waiting:
+                if worker.unit is None and waiting and worker.units_taken >= UNITS_A_WORKER:
+                    bury(worker)
+                    hire(worker.number)
+                elif worker.unit is None and worker.ready and waiting:
                     unit = waiting.popleft()
                     tried[unit.number] = tried.get(unit.number, 0) + 1
                     if worker.give(unit, cache_dir):

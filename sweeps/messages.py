@@ -10,8 +10,9 @@ class Order(msgspec.Struct, frozen=True, tag=True):
     """Driver to worker: train this."""
 
     number: int
-    job: TrunkJob
+    jobs: tuple[TrunkJob, ...]
     cache_dir: str
+    checkpoint_dir: str | None = None
 
 
 class Ready(msgspec.Struct, frozen=True, tag=True):

@@ -19,7 +19,6 @@ from typing import Any
 from results.record import RunRecord
 from scaling.errors import BadInput
 from sweeps import messages
-from sweeps.job import TrunkJob
 from sweeps.worker import pin_to_core
 
 Trainer = Callable[..., Iterator[RunRecord]]
@@ -35,18 +34,18 @@ def find_trainer(name: str) -> Trainer:
     return found
 
 
-def train_job(
-    job: TrunkJob, number: int, cache_dir: Path, trainer: Trainer,
-    tell: Callable[[messages.Message], None],
+def train_order(
+    order: messages.Order, trainer: str, tell: Callable[[messages.Message], None]
 ) -> None:
-    """Train a job, telling each step of the way; the last word is Done or Trouble."""
+    """Train what was ordered, telling each step of the way; the last word is Done or Trouble."""
+    number = order.number
 
     def progress(stand: Any) -> None:
         tell(messages.Standing(number, stand.tokens, stand.total_tokens, stand.loss,
                                stand.tokens_per_second))
 
     try:
-        for record in trainer(job, cache_dir=cache_dir, progress=progress):
+        for record in _records(order, trainer, progress):
             tell(messages.Result(number, record))
     except BadInput as error:
         tell(messages.Trouble(number, str(error), usual=True))
@@ -56,6 +55,23 @@ def train_job(
         tell(messages.Trouble(number, f"{type(error).__name__}: {line}"[:300], usual=False))
     else:
         tell(messages.Done(number))
+
+
+def _records(
+    order: messages.Order, trainer: str, progress: Callable[[Any], None]
+) -> Iterator[RunRecord]:
+    cache_dir = Path(order.cache_dir)
+    options: dict[str, Any] = {}
+    if order.checkpoint_dir is not None:
+        options["checkpoint_dir"] = Path(order.checkpoint_dir)
+    if trainer == DEFAULT_TRAINER and len(order.jobs) > 1:
+        from sweeps.population import train_population
+
+        yield from train_population(order.jobs, cache_dir=cache_dir, progress=progress)
+        return
+    train = find_trainer(trainer)
+    for job in order.jobs:
+        yield from train(job, cache_dir=cache_dir, progress=progress, **options)
 
 
 def _listen(orders: "queue.SimpleQueue[bytes]") -> None:
@@ -72,7 +88,7 @@ def main(place: str, trainer_name: str) -> None:
         pin_to_core(int(place))
     orders: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(orders,), daemon=True).start()
-    trainer = find_trainer(trainer_name)
+    find_trainer(trainer_name)  # the long imports come before the first order
 
     def tell(message: messages.Message) -> None:
         line = messages.encode(message)
@@ -89,7 +105,7 @@ def main(place: str, trainer_name: str) -> None:
             failed = failed or isinstance(message, messages.Trouble)
             tell(message)
 
-        train_job(order.job, order.number, Path(order.cache_dir), trainer, relay)
+        train_order(order, trainer_name, relay)
         if failed:  # an accelerator's memory may be in any state: a fresh process takes over
             os._exit(3)
 

@@ -32,7 +32,7 @@ from sweeps.events import (
     as_planned,
 )
 from sweeps.local import ATTEMPTS, ATTEMPTS_RAISING, TICK_SECONDS, WORKERS_PER_ACCELERATOR
-from sweeps.process import DEFAULT_TRAINER, find_trainer, train_job
+from sweeps.process import DEFAULT_TRAINER, train_order
 from sweeps.worker import worker_environment
 
 QUEUED_PER_CORE = 2
@@ -52,8 +52,7 @@ def work(order_line: bytes, trainer_name: str, on_accelerator: bool) -> Iterator
 
     def train() -> None:
         try:
-            trainer = find_trainer(trainer_name)
-            train_job(order.job, order.number, Path(order.cache_dir), trainer, told.put)
+            train_order(order, trainer_name, told.put)
         except BaseException as error:  # an import that fails must not leave the task waiting
             told.put(messages.Trouble(order.number, repr(error)[:300], usual=False))
 
@@ -135,7 +134,7 @@ def _run(
             while waiting and len(running) < most:
                 unit = waiting.popleft()
                 tried[unit.number] = tried.get(unit.number, 0) + 1
-                order = messages.encode(messages.Order(unit.number, unit.job, str(cache_dir)))
+                order = messages.encode(messages.Order(unit.number, unit.jobs, str(cache_dir)))
                 running[task.remote(order, trainer, on_accelerator)] = (unit, next(numbers))
             ready, _ = ray.wait(list(running), num_returns=1, timeout=TICK_SECONDS,
                                 fetch_local=False)

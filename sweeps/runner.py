@@ -20,7 +20,7 @@ from typing import Literal
 
 import msgspec
 
-from results.record import ArchitectureFields, Corpus, ParameterCounts, RunRecord
+from results.record import ArchitectureFields, Corpus, ParameterCounts, RunRecord, content_key
 from results.store import RunStore
 from scaling.errors import BadInput
 from sweeps import local, watch
@@ -30,11 +30,14 @@ from sweeps.events import Event, Finished, GaveUp, Unit
 from sweeps.job import Branch, TrunkJob, recipe_of, resolve
 from sweeps.process import DEFAULT_TRAINER
 from sweeps.sources import CorpusSpec
-from sweeps.speed import remember_speed
+from sweeps.speed import Speed, known_speed, remember_speed
 from sweeps.track import Tracker, tracker_for
 from sweeps.worker import default_cache_dir, processor_name
 
 WEIGHTS_FOLDER = "weights"
+CHECKPOINTS_FOLDER = "checkpoints"
+CHECKPOINT_FROM_SECONDS = 300.0
+"""A trunk expected to take this long leaves checkpoints; a shorter one is sooner done again."""
 LOGS_FOLDER = "logs"
 
 
@@ -96,15 +99,17 @@ def run_sweep(
     folder, cache = Path(out), Path(cache_dir) if cache_dir is not None else default_cache_dir()
     with contextlib.ExitStack() as stack:
         store = stack.enter_context(RunStore(folder, wait_seconds=wait_seconds))
-        units = list(_missing(planned, store, folder if keep_weights else None))
+        units = list(_missing(planned, store, folder, keep_weights, known_speed(cache)))
+        if engine == "local" and local.accelerators():
+            units = list(_together(units))
         wanted = {branch.run_key: one for one in planned for branch in resolve(one.job).branches}
         reused = len([key for key in wanted if store.done(key)])
         state = watch.SweepState.of(design.name, folder, planned, units, reused)
         finished: list[RunRecord] = []
         if units:
             # Tokenised here once, rather than by every worker at the same time.
-            corpora = {unit.job.corpus: load_corpus(unit.job.corpus, cache).record
-                       for unit in units}
+            corpora = {spec: load_corpus(spec, cache).record
+                       for spec in {job.corpus for unit in units for job in unit.jobs}}
             show = stack.enter_context(watch.display(state, live))
             events = stack.enter_context(contextlib.closing(_events(
                 engine, units, workers, address, cache, folder, trainer, attempts)))
@@ -129,29 +134,64 @@ def run_sweep(
 
 
 def _missing(
-    planned: Sequence[Planned], store: RunStore, weights: Path | None
+    planned: Sequence[Planned], store: RunStore, folder: Path, keep_weights: bool, speed: Speed
 ) -> Iterator[Unit]:
     """Units of the runs that are not done, in the design's order.
 
     A trunk of which some budgets are done is trained for the others alone. Its batch and warmup,
-    which follow from all its budgets, are then written out, so that it stays the same trunk.
+    which follow from all its budgets, are then written out, so that it stays the same trunk. Where
+    it left checkpoints, though, it goes on with the budgets it had then.
     """
+    weights = str(folder.resolve() / WEIGHTS_FOLDER) if keep_weights else None
     for number, one in enumerate(planned):
         plan = resolve(one.job)
         missing = [branch for branch in plan.branches if not store.done(branch.run_key)]
         if not missing:
             continue
+        checkpoints = None
+        if plan.flops > CHECKPOINT_FROM_SECONDS * speed.flops_per_second:
+            for first in range(plan.branches.index(missing[0]) + 1):
+                place = _checkpoints(folder, plan.branches[first:])
+                if (place / plan.trunk_key).is_dir():
+                    missing = list(plan.branches[first:])
+                    break
+            checkpoints = str(_checkpoints(folder, missing))
         job = msgspec.structs.replace(
             one.job, tokens=tuple(branch.tokens for branch in missing),
             batch_sequences=plan.batch_sequences, warmup_steps=plan.warmup_steps,
-            precision=plan.precision,
-            keep_weights=str(weights / WEIGHTS_FOLDER) if weights else None,
+            precision=plan.precision, keep_weights=weights,
         )
         again = resolve(job)
         assert [b.run_key for b in again.branches] == [b.run_key for b in missing]
         yield Unit(
-            number=number, label=f"{one.part}: {one.label}", job=job, flops=again.flops,
+            number=number, label=f"{one.part}: {one.label}", jobs=(job,), flops=again.flops,
             shared_flops={branch.run_key: branch.shared_flops for branch in missing},
+            checkpoint_dir=checkpoints,
+        )
+
+
+def _checkpoints(folder: Path, branches: Sequence[Branch]) -> Path:
+    """Where a trunk with these budgets keeps its checkpoints."""
+    return folder.resolve() / CHECKPOINTS_FOLDER / content_key([b.tokens for b in branches])
+
+
+def _together(units: Sequence[Unit]) -> Iterator[Unit]:
+    """On an accelerator, runs of one kind as one unit: a population fills it."""
+    from sweeps.population import kind_of
+
+    kinds: dict[str, list[Unit]] = {}
+    for unit in units:
+        # A trunk long enough for checkpoints is long enough to have the device to itself.
+        key = kind_of(unit.jobs[0]) if unit.checkpoint_dir is None else f"alone {unit.number}"
+        kinds.setdefault(key, []).append(unit)
+    for alike in kinds.values():
+        first = alike[0]
+        yield Unit(
+            number=first.number, label=first.label,
+            jobs=tuple(unit.jobs[0] for unit in alike),
+            flops=sum(unit.flops for unit in alike), checkpoint_dir=first.checkpoint_dir,
+            shared_flops={key: value for unit in alike
+                          for key, value in unit.shared_flops.items()},
         )
 
 
@@ -178,13 +218,15 @@ def _records(event: Event, corpora: Mapping[CorpusSpec, Corpus]) -> Iterator[Run
         case Finished(record=record):
             yield record
         case GaveUp(unit=unit, reason=reason):
-            for branch in resolve(unit.job).branches:
-                yield _failed(unit, branch, corpora[unit.job.corpus], reason)
+            for job in unit.jobs:
+                for branch in resolve(job).branches:
+                    yield _failed(unit, job, branch, corpora[job.corpus], reason)
 
 
-def _failed(unit: Unit, branch: Branch, corpus: Corpus, reason: str) -> RunRecord:
+def _failed(
+    unit: Unit, job: TrunkJob, branch: Branch, corpus: Corpus, reason: str
+) -> RunRecord:
     """The record of a run that was given up."""
-    job: TrunkJob = unit.job
     plan = resolve(job)
     return RunRecord(
         run_key=branch.run_key, trunk_key=plan.trunk_key, design=job.design,

@@ -127,7 +127,7 @@ class SweepState:
             case GaveUp(unit=unit, reason=reason):
                 self.workers = {n: s for n, s in self.workers.items() if s.unit is not unit}
                 self.flops_done += unit.flops
-                self.counts["failed"] += len(unit.job.tokens)
+                self.counts["failed"] += unit.runs
                 self.notes = [*self.notes, f"{unit.shape}: given up: {reason}"][-LAST_SHOWN:]
         self.write()
 
