@@ -1,87 +1,12 @@
 """Being sure at p must mean being right p of the time: on synthetic truths."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 
-from scaling.architecture import ArchitectureBatch
+from benchmarks.synthetic import MIDDLE, PRIOR, SPACE, SyntheticLaw, no_cost, repetition
 from search.budget import Budget
 from search.probability import confidence, loss_differences, reaching
-from search.problem import Columns, Points, Problem, parse_objectives
-from search.space import Range, Space
-
-SPACE = Space(
-    name="calibration", d_model=Range(256, 1024, 64), n_blocks=[6, 12, 24], sharing=[1, 2],
-    gqa_group=[1, 2, 4], mlp_attention_ratio=Range(0.5, 6, factor=1.15))
-
-
-@dataclasses.dataclass
-class SyntheticLaw:
-    """A bowl in shape around an optimum, as its five parameters say; draws of those parameters."""
-
-    theta: np.ndarray
-    draws: np.ndarray
-    label: str = "synthetic"
-
-    @staticmethod
-    def of(theta: np.ndarray, a: ArchitectureBatch) -> np.ndarray:
-        """[k, 5] parameters and [n] shapes to losses [k, n]."""
-        r = np.log(a.mlp_attention_ratio)[None, :]
-        aspect = np.log(a.d_model / a.depth)[None, :]
-        size = np.log(a.non_embedding_parameters)[None, :]
-        best_r, best_aspect, sharing, group, level = theta.T[:, :, None]
-        waste = 0.05 * (r - best_r) ** 2 + 0.03 * (aspect - best_aspect) ** 2
-        return (3 + level - 0.1 * (size - 16) + waste - sharing * np.log(a.sharing)[None, :]
-                + group * np.log(a.gqa_group)[None, :])
-
-    def loss(self, architectures: ArchitectureBatch, tokens: object) -> np.ndarray:
-        return self.of(self.theta[None, :], architectures)[0]
-
-    def loss_draws(
-        self, architectures: ArchitectureBatch, tokens: object, draws: int | None = None
-    ) -> np.ndarray:
-        return self.of(self.draws[:draws], architectures)
-
-    def interval(
-        self, architectures: ArchitectureBatch, tokens: object, level: float = 0.9
-    ) -> tuple[np.ndarray, np.ndarray]:
-        middle = self.loss(architectures, tokens)
-        return middle - 0.1, middle + 0.1
-
-    def extrapolated(self, architectures: ArchitectureBatch, tokens: object) -> list[dict]:
-        return [{} for _ in range(len(architectures))]
-
-
-def no_cost(
-    architectures: ArchitectureBatch, weight_bits: np.ndarray, wanted: object = ()
-) -> Columns:
-    return {name: np.ones(len(architectures)) for name in (
-        "decode_s", "decode_tokens_per_s", "prefill_s", "ttft_s", "memory_bytes",
-        "energy_per_token_j")}
-
-
-# Spread of truths, and of estimates around them: from shapes that differ plainly to hardly.
-PRIOR = np.array([0.6, 0.8, 0.03, 0.02, 0.1])
-MIDDLE = np.array([0.5, 4.0, 0.03, 0.02, 0.0])
-
-
-def repetition(noise: float, seed: int) -> tuple[float, bool]:
-    """One synthetic truth, measured with noise: (how sure the pick is, whether it is right)."""
-    generator = np.random.default_rng(seed)
-    batch, bits = next(iter(SPACE.enumerate(10**6)))
-    fits = np.flatnonzero(batch.non_embedding_parameters < 6e7)
-    rivals = Points(batch.take(fits), bits[fits], {}, fits)
-    truth = MIDDLE + PRIOR * generator.standard_normal(5)
-    spread = noise * PRIOR
-    estimate = truth + spread * generator.standard_normal(5)
-    draws = estimate + spread * generator.standard_normal((400, 5))
-    law = SyntheticLaw(estimate, draws)
-    problem = Problem(law, no_cost, Budget(tokens=1e9), parse_objectives(None))
-    pick = int(np.argmin(law.loss(rivals.architectures, 1e9)))
-    sure = confidence(problem, rivals, pick)
-    best = int(np.argmin(SyntheticLaw.of(truth[None, :], rivals.architectures)[0]))
-    return sure.probability_best, best == pick
+from search.problem import Points, Problem, parse_objectives
 
 
 def test_picks_made_at_p_are_right_p_of_the_time() -> None:
