@@ -55,36 +55,48 @@ def _in_order(work: Callable[[int], Result], starts: range) -> Iterator[Result]:
 def _glean_chunk(harvest: Harvest, grid: Grid, start: int) -> Gleaning:
     problem, n_bits = harvest.problem, len(grid.bits)
     numbers = np.arange(start, min(start + CHUNK, grid.n_architectures()))
-    parts = []
-    limits = {limit.column: limit for limit in problem.limits}
-    needed = ["memory_bytes"]
-    needed += [limit.column for limit in problem.limits]
-    needed += [objective.column for objective in (*problem.objectives, problem.goal)]
-    later = [name for name in ("energy_per_token_j", "ttft_s") if name in needed]
     architectures = grid.architectures(numbers)
+    parts = []
     for bit, bits in enumerate(grid.bits):
-        everyone = np.full(len(numbers), bits)
-        columns: Columns = problem.cost(architectures, everyone, ("memory_bytes",))
-        rows = np.arange(len(numbers))
-
-        def keep(rows: np.ndarray, columns: Columns, name: str) -> tuple[np.ndarray, Columns]:
-            if name not in limits:
-                return rows, columns
-            met = np.flatnonzero(limits[name].met(columns[name], limits[name].slack))
-            return rows[met], {key: column[met] for key, column in columns.items()}
-
-        rows, columns = keep(rows, columns, "memory_bytes")
-        batch = architectures.take(rows)
-        columns = columns | problem.loss_columns(batch)
-        survivors, columns = keep(np.arange(len(rows)), columns, "loss")
-        rows, batch = rows[survivors], batch.take(survivors)
-        for name in ("decode_tokens_per_s", *later):
-            columns = columns | problem.cost(batch, everyone[rows], (name,))
-            survivors, columns = keep(np.arange(len(rows)), columns, name)
-            rows, batch = rows[survivors], batch.take(survivors)
-        parts.append(Points(batch, everyone[rows], columns, numbers[rows] * n_bits + bit))
+        points = Points(architectures, np.full(len(numbers), bits), {}, numbers * n_bits + bit)
+        for stage in _stages(problem):
+            points = _filtered(problem, points, stage)
+        parts.append(points)
     points = parts[0] if len(parts) == 1 else Points.join(parts)
     return harvest.glean(points.architectures, points.columns, points.keys, len(numbers) * n_bits)
+
+
+def _stages(problem: Problem) -> list[tuple[str, ...]]:
+    """Columns in the order to compute them: after each stage, points that miss a limit are dropped.
+
+    A cost column that nothing bounds is computed together with the next, which is cheaper.
+    """
+    limited = {limit.column for limit in problem.limits}
+    needed = {"memory_bytes", "decode_tokens_per_s"} | limited
+    needed |= {objective.column for objective in problem.objectives}
+    stages: list[tuple[str, ...]] = [("loss",)]
+    waiting: tuple[str, ...] = ()
+    for name in ("memory_bytes", "decode_tokens_per_s", "energy_per_token_j", "ttft_s"):
+        if name not in needed:
+            continue
+        waiting = (*waiting, name)
+        if name in limited:
+            # Memory is cheaper than the loss, everything else dearer.
+            stages.insert(0 if name == "memory_bytes" else len(stages), waiting)
+            waiting = ()
+    return [*stages, waiting] if waiting else stages
+
+
+def _filtered(problem: Problem, points: Points, stage: tuple[str, ...]) -> Points:
+    """Points with the columns of a stage, those dropped that miss a limit on them when relaxed."""
+    found = problem.loss_columns(points.architectures) if stage == ("loss",) else problem.cost(
+        points.architectures, points.bits, stage)
+    points = Points(points.architectures, points.bits, points.columns | found, points.keys)
+    limits = [limit for limit in problem.limits if limit.column in stage]
+    if not limits:
+        return points
+    met = np.logical_and.reduce([limit.met(found[limit.column], limit.slack) for limit in limits])
+    return points if met.all() else points.take(np.flatnonzero(met))
 
 
 def points_of(problem: Problem, grid: Grid, keys: np.ndarray) -> Points:
