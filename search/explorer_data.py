@@ -11,7 +11,7 @@ from search.costing import ACTIVATION_BITS, KV_BITS, DeviceCost
 from search.devices.cost import memory_parts
 from search.devices.parts import Part, Shapes, decode_parts
 from search.explorer_curves import shape_curves
-from search.explorer_points import Explored, can_enumerate, explored, only
+from search.explorer_points import Explored, Slider, can_enumerate, explored, only
 from search.problem import Points
 
 COSTS = ("decode_tokens_per_s", "ttft_s", "memory_bytes", "energy_per_token_j", "training_flops")
@@ -33,7 +33,7 @@ def page_data(answer: Answer) -> dict[str, Any]:
         "goal": answer.problem.goal.name,
         "training": answer.problem.budget.to_dict(),
         "level": LEVEL,
-        "sliders": [_slider(answer, slider) for slider in found.sliders],
+        "sliders": [_slider(answer, slider, found.exact) for slider in found.sliders],
         "points": _columns(answer, found.points),
         "best": _named(answer.best),
         "probability_best": answer.probability_best,
@@ -56,15 +56,21 @@ def _explored(answer: Answer) -> Explored:
     return only(answer.problem, points)
 
 
-def _slider(answer: Answer, slider: Any) -> dict[str, Any]:
+def _slider(answer: Answer, slider: Slider, exact: bool) -> dict[str, Any]:
+    """Where one budget may stand. A search that saw only what meets the limits can be asked about
+    tighter ones, never looser."""
     asked = next((limit.value for limit in answer.problem.limits
                   if limit.column == slider.column), None)
     positions = slider.positions.tolist()
     if asked is not None and asked not in positions:
         # A limit beyond every point's value still is where the query stands.
         positions = sorted([*positions, asked])
+    bounded = asked is not None and not exact
+    if bounded:
+        positions = [value for value in positions
+                     if (value >= asked if slider.at_least else value <= asked)]
     return {"name": slider.name, "column": slider.column, "at_least": slider.at_least,
-            "positions": positions, "asked": asked}
+            "positions": positions, "asked": asked, "bounded": bounded}
 
 
 def _columns(answer: Answer, points: Points) -> dict[str, Any]:

@@ -27,7 +27,7 @@ LOSS_STEP = 0.01
 MOST_ROWS = 12_000
 """Beyond this many points decode speed is rounded as well; the page stays a few megabytes."""
 
-ALL_COLUMNS_UP_TO = 2_000_000
+ALL_COLUMNS_UP_TO = 5_000_000
 """Points up to which every cost is computed; beyond, only those the query speaks of."""
 
 _MERGE = 150_000

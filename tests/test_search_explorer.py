@@ -120,6 +120,20 @@ def test_a_device_without_energy_has_no_energy_slider(answer):
     assert names == ["memory", "decode", "ttft"]
 
 
+def test_where_the_space_was_only_searched_sliders_tighten_and_do_not_loosen(answer, monkeypatch):
+    monkeypatch.setattr("search.explorer_data.can_enumerate", lambda grid: False)
+    data = page_data(answer)
+    assert not data["exact"]
+    assert data["points"]["n"] >= len(answer.front)
+    sliders = {slider["name"]: slider for slider in data["sliders"]}
+    assert max(sliders["memory"]["positions"]) == sliders["memory"]["asked"] == 300e6
+    assert min(sliders["decode"]["positions"]) == sliders["decode"]["asked"] == 60
+    assert sliders["memory"]["bounded"]
+    assert not sliders["ttft"]["bounded"]
+    first = np.frombuffer(base64.b64decode(data["points"]["numbers"]["loss"]), "<f8")[0]
+    assert first == answer.best.loss
+
+
 def test_curves_hold_parameters_and_start_from_the_shape_itself(answer):
     best = answer.best.architecture
     for axis, curve in zip(AXES, shape_curves(answer.law, best, 1e12), strict=True):

@@ -7,7 +7,9 @@ const limitTitles = {
 
 // Positions run from the lowest value to the highest; "no limit" stands at the generous end.
 const sliders = data.sliders.map(given => {
-  const positions = given.at_least ? [null, ...given.positions] : [...given.positions, null];
+  // A page without the whole space knows nothing beyond the limits its search was given.
+  const free = given.bounded ? [] : [null];
+  const positions = given.at_least ? [...free, ...given.positions] : [...given.positions, ...free];
   const start = given.asked === null ? positions.indexOf(null) : positions.indexOf(given.asked);
   return {...given, positions, start, at: start, values: numbers[given.column]};
 });

@@ -59,6 +59,13 @@ function ticks([low, high], most = 9) {
   return {};
 }
 
+// Whole numbers on a logarithmic axis crowd together towards its end.
+function wholeTicks(values) {
+  let last = 0;
+  const kept = values.filter(value => value / last >= 1.24 && ((last = value), true));
+  return {tickvals: kept, ticktext: kept.map(String)};
+}
+
 // What the plot shows: the front under the budgets, with some of what they keep out beside it.
 function frame(current, chosen) {
   const rows = current.length ? current : wholeFront;
@@ -87,14 +94,21 @@ function named(given, c, text, window) {
     const x = Math.log10(row.decode);
     return x >= window.x[0] && x <= window.x[1] && row.loss >= window.y[0] && row.loss <= window.y[1];
   });
-  const place = row => {
-    const across = (Math.log10(row.decode) - window.x[0]) / (window.x[1] - window.x[0]);
-    return across > 0.8 ? 'top left' : across < 0.2 ? 'top right' : 'top center';
-  };
+  const across = row => (Math.log10(row.decode) - window.x[0]) / (window.x[1] - window.x[0]);
+  rows.sort((a, b) => a.decode - b.decode);
+  // Neighbours' labels go above and below in turn, and those at an edge lean inwards.
+  let below = false;
+  const places = rows.map((row, index) => {
+    const before = rows[index - 1];
+    below = before !== undefined && !below && across(row) - across(before) < 0.16 &&
+      Math.abs(row.loss - before.loss) < 0.07 * (window.y[1] - window.y[0]);
+    const side = across(row) > 0.8 ? 'left' : across(row) < 0.2 ? 'right' : 'center';
+    return `${below ? 'bottom' : 'top'} ${side}`;
+  });
   return {
     x: rows.map(row => row.decode), y: rows.map(row => row.loss), mode: 'markers+text',
     marker: {symbol: 'diamond', size: 9, color: c.panel, line: {color: c.warn, width: 1.8}},
-    text: rows.map(row => label(text(row))), textposition: rows.map(place), cliponaxis: false,
+    text: rows.map(row => label(text(row))), textposition: places, cliponaxis: false,
     textfont: {color: c.warn, size: 12}, hoverinfo: 'text',
     hovertext: rows.map(row => `${label(row.why)}<br><b>${show.loss(row.loss)} nats</b>  ` +
       `${show.speed(row.decode)}, ${show.bytes(row.memory)}<br>${label(
@@ -170,7 +184,7 @@ function plotCurves(chosen) {
       shapes: [...outside, ...marker],
       xaxis: axis(c, '', {type: 'log', showgrid: false,
         range: [ends[0] - (curve.whole ? 0.04 : 0), ends[1] + (curve.whole ? 0.04 : 0)],
-        ...(curve.whole ? {tickvals: curve.x, ticktext: curve.x.map(String)} : ticks(ends, 7))}),
+        ...(curve.whole ? wholeTicks(curve.x) : ticks(ends, 7))}),
       yaxis: axis(c, '', {nticks: 5, range: [low - 0.1 * (high - low), high + 0.1 * (high - low)],
         tickformat: most < 0.05 ? '+.3f' : '+.2f'}),
     }), quiet);
