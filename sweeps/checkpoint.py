@@ -59,7 +59,9 @@ class Checkpoints:
         self._last = time.monotonic()
         self._manager = checkpoint.CheckpointManager(
             Path(folder).resolve(),
-            options=checkpoint.CheckpointManagerOptions(max_to_keep=2, create=True),
+            options=checkpoint.CheckpointManagerOptions(
+                max_to_keep=2, create=True, enable_async_checkpointing=False
+            ),
         )
 
     def due(self) -> bool:
@@ -67,7 +69,7 @@ class Checkpoints:
         return time.monotonic() - self._last >= self._every
 
     def save(self, position: Position, trunk: Any | None, decay: Any | None) -> None:
-        """Write in the background; the arrays may be given away once this returns.
+        """Write, whole or not at all; the arrays may be given away once this returns.
 
         `trunk` is None on the last decay, after which nothing leaves the trunk.
         """
@@ -103,9 +105,11 @@ class Checkpoints:
         position = msgspec.convert(described["position"], type=Position)
         return position, states.get("trunk"), states.get("decay")
 
-    def finish(self) -> None:
+    def clear(self) -> None:
         """The trunk is done: its checkpoints go."""
-        self._manager.wait_until_finished()
         for step in self._manager.all_steps():
             self._manager.delete(step)
+
+    def close(self) -> None:
+        """Let go of the folder."""
         self._manager.close()

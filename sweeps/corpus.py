@@ -22,6 +22,8 @@ from sweeps.sources import CorpusSpec, bpe_size, corpus_identity, documents, sou
 
 VALIDATION_SHARE = 0.05
 """Of the documents, by the hash of their text: the same text is never on both sides."""
+HELD_OUT_MOST = 2_000_000
+"""Tokens at the end of a `.bin` that are kept from training: a twentieth, and no more than this."""
 LEAST_HELD_OUT = 1024
 """Tokens; with fewer to validate on, a loss would say nothing."""
 LONGEST_DOCUMENT = 65_536
@@ -95,7 +97,9 @@ def load_corpus(spec: CorpusSpec, cache_dir: Path) -> TokenCorpus:
         BadInput: text that is not there, is empty or too little to split, or a tokenizer or token
             file that cannot be read.
     """
-    folder = Path(cache_dir) / "corpora" / corpus_identity(spec)
+    # How much of the held-out text is validated on does not change the tokens.
+    usual = msgspec.structs.replace(spec, validation_tokens=CorpusSpec().validation_tokens)
+    folder = Path(cache_dir) / "corpora" / corpus_identity(usual)
     if not (folder / "meta.json").is_file():
         folder.parent.mkdir(parents=True, exist_ok=True)
         building = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".building-"))
@@ -119,7 +123,10 @@ def load_corpus(spec: CorpusSpec, cache_dir: Path) -> TokenCorpus:
         train=np.memmap(source, dtype=dtype, mode="r", shape=(meta.train_tokens,)),
         held_out=np.memmap(folder / "held_out.bin", dtype=dtype, mode="r",
                            shape=(meta.held_out_tokens,)),
-        record=meta.record, largest_token=meta.largest_token,
+        record=msgspec.structs.replace(
+            meta.record, validation_tokens=min(spec.validation_tokens, meta.held_out_tokens)
+        ),
+        largest_token=meta.largest_token,
         tokenizer_file=tokenizer_file if tokenizer_file.is_file() else None,
     )
 
@@ -130,7 +137,7 @@ def _build(spec: CorpusSpec, folder: Path) -> None:
     if spec.kind() == "tokens":
         everything = _token_file(spec)
         # The tail is for validation: no document is known in a .bin, so none can be kept whole.
-        held = min(len(everything) // 20, 20 * spec.validation_tokens)
+        held = min(len(everything) // 20, HELD_OUT_MOST)
         train, held_out = everything[: len(everything) - held], everything[len(everything) - held :]
         if spec.tokenizer != "bytes":
             tokenizer = _tokenizer_from_file(spec.tokenizer)
@@ -158,7 +165,7 @@ def _build(spec: CorpusSpec, folder: Path) -> None:
         record=Corpus(
             name=spec.label(), corpus_fingerprint=_fingerprint(train), tokenizer=tokenizer_name,
             tokenizer_fingerprint=tokenizer_print, validation_fingerprint=_fingerprint(held_out),
-            validation_tokens=min(spec.validation_tokens, len(held_out)),
+            validation_tokens=len(held_out),
             bytes_per_token=_bytes_per_token(spec, tokenizer, held_out),
         ),
         dtype=train.dtype.str, train_tokens=len(train),

@@ -111,7 +111,13 @@ def train_members(
     checkpoints = None
     if checkpoint_dir is not None:
         checkpoints = Checkpoints(Path(checkpoint_dir) / plans[0].trunk_key, checkpoint_seconds)
-    yield from _Trunk(jobs, plans, corpus, program, progress, checkpoints).run()
+    try:
+        yield from _Trunk(jobs, plans, corpus, program, progress, checkpoints).run()
+        if checkpoints is not None:
+            checkpoints.clear()
+    finally:
+        if checkpoints is not None:
+            checkpoints.close()
 
 
 class _Trunk:
@@ -162,8 +168,6 @@ class _Trunk:
             self.position.branch = number + 1
             self.position.records.extend(records)
             yield from records
-        if self.checkpoints is not None:
-            self.checkpoints.finish()
 
     def go(self, number: int, state: TrainState, stretch: Stretch, end: int) -> TrainState:
         """From where the stretch stands to step `end`, on the way of budget `number`."""
@@ -192,7 +196,7 @@ class _Trunk:
         return state
 
     def inputs(self, number: int, begin: int, count: int) -> tuple[np.ndarray, np.ndarray]:
-        """Batches [P, S, B, T+1] and learning rates [P, S] of steps from `begin`, zero where idle."""
+        """Batches [P, S, B, T+1] and learning rates [P, S] of `count` steps from `begin`."""
         plan, members, most = self.plans[0], len(self.jobs), self.steps_per_dispatch
         batch, length = plan.batch_sequences, plan.sequence_length
         batches = np.zeros((members, most, batch, length + 1), np.int32)
