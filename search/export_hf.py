@@ -75,7 +75,8 @@ def export_hf(architecture: Architecture, out_dir: Path, weights: Path | None = 
         if source is not None:
             _write_weights(folder / "model.safetensors", a, source, shared, sharing_order)
             names.append("model.safetensors")
-        (folder / "README.md").write_text(_readme(a, config, notes, shared))
+        card = _readme(a, config, notes, shared=shared, trained=source is not None)
+        (folder / "README.md").write_text(card)
         names += ["config.json", "README.md"]
     return {"files": [str(out_dir / name) for name in sorted(names)], "notes": notes}
 
@@ -224,22 +225,29 @@ def _notes(a: Architecture, shared: bool, with_weights: bool) -> list[str]:
         notes.append(f"Each of {a.n_blocks} shared blocks is written {a.sharing} times: {extra:,} "
                      f"parameters more, {4 * extra:,} bytes in float32 and {2 * extra:,} in 16 "
                      "bits, and as many more to read for each token.")
+        if not with_weights:
+            notes.append("Trained from this configuration the copies would not stay equal; with "
+                         "--keep-sharing the model is the one that was chosen.")
     return notes
 
 
-def _readme(a: Architecture, config: dict[str, Any], notes: list[str], shared: bool) -> str:
+def _readme(a: Architecture, config: dict[str, Any], notes: list[str], *, shared: bool,
+            trained: bool) -> str:
     """A model card: what it is, how to load it, what to know."""
     trust = ", trust_remote_code=True" if shared else ""
+    load = f"""from transformers import AutoModelForCausalLM
+
+model = AutoModelForCausalLM.from_pretrained("."{trust})""" if trained else f"""\
+from transformers import AutoConfig, AutoModelForCausalLM
+
+config = AutoConfig.from_pretrained("."{trust})
+model = AutoModelForCausalLM.from_config(config{trust})"""
     rows = "\n".join(f"| `{name}` | {value} |" for name, value in a.to_dict().items())
     said = "".join(f"\n> {note}\n" for note in notes)
     return f"""# {config["architectures"][0]}, {a.total_parameters / 1e6:,.1f} M parameters
 
 ```python
-from transformers import AutoConfig, AutoModelForCausalLM
-
-config = AutoConfig.from_pretrained("."{trust})
-model = AutoModelForCausalLM.from_config(config{trust})      # untrained
-model = AutoModelForCausalLM.from_pretrained("."{trust})     # with model.safetensors
+{load}
 ```
 {said}
 | field | value |

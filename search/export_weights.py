@@ -115,6 +115,7 @@ class StoredWeights:
     """
 
     def __init__(self, path: Path, architecture: Architecture) -> None:
+        import ml_dtypes  # noqa: F401  # teaches NumPy the bfloat16 that a file may hold
         from safetensors import SafetensorError, safe_open
 
         if not path.is_file():

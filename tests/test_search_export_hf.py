@@ -85,6 +85,36 @@ def test_an_empty_folder_is_filled(tmp_path):
     assert "No weights" in report["notes"][0]
 
 
+def test_sixteen_bit_weights_are_read(tmp_path):
+    import ml_dtypes
+
+    source = RandomWeights(1)
+    save_file({name: source.tensor(name, shape).astype(ml_dtypes.bfloat16)
+               for name, shape in tensor_shapes(SMALL).items()}, tmp_path / "w.safetensors")
+    export_hf(SMALL, tmp_path / "out", tmp_path / "w.safetensors")
+    name = "model.layers.1.mlp.down_proj.weight"
+    written = load_file(tmp_path / "out/model.safetensors")[name]
+    assert written.dtype == np.float32
+    np.testing.assert_allclose(written, source.tensor(name, written.shape), rtol=2**-8, atol=1e-6)
+
+
+def test_an_answer_a_record_and_a_file_can_each_be_exported(tmp_path):
+    from search.export import export_source
+
+    fields = shaped(sharing=2).to_dict()
+    plain, answer, broken = (tmp_path / name for name in ("a.json", "b.json", "c.json"))
+    plain.write_text(json.dumps(fields))
+    answer.write_text(json.dumps({"device": "x", "best": {"architecture": fields, "loss": 2.5}}))
+    broken.write_text(json.dumps({"best": {"architecture": {**fields, "n_heads": "4"}}}))
+    assert export_source(str(plain)).architecture == shaped(sharing=2)
+    assert export_source(str(answer)).architecture == shaped(sharing=2)
+    assert export_source("mobilellm-125m").architecture.n_blocks == 30
+    with pytest.raises(BadInput, match="n_heads"):
+        export_source(str(broken))
+    with pytest.raises(BadInput, match="no such file"):
+        export_source(str(tmp_path / "absent.safetensors"))
+
+
 # --- with transformers ---------------------------------------------------------------------------
 
 
@@ -167,6 +197,7 @@ def test_generation_with_a_cache_agrees_with_generation_without(auto, tmp_path, 
     assert made[0, 8:].tolist() == without.tolist()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("sharing", [1, 2])
 def test_a_trained_run_has_the_loss_in_transformers_that_its_record_states(auto, tmp_path, sharing):
     import torch
