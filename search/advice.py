@@ -90,7 +90,7 @@ def near_ties(
 def familiar(problem: Problem, best: Architecture, bits: np.ndarray) -> list[Named]:
     """LLaMA's proportions and MobileLLM's models under the same budgets."""
     found = []
-    groups = [("LLaMA's proportions", llama_like(best.vocab_size, best.tied_embeddings))]
+    groups = [("LLaMA-like", llama_like(best.vocab_size, best.tied_embeddings))]
     groups += [("nearest MobileLLM", _mobile_llms())]
     for why, architectures in groups:
         points = priced(problem, architectures, bits)
@@ -161,8 +161,8 @@ def blind_spots(problem: Problem, grid: Grid) -> list[str]:
             free.append("sharing")
         if len(grid.gqa_group) > 1 and "ln_g" not in reads:
             free.append("GQA group")
-    return [f"law {problem.law.label} does not know what the {axis} does to the loss: it was "
-            "chosen on cost alone" for axis in free]
+    return [f"law {problem.law.label} knows nothing of {axis}: chosen on cost alone, as if the "
+            "loss did not depend on it" for axis in free]
 
 
 def _features(law: LossModel) -> Sequence[str] | None:

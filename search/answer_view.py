@@ -34,6 +34,16 @@ def shape_words(a: Architecture, bits: float) -> str:
             f"d_ff {a.d_ff}{window}, {bits:g}-bit weights")
 
 
+def shape_code(a: Architecture, bits: float) -> str:
+    """`1536·16×4·24/3·2304·8b`: as SHAPE_LEGEND says."""
+    stack = f"{a.n_blocks}×{a.sharing}" if a.sharing > 1 else f"{a.n_blocks}"
+    window = "" if a.window is None else f"·w{a.window}/{a.global_every or 0}"
+    return f"{a.d_model}·{stack}·{a.n_heads}/{a.n_kv_heads}·{a.d_ff}{window}·{bits:g}b"
+
+
+SHAPE_LEGEND = "shape: d_model · blocks×sharing · heads/KV heads · d_ff · weight bits"
+
+
 def _loss(candidate: Candidate) -> str:
     low, high = candidate.loss_interval
     return f"{candidate.loss:.4f}  [{low:.4f}, {high:.4f}]"
@@ -48,8 +58,13 @@ def _best_panel(answer: Answer) -> Panel:
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim", no_wrap=True)
     table.add_column()
+    goal = "least loss" if answer.problem.target_loss is None else "fastest at that loss"
+    budget = ", ".join(
+        f"{limit.name} {'≥' if limit.at_least else '≤'} {_limit(limit.name, limit.value)}"
+        for limit in answer.problem.limits) or "no limits"
     beyond = _extrapolated(best)
     rows = [
+        ("asked", f"{goal} with {budget}"),
         ("train", shape_words(a, best.weight_bits)),
         ("parameters", f"{units.show_count(a.total_parameters)} stored "
                        f"({units.show_count(a.non_embedding_parameters)} in blocks), "
@@ -71,12 +86,8 @@ def _best_panel(answer: Answer) -> Panel:
     ]
     for row in rows:
         table.add_row(*row)
-    goal = "least loss" if answer.problem.target_loss is None else "fastest at that loss"
-    budget = ", ".join(
-        f"{limit.name} {'≥' if limit.at_least else '≤'} {_limit(limit.name, limit.value)}"
-        for limit in answer.problem.limits) or "no limits"
-    return Panel(table, title=f"[bold]{answer.device.title}[/]: {goal} with {budget}",
-                 title_align="left", border_style="green",
+    return Panel(table, title=f"[bold]{answer.device.title}[/]", title_align="left",
+                 border_style="green",
                  subtitle=f"law {answer.law.label}, workload {answer.workload.name}",
                  subtitle_align="left")
 
@@ -90,25 +101,26 @@ def _sureness(answer: Answer) -> str:
     if answer.problem.target_loss is not None:
         return f"reaches that loss in {answer.probability_best:.0%} of the law's draws"
     return (f"best in {answer.probability_best:.0%} of the law's draws; choosing it gives up "
-            f"{answer.regret[0]:.4f} nats on average, {answer.regret[1]:.4f} at worst (95 %)")
+            f"{answer.regret[0]:.4f} nats on average, {answer.regret[1]:.4f} in the worst 5 %")
 
 
 def _beside_table(answer: Answer) -> Table:
     table = Table(title="Beside it", title_justify="left", box=None, padding=(0, 2, 0, 0))
-    for name in ("", "shape"):
-        table.add_column(name)
-    for name in ("loss − best", "90 %", "decode", "memory"):
+    table.add_column("")
+    table.add_column("shape", overflow="fold")
+    for name in ("loss", "decode", "memory"):
         table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("90 %", no_wrap=True)
     rows: list[Beside] = [*answer.near_ties, *answer.familiar]
     for beside in rows:
         low, high = beside.loss_difference_interval
         candidate = beside.candidate
         table.add_row(
             beside.why + ("" if beside.feasible else " [red](does not fit)[/]"),
-            shape_words(candidate.architecture, candidate.weight_bits),
-            f"{beside.loss_difference:+.4f}", f"[{low:+.4f}, {high:+.4f}]".replace("[", "\\["),
-            units.show_speed(candidate.decode_tokens_per_s),
-            units.show_bytes(candidate.memory_bytes))
+            shape_code(candidate.architecture, candidate.weight_bits),
+            f"{beside.loss_difference:+.4f}", units.show_speed(candidate.decode_tokens_per_s),
+            units.show_bytes(candidate.memory_bytes),
+            f"{low:+.3f} to {high:+.3f}")
     return table
 
 
@@ -119,14 +131,14 @@ def _front_table(answer: Answer) -> Table:
     table = Table(title=f"Front ({len(front)} shapes"
                         + (f", every {step}th shown)" if step > 1 else ")"),
                   title_justify="left", box=None, padding=(0, 2, 0, 0))
-    for name in ("loss", "decode", "first token", "memory"):
+    for name in ("loss", "decode", "first", "memory"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("shape")
+    table.add_column("shape", overflow="fold")
     for candidate in shown:
         table.add_row(
             f"{candidate.loss:.4f}", units.show_speed(candidate.decode_tokens_per_s),
             units.show_seconds(candidate.ttft_s), units.show_bytes(candidate.memory_bytes),
-            shape_words(candidate.architecture, candidate.weight_bits))
+            shape_code(candidate.architecture, candidate.weight_bits))
     return table
 
 
@@ -142,18 +154,18 @@ def _measured_table(rows: list[dict[str, Any]]) -> Table:
             "chosen" if row["chosen"] else "" if row["feasible"] else "[red]too slow[/]",
             f"{row['loss']:.4f}", units.show_speed(row["measured_tokens_per_s"]),
             f"±{row['spread']:.0%}", units.show_speed(row["modelled_tokens_per_s"]),
-            shape_words(Architecture.from_dict(row["architecture"]), row["weight_bits"]))
+            shape_code(Architecture.from_dict(row["architecture"]), row["weight_bits"]))
     return table
 
 
 def _closing(answer: Answer) -> Text:
     """What binds and what relaxing buys; what is certain."""
-    lines = []
+    lines = [f"{SHAPE_LEGEND}; losses in nats per token."]
     unit = "nats" if answer.problem.target_loss is None else "tok/s"
     buys = [f"{_STEPS[name][1]} buys {gain * _STEPS[name][0]:.4g} {unit}"
             for name, gain in answer.relax.items() if gain > 0]
     if buys:
-        lines.append(f"By a budget {RELAXED - 1:.0%} more generous: {'; '.join(buys)}.")
+        lines.append(f"At the margin ({RELAXED - 1:.0%} of each budget): {'; '.join(buys)}.")
     idle = [limit.name for limit in answer.problem.limits if limit.name not in answer.binding]
     if idle:
         lines.append(f"Not binding: {', '.join(idle)}.")

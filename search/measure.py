@@ -21,10 +21,9 @@ _MOST_PROMPT = 512
 
 
 def _engine(name: str) -> Any:
-    """The engine's module: the profile's own where it is installed, else JAX."""
-    wanted = "llamacpp" if "llama.cpp" in name.lower() else "jax"
-    if wanted == "llamacpp" and importlib.util.find_spec("xllamacpp") is None:
-        wanted = "jax"
+    """The engine's module: JAX for profiles taken with it or where llama.cpp is not installed."""
+    installed = importlib.util.find_spec("xllamacpp") is not None
+    wanted = "jax" if "jax" in name.lower() or not installed else "llamacpp"
     return importlib.import_module(f"search.devices.engines.{wanted}")
 
 
@@ -36,7 +35,8 @@ def measured(answer: Answer, rivals: Points, count: int) -> Answer:
     the fastest, with a warning.
 
     Raises:
-        BadInput: more weight bits or sequences at once than the engine runs.
+        BadInput: the workload decodes several sequences at once.
+        NoAnswer: the engine does not run these weight bits, or fails.
     """
     problem, workload = answer.problem, answer.workload
     if workload.batch != 1:

@@ -79,8 +79,17 @@ def default_space(device: "DeviceProfile", law: LossModel) -> Space:
     """The preset for the kind of device; around what it saw for a law of very small models."""
     seen = getattr(law, "range", {}).get("N")
     if seen is not None and seen[1] < 1e7:
-        return Space.around(law)
-    return load_space(_SPACES[device.kind])
+        return Space.around(law).with_bits(_stored_bits(device, 8.0))
+    space = load_space(_SPACES[device.kind])
+    return space.with_bits(_stored_bits(device, float(space.grid().bits[0])))
+
+
+def _stored_bits(device: "DeviceProfile", usual: float) -> tuple[float, ...]:
+    """The usual precision where the device's engine stores it, else the nearest that it does."""
+    known = [float(bits) for bits in device.weights]
+    if not known or usual in known:
+        return (usual,)
+    return (min(known, key=lambda bits: (abs(bits - usual), -bits)),)
 
 
 def query(

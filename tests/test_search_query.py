@@ -334,9 +334,10 @@ def test_the_answer_is_readable_by_a_person() -> None:
     from rich.console import Console
 
     answer = query("iphone-13", "literature", SMALL_BUDGET, "chat", PHONE)
-    console = Console(width=120, record=True, file=io.StringIO())
+    console = Console(width=80, record=True, file=io.StringIO())
     console.print(answer.to_table())
     text = console.export_text()
-    for words in ("tok/s", "MB", "nats/token", "scarce", "extrapolated", "LLaMA's proportions",
+    assert max(len(line) for line in text.splitlines()) <= 80
+    for words in ("tok/s", "MB", "nats/token", "scarce", "extrapolated", "LLaMA-like",
                   "more memory buys", "Exact"):
         assert words in text
