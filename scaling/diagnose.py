@@ -17,6 +17,7 @@ _FAR = {"coefficient": float(np.log(10)), "irreducible": float(np.log(2)), "expo
 _PINNED = 1e9  # precision that holds a parameter in place, in units of log likelihood
 _COLLINEAR = 0.03  # scatter of ln D about a line in ln N below which one stands for the other
 _OUTLIER = 6.0  # robust standard deviations
+_MOST_ROWS = 5_000  # of a profile: what so many rows do not tell apart is called unidentified
 _GONE = 1e-7  # share of the loss below which a term has vanished
 
 
@@ -81,9 +82,15 @@ def not_identified(
     """
     found = _structural(form, model.features)
     size = len(form.names)
+    if model.rows > _MOST_ROWS:
+        some = np.random.default_rng(0).choice(model.rows, _MOST_ROWS, replace=False)
+        model = Model(form, {name: column[some] for name, column in model.features.items()})
+        log_loss, weights = log_loss[some], weights[some]
+        groups = np.unique(groups[some], return_inverse=True)[1].ravel()
     rows = float(weights.sum())
     residual = model.log_loss(model.centred(optimum.theta[None, :]))[0] - log_loss
-    unit = unit_of(optimum.objective, rows, size, delta) * design_effect(residual, groups)
+    objective = float((weights * huber(residual, delta)[0]).sum())
+    unit = unit_of(objective, rows, size, delta) * design_effect(residual, groups)
     free = [k for k, p in enumerate(form.parameters) if p.name not in found and p.low < p.high]
     if not free:
         return found
@@ -103,7 +110,7 @@ def not_identified(
     plain = Model(form, model.features, centre=False)
     ends = minimise(plain, log_loss, start, weights, delta=delta, prior=Prior(mean, precision),
                     warm=True, iterations=60)
-    base = min(float(ends.objective[-1]), optimum.objective)
+    base = min(float(ends.objective[-1]), objective)
     for row, (k, _) in enumerate(targets):
         rise = (float(ends.objective[row]) - base) / unit
         name = form.parameters[int(k)].name

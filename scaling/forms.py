@@ -140,9 +140,12 @@ def shape(features: frozenset[str]) -> Form:
         dataclasses.replace(_E, prior_of_least_loss=(math.log(0.65), 0.5)), _A, _B,
         dataclasses.replace(_ALPHA, prior=_EXPONENT_PRIOR),
         dataclasses.replace(_BETA, prior=_EXPONENT_PRIOR),
-        Parameter("kappa", "exponent by which N slows learning from tokens", low=-0.5, high=0.6,
-                  start=(0.0, 0.3), prior=(0.0, 0.2)),
     ]
+    learning = [Power("beta", "ln_d")]
+    if {"ln_n", "ln_d"} <= features:
+        learning.append(Power("kappa", "ln_n", sign=1.0))
+        parameters.append(Parameter("kappa", "exponent by which N slows learning from tokens",
+                                    low=-0.5, high=0.6, start=(0.0, 0.3), prior=(0.0, 0.2)))
     if "ln_g" in features:
         capacity.append(Power("gamma", "ln_g", sign=1.0))
         parameters.append(Parameter("gamma", "exponent of GQA group g", low=0.0, high=1.0,
@@ -165,8 +168,7 @@ def shape(features: frozenset[str]) -> Form:
         ]
     else:
         terms.append(Term("parameters", ("A",), tuple(capacity)))
-    terms.append(Term("tokens", ("B",), (Power("beta", "ln_d"),
-                                         Power("kappa", "ln_n", sign=1.0))))
+    terms.append(Term("tokens", ("B",), tuple(learning)))
     if {"ln_width", "ln_depth"} <= features:
         terms += _WIDTH_DEPTH
         parameters += [dataclasses.replace(p, prior=None if p.log else _EXPONENT_PRIOR)
@@ -174,7 +176,7 @@ def shape(features: frozenset[str]) -> Form:
     return Form(
         "shape", "effective N, width and depth terms, and a token term that knows N (this project, "
         "after arXiv 2502.06857 and 2510.18245)", tuple(parameters), tuple(terms),
-        monotone=("tokens", "kappa"),
+        monotone=("tokens", "kappa") if len(learning) > 1 else None,
     )
 
 

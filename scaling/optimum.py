@@ -16,6 +16,7 @@ from scaling.starts import starting_points
 from scaling.terms import Form
 
 AT_OPTIMUM = 1e-6  # relative excess of the objective that still counts as the same optimum
+_EXACT = 1e-14  # an objective this small is a fit without residuals
 _ROUNDS = 2  # of weighing the prior against the noise of its own fit
 _SIMPLE_STARTS = 8  # for the Chinchilla fit that gives a first idea of the noise
 _LARGE_TABLE, _ROWS_FOR_STARTS = 20_000, 4_000  # beyond it, starts are tried on a subset of rows
@@ -113,7 +114,7 @@ def _best_of(
 ) -> Optimum:
     best = int(solutions.penalised.argmin())
     least = solutions.penalised[best]
-    same = solutions.penalised <= least * (1 + AT_OPTIMUM)
+    same = solutions.penalised <= least * (1 + AT_OPTIMUM) + _EXACT
     near = solutions.theta[solutions.penalised <= least * 1.001]
     return Optimum(
         theta=solutions.theta[best], objective=float(solutions.objective[best]),

@@ -94,11 +94,12 @@ def minimise(
         prior = Prior(np.zeros(size), np.zeros(size))
     prior = prior.broadcast(draws)
     chunk = max(1, _CHUNK // max(model.rows, 1))
-    pieces = [
-        _minimise_chunk(model, log_loss, theta[at:at + chunk], weights[at:at + chunk], delta,
-                        prior.take(slice(at, at + chunk)), warm, iterations)
-        for at in range(0, draws, chunk)
-    ]
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        pieces = [
+            _minimise_chunk(model, log_loss, theta[at:at + chunk], weights[at:at + chunk], delta,
+                            prior.take(slice(at, at + chunk)), warm, iterations)
+            for at in range(0, draws, chunk)
+        ]
     return Solutions(*(np.concatenate([getattr(piece, field.name) for piece in pieces])
                        for field in dataclasses.fields(Solutions)))
 

@@ -13,6 +13,7 @@ import numpy as np
 from scaling.model import Array, Model
 from scaling.terms import Parameter
 
+_LARGEST_TERM = 1e100  # a power of huge numbers stays squarable
 _SMALLEST_SHARE = 1e-3  # a term that projection drops starts as this share of the loss
 
 
@@ -39,6 +40,7 @@ def starting_points(model: Model, loss: Array, weights: Array, count: int) -> Ar
         low, high = _range(parameter, model)
         theta[:, form.index(parameter.name)] = low + (high - low) * unit[:, column]
     scaled = _unit_terms(model, theta, linear) / loss  # relative errors
+    scaled = np.minimum(scaled, _LARGEST_TERM)
     folds = np.empty((len(weights), count, theta.shape[1]))
     for fold, row_weights in enumerate(weights):
         weighted = scaled * row_weights

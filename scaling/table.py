@@ -15,6 +15,9 @@ SHAPE_COLUMNS: tuple[str, ...] = (
 sharing, by the same convention as `n`; the last two are for tables that give the ratios only."""
 
 
+_LEAST, _MOST = 1e-12, 1e30  # any unit of N, D or loss lies between; beyond is a broken number
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class RunTable:
     """Columns of equal length [rows], float64 except `run`.
@@ -62,7 +65,7 @@ def checked(table: RunTable) -> RunTable:
         values = np.asarray(column, dtype=float)
         if values.shape != (rows,):
             raise BadInput(f"column {name}: {values.shape} values where n has {rows}")
-        bad = np.flatnonzero(~(np.isfinite(values) & (values > 0)))
+        bad = np.flatnonzero(~((values >= _LEAST) & (values <= _MOST)))
         if bad.size:
             more = f" (and {bad.size - 1} more)" if bad.size > 1 else ""
             raise BadInput(
@@ -80,15 +83,21 @@ def checked(table: RunTable) -> RunTable:
 
 
 def without_duplicates(table: RunTable) -> tuple[RunTable, list[str]]:
-    """The table without rows that repeat another to the last digit, and what was dropped."""
+    """The table without rows that repeat another to the last digit, and what was dropped.
+
+    Rows of different runs may agree by chance; but where every row is its own run, the names say
+    nothing, and a row that agrees in all its columns is a copy.
+    """
     columns = [table.n, table.d, table.loss, *(table.shape[name] for name in sorted(table.shape))]
-    names = np.unique(table.run, return_inverse=True)[1].astype(float)
-    _, first = np.unique(np.stack([*columns, names], axis=1), axis=0, return_index=True)
+    names = np.unique(table.run, return_inverse=True)[1].ravel().astype(float)
+    if len(np.unique(names)) < len(names):
+        columns.append(names)
+    _, first = np.unique(np.stack(columns, axis=1), axis=0, return_index=True)
     if len(first) == len(table):
         return table, []
     kept = np.sort(first)
     return table.take(kept), [
-        f"{len(table) - len(kept)} rows that repeat another row of the same run exactly"
+        f"{len(table) - len(kept)} rows that repeat another row exactly"
     ]
 
 

@@ -11,6 +11,8 @@ from scaling.optimum import Optimum
 from scaling.solver import Prior, huber, minimise
 
 RESIDUAL_QUANTILES = 41
+_MOST_EVENNESS = 0.1  # weights are a little more even than Dirichlet(1) where runs are few, since
+# coverage measured on synthetic sweeps still errs to the wide side there
 ONE_STEP_ELEMENTS = 30_000_000  # draws × rows beyond which each draw is one Newton step
 
 
@@ -20,8 +22,11 @@ def resample(
 ) -> Array:
     """Refit on `draws` resamples of the groups; inner coordinates [draws, p].
 
-    Groups (runs) are drawn with replacement, all their rows together. Where the form has a prior,
-    its mean is redrawn too: else what only the prior tells would look certain.
+    Each draw weighs the groups (runs) at random, all rows of one alike: the Bayesian bootstrap.
+    Drawing with replacement instead leaves out a third of the groups, on which an L1-like fit of few
+    runs nearly interpolates: its 90 % intervals then cover 98 to 100 % (5 parameters, 20 runs).
+    Where the form has a prior, its mean is redrawn too: else what only the prior tells would look
+    certain.
     """
     size = len(optimum.theta)
     if draws == 0:
@@ -32,13 +37,14 @@ def resample(
     if prior is not None:
         prior = Prior(prior.mean + optimum.prior_width * generator.standard_normal((draws, size)),
                       np.repeat(prior.precision[None, :], draws, axis=0))
+    evenness = 1 + min(_MOST_EVENNESS, 0.5 * size / count)
     if draws * model.rows > ONE_STEP_ELEMENTS:
         return _one_step(model, log_loss, optimum, weights, groups, draws, delta, generator)
     found = np.empty((draws, size))
     block = max(1, 4_000_000 // model.rows)
     for at in range(0, draws, block):
         some = min(block, draws - at)
-        picks = generator.multinomial(count, np.full(count, 1 / count), size=some)
+        picks = count * generator.dirichlet(np.full(count, evenness), size=some)
         start = np.repeat(optimum.theta[None, :], some, axis=0)
         found[at:at + some] = minimise(
             model, log_loss, start, picks[:, groups] * weights, delta=delta,

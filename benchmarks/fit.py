@@ -1,0 +1,193 @@
+"""Fitting side by side: ours, the replication's way, and PyPI `chinchilla`.
+
+    python -m benchmarks.fit [TABLE.csv] [--full]
+
+On the 240 points of the Chinchilla figure (245 less the 5 highest losses): time to the optimum and
+4,000 bootstrap draws, and the objective reached. Without `--full` the replication's way is timed on a
+subset of its 4,500 starts and 4,000 draws, interleaved with ours, and scaled up; the table says so.
+"""
+
+import argparse
+import importlib.util
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from scipy.optimize import minimize
+from scipy.special import logsumexp
+
+from results.published import read_table
+from scaling.fit import fit_law
+from scaling.model import Array
+from scaling.table import RunTable
+
+DEFAULT_TABLE = Path(__file__).parents[2] / "shared" / "data" / "runs" / "chinchilla.csv"
+DRAWS, STARTS, DELTA = 4000, 4500, 1e-3
+DROPPED_HIGHEST = 5
+_SUBSET_STARTS, _SUBSET_DRAWS = 60, 30
+_REPEATS = 3
+_PEER = "chinchilla"
+_PEER_GRID = {"E": np.linspace(1.1, 1.5, 5), "a": np.linspace(1, 10, 10), "b": np.linspace(1, 10, 10),
+              "alpha": np.linspace(0.1, 0.7, 4), "beta": np.linspace(0.1, 0.7, 4)}
+
+
+def objective(theta: Array, log_n: Array, log_d: Array, log_loss: Array, weights: Array) -> float:
+    """Sum of Huber terms at theta = (ln A, ln B, ln E, alpha, beta)."""
+    a, b, e, alpha, beta = theta
+    stack = np.stack([a - alpha * log_n, b - beta * log_d, np.full_like(log_n, e)])
+    residual = np.abs(logsumexp(stack, axis=0) - log_loss)
+    terms = np.where(residual <= DELTA, 0.5 * residual**2, DELTA * (residual - 0.5 * DELTA))
+    return float((weights * terms).sum())
+
+
+def replication(
+    table: RunTable, starts: int, draws: int
+) -> tuple[float, float, float, float]:
+    """The replication's way: L-BFGS-B from a grid without gradients, then a BFGS fit a draw.
+
+    Returns seconds for the starts, seconds for the draws, the best objective, and the share of
+    starts within 1e-9 of it.
+    """
+    log_n, log_d, log_loss = np.log(table.n), np.log(table.d), np.log(table.loss)
+    ones = np.ones(len(table))
+    grid = np.stack(np.meshgrid(np.arange(0, 30, 5), np.arange(0, 30, 5), np.arange(-1, 1.5, 0.5),
+                                np.arange(0, 2.5, 0.5), np.arange(0, 2.5, 0.5), indexing="ij"),
+                    axis=-1).reshape(-1, 5)
+    picks = grid[np.random.default_rng(0).permutation(len(grid))[:starts]]
+    begin = time.perf_counter()
+    ends = [minimize(objective, start, args=(log_n, log_d, log_loss, ones), method="L-BFGS-B")
+            for start in picks]
+    middle = time.perf_counter()
+    best = min(ends, key=lambda end: end.fun)
+    generator = np.random.default_rng(0)
+    for _ in range(draws):
+        counts = np.bincount(generator.integers(0, len(table), len(table)), minlength=len(table))
+        minimize(objective, best.x, args=(log_n, log_d, log_loss, counts.astype(float)),
+                 method="BFGS")
+    values = np.array([end.fun for end in ends])
+    return (middle - begin, time.perf_counter() - middle, float(best.fun),
+            float(np.mean(values <= best.fun + 1e-9)))
+
+
+def ours(table: RunTable) -> tuple[float, float, float]:
+    """Seconds, objective and share of starts at the optimum, of our fit with all its draws."""
+    begin = time.perf_counter()
+    fit = fit_law(table, "chinchilla", bootstrap=DRAWS, holdout=False)
+    seconds = time.perf_counter() - begin
+    share = fit.diagnostics["starts_at_optimum"] / fit.diagnostics["starts"]
+    return seconds, fit.objective, share
+
+
+
+
+def peer(table: RunTable, full: bool) -> tuple[float, float, int] | str:
+    """PyPI `chinchilla` on its README's grid: seconds, objective, starts; or why it was not run.
+
+    Without `full` a coarser grid within the same ranges is used: fewer starts, the same optimiser.
+    """
+    if importlib.util.find_spec(_PEER) is None:
+        return "not installed (pip install chinchilla==0.2.0)"
+    grid = _PEER_GRID if full else {
+        name: values[:: max(2, len(values) // 2)] for name, values in _PEER_GRID.items()}
+    rows = json.dumps({
+        "grid": {name: list(map(float, values)) for name, values in grid.items()},
+        "n": table.n.tolist(), "d": table.d.tolist(), "loss": table.loss.tolist(),
+    })
+    begin = time.perf_counter()
+    done = subprocess.run([sys.executable, "-c", _PEER_RUN], input=rows, capture_output=True,
+                          text=True, check=False)
+    seconds = time.perf_counter() - begin
+    if done.returncode:
+        return f"failed: {done.stderr.strip().splitlines()[-1][:120]}"
+    found = json.loads(done.stdout.strip().splitlines()[-1])
+    theta = np.array([np.log(found["A"]), np.log(found["B"]), np.log(found["E"]), found["alpha"],
+                      found["beta"]])
+    value = objective(theta, np.log(table.n), np.log(table.d), np.log(table.loss),
+                      np.ones(len(table)))
+    starts = int(np.prod([len(values) for values in grid.values()]))
+    return found.get("seconds", seconds), value, starts
+
+
+_PEER_RUN = """
+import json, sys, tempfile, time
+import numpy as np, pandas as pd
+from chinchilla import Chinchilla
+task = json.load(sys.stdin)
+with tempfile.TemporaryDirectory() as folder:
+    model = Chinchilla(folder, param_grid={k: np.array(v) for k, v in task["grid"].items()},
+                       seed_ranges=dict(C=(1e15, 1e16), N_to_D=(10, 100)))
+    n, d = np.array(task["n"]), np.array(task["d"])
+    model.database.df = pd.DataFrame({"C": 6 * n * d, "N": n, "D": d, "loss": task["loss"]})
+    begin = time.perf_counter()
+    model.fit(parallel=False, simulation=False)
+    seconds = time.perf_counter() - begin
+    print(json.dumps({**{k: float(getattr(model, k)) for k in ("A", "B", "E", "alpha", "beta")},
+                      "seconds": seconds}))
+"""
+
+
+def _median_of(several: list[Callable[[], float]]) -> list[float]:
+    """Median seconds of each, run in turn so that a busy moment falls on all alike."""
+    times: list[list[float]] = [[] for _ in several]
+    for _ in range(_REPEATS):
+        for found, one in zip(times, several, strict=True):
+            found.append(one())
+    return [float(np.median(found)) for found in times]
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run and print one table."""
+    parser = argparse.ArgumentParser(description="Fitting side by side.")
+    parser.add_argument("table", nargs="?", type=Path, default=DEFAULT_TABLE)
+    parser.add_argument("--full", action="store_true", help="every start and draw of each way")
+    options = parser.parse_args(arguments)
+    if not options.table.is_file():
+        print(f"skipped: {options.table.name} is not here; give a table of runs")
+        return
+    table, _ = read_table(options.table)
+    table = table.take(np.sort(np.argsort(table.loss)[:-DROPPED_HIGHEST]))
+    starts, draws = (STARTS, DRAWS) if options.full else (_SUBSET_STARTS, _SUBSET_DRAWS)
+    last: dict[str, tuple[float, ...]] = {}
+
+    def run_ours() -> float:
+        last["ours"] = ours(table)
+        return last["ours"][0]
+
+    def run_replication() -> float:
+        last["replication"] = replication(table, starts, draws)
+        first, second = last["replication"][:2]
+        return first * STARTS / starts + second * DRAWS / draws
+
+    ours(table)  # first calls load libraries
+    if options.full:
+        mine, theirs = run_ours(), run_replication()
+    else:
+        mine, theirs = _median_of([run_ours, run_replication])
+    scaled = "" if options.full else f" (from {starts} starts, {draws} draws, scaled up)"
+    print(f"{len(table)} runs; fit and {DRAWS} bootstrap draws")
+    print(f"{'way':44s} {'seconds':>9s} {'objective':>18s} {'at optimum':>11s} {'ours is':>9s}")
+    print(f"{'shapelaw':44s} {mine:9.2f} {last['ours'][1]:18.13f} {last['ours'][2]:11.0%}")
+    print(f"{'L-BFGS-B without gradients, BFGS bootstrap':44s} {theirs:9.2f} "
+          f"{last['replication'][2]:18.13f} {last['replication'][3]:11.0%} {theirs / mine:8.0f}×"
+          f"{scaled}", flush=True)
+    other = peer(table, options.full)
+    name = "PyPI chinchilla 0.2.0 (fit alone)"
+    if isinstance(other, str):
+        print(f"{name:44s} skipped: {other}")
+    else:
+        seconds, value, count = other
+        note = "" if options.full else f" ({count} starts of its grid's {_grid_size()})"
+        better = "better" if last["ours"][1] < value else "worse"
+        print(f"{name:44s} {seconds:9.2f} {value:18.13f} {'':11s} {better:>9s}{note}")
+
+
+def _grid_size() -> int:
+    return int(np.prod([len(values) for values in _PEER_GRID.values()]))
+
+
+if __name__ == "__main__":
+    main()
