@@ -150,7 +150,7 @@ class Answer:
     best: Candidate
     probability_best: float
     """Share of the law's draws in which no other feasible shape has a lower loss. With a loss to
-    reach: share in which the best reaches it."""
+    reach: share in which the best reaches it. NaN (null) where the law has no draws."""
     runner_up: Candidate | None
     """The rival most often best in the draws, after the best itself."""
     runner_up_probability: float
@@ -193,9 +193,9 @@ class Answer:
     def to_dict(self) -> dict[str, Any]:
         """Exactly the contract of `query --json`, and more keys beside."""
         best = self.best.to_dict() | {
-            "runner_up_probability": self.runner_up_probability,
-            "probability_best": self.probability_best,
-            "regret": {"mean": self.regret[0], "p95": self.regret[1]},
+            "runner_up_probability": _finite(self.runner_up_probability),
+            "probability_best": _finite(self.probability_best),
+            "regret": {"mean": _finite(self.regret[0]), "p95": _finite(self.regret[1])},
         }
         found: dict[str, Any] = {
             "device": self.device.name,

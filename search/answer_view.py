@@ -1,5 +1,6 @@
 """The answer for a person at a terminal: what to train, how sure that is, what holds it back."""
 
+import math
 from typing import Any
 
 from rich.panel import Panel
@@ -98,6 +99,8 @@ def _limit(name: str, value: float) -> str:
 
 
 def _sureness(answer: Answer) -> str:
+    if math.isnan(answer.probability_best):
+        return "not known: the law has no bootstrap draws"
     if answer.problem.target_loss is not None:
         return f"reaches that loss in {answer.probability_best:.0%} of the law's draws"
     return (f"best in {answer.probability_best:.0%} of the law's draws; choosing it gives up "

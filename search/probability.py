@@ -5,6 +5,7 @@ same draw, so what rivals share (the level of the loss) cancels and what tells t
 """
 
 import dataclasses
+import math
 
 import numpy as np
 
@@ -14,6 +15,11 @@ _SCOUTS = 32
 """Draws that decide which rivals are worth the full number."""
 
 _FINALISTS = 512
+
+LEAST_DRAWS = 20
+"""With fewer draws a law does not say how sure it is, and neither do we."""
+
+UNKNOWN = math.nan
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -33,7 +39,10 @@ class Confidence:
 def confidence(
     problem: Problem, rivals: Points, pick: int, draws: int | None = None
 ) -> Confidence:
-    """Judge row `pick` of `rivals` (feasible points, the pick among them) by the law's draws."""
+    """Judge row `pick` of `rivals` (feasible points, the pick among them) by the law's draws.
+
+    All NaN where the law has too few draws to tell.
+    """
     tokens = problem.budget.training_tokens(rivals.architectures)
     if len(rivals) > _FINALISTS:
         scouts = problem.law.loss_draws(rivals.architectures, tokens, _SCOUTS)
@@ -45,6 +54,8 @@ def confidence(
     else:
         rows = np.arange(len(rivals))
     losses = problem.law.loss_draws(rivals.architectures, tokens, draws)
+    if len(losses) < LEAST_DRAWS:
+        return Confidence(UNKNOWN, None, UNKNOWN, (UNKNOWN, UNKNOWN))
     # Precision does not enter the law: the same shape at other bits is no rival of the pick.
     same = (losses == losses[:, [pick]]).all(axis=0)
     wins = np.argmin(losses, axis=1)
@@ -95,7 +106,9 @@ def loss_differences(
 
 
 def reaching(problem: Problem, point: Points) -> float:
-    """Share of the law's draws in which a point's expected loss is the one to reach, or lower."""
+    """Share of the law's draws in which a point's expected loss is the one to reach, or lower; or NaN."""
     tokens = problem.budget.training_tokens(point.architectures)
     draws = problem.law.loss_draws(point.architectures, tokens)
+    if len(draws) < LEAST_DRAWS:
+        return UNKNOWN
     return float(np.mean(draws[:, 0] <= problem.target_loss))

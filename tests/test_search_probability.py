@@ -1,5 +1,7 @@
 """Being sure at p must mean being right p of the time: on synthetic truths."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -66,10 +68,20 @@ def test_a_difference_is_surer_than_its_sides_and_changes_sign_with_them() -> No
 
 def test_reaching_a_loss_is_the_share_of_draws_at_or_below_it() -> None:
     batch, bits = next(iter(SPACE.enumerate(10**6)))
-    draws = np.tile(MIDDLE, (4, 1))
-    draws[:, 4] = [-0.2, -0.1, 0.1, 0.2]
+    draws = np.tile(MIDDLE, (40, 1))
+    draws[:, 4] = np.repeat([-0.2, -0.1, 0.1, 0.2], 10)
     law = SyntheticLaw(MIDDLE, draws)
     point = Points(batch.take(np.array([5])), bits[:1], {}, np.zeros(1, int))
     middle = float(law.loss(point.architectures, 1e9)[0])
     problem = Problem(law, no_cost, Budget(tokens=1e9), parse_objectives(None), middle - 0.05)
     assert reaching(problem, point) == 0.5
+
+
+def test_a_law_without_draws_does_not_claim_to_be_sure() -> None:
+    batch, bits = next(iter(SPACE.enumerate(10**6)))
+    law = SyntheticLaw(MIDDLE, MIDDLE[None, :])
+    problem = Problem(law, no_cost, Budget(tokens=1e9), parse_objectives(None))
+    rivals = Points(batch.take(np.arange(9)), bits[:9], {}, np.arange(9))
+    sure = confidence(problem, rivals, 0)
+    assert np.isnan(sure.probability_best)
+    assert np.isnan(reaching(dataclasses.replace(problem, target_loss=3.0), rivals))
