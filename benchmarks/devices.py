@@ -1,0 +1,53 @@
+"""How far the device model can be trusted: every bar of the device side, printed.
+
+    python -m benchmarks.devices [SECTION ...] [--fit-catalogue]
+
+Sections: iphone apple jetson energy sglang sparse speed jax llamacpp (all of them by default).
+Those that need public tables look for them beside the repository and say so where they are absent;
+jax and llamacpp measure this machine, so run them on a quiet one.
+"""
+
+import sys
+from collections.abc import Callable
+
+from benchmarks import devices_measured, devices_published
+
+
+def sections() -> dict[str, Callable[[], list[str]]]:
+    """Name -> what prints its lines."""
+    return {
+        "iphone": devices_published.iphone,
+        "apple": devices_published.apple,
+        "jetson": devices_published.jetson,
+        "energy": devices_published.energy,
+        "sglang": devices_published.sglang,
+        "sparse": devices_published.sparse,
+        "speed": devices_published.speed,
+        "jax": devices_measured.jax_engine,
+        "llamacpp": devices_measured.llamacpp_engine,
+    }
+
+
+def main(arguments: list[str]) -> int:
+    """Run the sections asked for. Exit code 2 for a name that is none."""
+    if "--fit-catalogue" in arguments:
+        from benchmarks.fit_catalogue import write_catalogue
+
+        print("\n".join(write_catalogue()))
+        return 0
+    known = sections()
+    wanted = arguments or list(known)
+    for name in wanted:
+        if name not in known:
+            print(f"section {name!r}: one of {', '.join(known)}", file=sys.stderr)
+            return 2
+    for name in wanted:
+        print(f"== {name}")
+        for line in known[name]():
+            print(f"   {line}")
+        sys.stdout.flush()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

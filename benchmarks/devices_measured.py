@@ -1,0 +1,124 @@
+"""The bars that time an engine on this machine. Run them when nothing else does."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from benchmarks.devices_published import percent, verdict
+from search.devices.calibrate import Measured, bare_speeds, cases_for, errors_on, fit_measured
+from search.devices.calibration_fit import Fit, roofline
+from search.devices.calibration_shapes import Case, shape
+from search.devices.fitting import Phase
+from search.devices.timing import Engine, Timed, activation_bits, repeatability, time_cases
+
+ROUNDS = 5
+PROMPTS = (128, 384)
+DECODE_TOKENS = 24
+
+# Unseen block sizes: about 2.9 MB and 14.6 MB in float32, as METHODS' own measurement, in its three
+# variants.
+JAX_UNSEEN = tuple(
+    (blocks, width, kv, d_ff, sharing)
+    for width, kv, d_ff in ((256, 2, 704), (576, 3, 1536))
+    for blocks, sharing in ((30, 1), (30, 2), (60, 1))
+)
+
+LLAMA_CPP_UNSEEN = (
+    (4, 256, 2, 768, 8), (60, 256, 4, 512, 8), (50, 320, 5, 1024, 8), (32, 384, 6, 1024, 8),
+    (10, 448, 1, 1536, 8), (30, 576, 3, 1536, 8), (60, 576, 3, 1536, 8), (16, 704, 11, 1856, 8),
+    (20, 768, 3, 2048, 8), (12, 896, 2, 4864, 8), (8, 1088, 17, 2944, 8), (10, 1280, 5, 3584, 8),
+    (18, 640, 10, 1728, 4), (24, 512, 8, 1408, 4), (10, 640, 5, 1728, 16),
+)
+
+
+def jax_engine() -> list[str]:
+    """30 blocks, 30 applied twice, 60 distinct, at two block sizes the calibration did not see."""
+    bits = activation_bits("jax")
+    unseen = [
+        Case(shape(blocks, width, kv, d_ff, sharing=sharing, vocabulary=8192), bits)
+        for blocks, width, kv, d_ff, sharing in JAX_UNSEEN
+    ]
+    fit, held, all_timed, bare = _calibrate_beside("jax", unseen)
+    errors = errors_on(fit, _first(held), bits, "decode")
+    lines = _rows(held, errors, "decode")
+    lines += _summary(fit, all_timed, held, bits, bare)
+    good = bool(np.all(np.abs(errors) <= 0.10))
+    return [*lines, f"bar: each within 10 %: {verdict(good)}"]
+
+
+def llamacpp_engine() -> list[str]:
+    """Twenty shapes calibrate, fifteen others are predicted."""
+    from search.devices.engines.llamacpp import available
+
+    if not available():
+        return ["skipped: xllamacpp or gguf is not installed (extra `llamacpp`)"]
+    unseen = [Case(shape(blocks, width, kv, d_ff), float(bits))
+              for blocks, width, kv, d_ff, bits in LLAMA_CPP_UNSEEN]
+    fit, held, all_timed, bare = _calibrate_beside("llama.cpp", unseen)
+    bits = activation_bits("llama.cpp")
+    lines = _rows(held, errors_on(fit, _first(held), bits, "decode"), "decode")
+    lines += _summary(fit, all_timed, held, bits, bare)
+    bars: tuple[tuple[Phase, float], ...] = (("decode", 0.07), ("prefill", 0.10))
+    for phase, bar in bars:
+        rows = _first(held) if phase == "decode" else held
+        mean = float(np.mean(np.abs(errors_on(fit, rows, bits, phase))))
+        noise = repeatability(rows, phase)
+        allowed = max(bar, 1.5 * noise)
+        lines.append(
+            f"bar: {phase} at most {100 * bar:.0f} % or 1.5 × repeatability ({100 * noise:.1f} %): "
+            f"{100 * mean:.1f} %: {verdict(mean <= allowed)}")
+    return lines
+
+
+def _calibrate_beside(
+    engine: Engine, unseen: list[Case]
+) -> tuple[Fit, list[Timed], list[Timed], dict[str, float]]:
+    """Time calibration and unseen shapes in the same rounds; fit on the former only."""
+    cases = cases_for(engine)
+    print(f"   timing {len(cases)} shapes to calibrate and {len(unseen)} unseen ones, "
+          f"{ROUNDS} rounds", flush=True)
+    timed = time_cases(engine, [*cases, *unseen], prompts=PROMPTS, decode_tokens=DECODE_TOKENS,
+                       rounds=ROUNDS)
+    bare = bare_speeds(engine)
+    hidden = set(unseen)
+    seen = [t for t in timed if t.case not in hidden]
+    held = [t for t in timed if t.case in hidden]
+    fit = fit_measured(Measured(engine, seen, bare, activation_bits(engine)))
+    return fit, held, seen, bare
+
+
+def _first(timed: Sequence[Timed]) -> list[Timed]:
+    """At the shortest prompt: where decode is judged."""
+    return [t for t in timed if t.prompt_tokens == min(PROMPTS)]
+
+
+def _rows(held: Sequence[Timed], errors: np.ndarray, phase: Phase) -> list[str]:
+    lines = []
+    for timed, error in zip(_first(held), errors, strict=True):
+        seconds = min(timed.decode if phase == "decode" else timed.prefill)
+        lines.append(
+            f"{timed.case.label}: {1e3 * seconds:.2f} ms measured (halves of the rounds agree to "
+            f"{100 * timed.repeatability(phase):.1f} %), predicted {percent(float(error))}")
+    return lines
+
+
+def _summary(
+    fit: Fit, seen: Sequence[Timed], held: Sequence[Timed], bits: float, bare: dict[str, float]
+) -> list[str]:
+    lines = []
+    phases: tuple[Phase, ...] = ("decode", "prefill")
+    for phase in phases:
+        shown = _first(held) if phase == "decode" else list(held)
+        calibrated = _first(seen) if phase == "decode" else list(seen)
+        errors = np.abs(errors_on(fit, shown, bits, phase))
+        own = np.abs(errors_on(fit, calibrated, bits, phase))
+        rows = [t.observation(phase, bits) for t in shown]
+        flat = np.abs(roofline(rows, bare, fit) / [o.seconds for o in rows] - 1)
+        lines.append(
+            f"{phase}: unseen {100 * float(np.mean(errors)):.1f} % (worst "
+            f"{100 * float(np.max(errors)):.1f} %), calibrated {100 * float(np.mean(own)):.1f} %, "
+            f"repeatability {100 * repeatability(shown, phase):.1f} %, plain roofline "
+            f"{100 * float(np.mean(flat)):.0f} %")
+    lines.append("fitted: " + ", ".join(f"{k} {v:.3g}" for k, v in fit.values.items()))
+    lines.append("not determined: " + (", ".join(fit.not_determined) or "nothing"))
+    return lines
