@@ -7,8 +7,9 @@ import msgspec
 
 from scaling.errors import BadInput
 
-NORMAL, CONTROL, UNUSED = 1, 3, 5
-"""llama.cpp's token types."""
+NORMAL, CONTROL = 1, 3
+"""llama.cpp's token types. Rows no tokenizer fills are normal ones: it shows nothing for a token it
+is told is unused, and a person would rather see that a model says one."""
 
 END_NAMES = ("<|endoftext|>", "</s>", "<eos>", "<|end_of_text|>")
 """What tokenizers call the end of a document."""
@@ -36,10 +37,10 @@ def byte_characters() -> list[str]:
 
 
 def byte_vocabulary(vocab_size: int) -> Vocabulary:
-    """One token a byte, byte 0 the end of a document; further rows are unused tokens."""
+    """One token a byte, byte 0 the end of a document; further rows have a name and no text."""
     tokens = byte_characters()[:vocab_size]
     tokens += [f"<unused_{number}>" for number in range(256, vocab_size)]
-    types = [CONTROL] + [NORMAL] * (min(vocab_size, 256) - 1) + [UNUSED] * max(0, vocab_size - 256)
+    types = [CONTROL] + [NORMAL] * (vocab_size - 1)
     # llama.cpp insists on a list of merges and the format on one entry: two zero bytes, which no
     # text holds, and whose union is no token.
     merges = [f"{tokens[0]} {tokens[0]}"]
@@ -91,7 +92,7 @@ def read_vocabulary(path: Path, vocab_size: int) -> Vocabulary:
                        f"architecture has {vocab_size}")
     numbers = {text: number for number, (text, _) in rows.items()}
     end = next((numbers[name] for name in END_NAMES if name in numbers), 0)
-    table = [rows.get(number, (f"<unused_{number}>", UNUSED)) for number in range(vocab_size)]
+    table = [rows.get(number, (f"<unused_{number}>", NORMAL)) for number in range(vocab_size)]
     merges = [pair if isinstance(pair, str) else " ".join(pair) for pair in read.model.merges]
     return Vocabulary(tokens=[text for text, _ in table], types=[kind for _, kind in table],
                       merges=merges, end=end)

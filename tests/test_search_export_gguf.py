@@ -177,12 +177,17 @@ def llama_server(path: Path) -> Any:
 def llama_probabilities(
     path: Path, prompt: list[int], steps: int
 ) -> list[tuple[int, dict[int, float]]]:
-    """(token chosen greedily, log-probabilities of the likeliest) for each of `steps` tokens."""
+    """(token chosen, log-probabilities of the likeliest of all) for each of `steps` tokens.
+
+    Single bytes of longer characters are not chosen: the server shows nothing for half a character.
+    """
+    never = [[byte, False] for byte in range(128, 256)]
     server = llama_server(path)
     found = []
     for _ in range(steps):
         answer = server.handle_completions({
-            "prompt": prompt, "max_tokens": 1, "temperature": 0, "n_probs": 8, "ignore_eos": True})
+            "prompt": prompt, "max_tokens": 1, "temperature": 0, "n_probs": 8, "ignore_eos": True,
+            "logit_bias": never})
         row = answer["choices"][0]["logprobs"]["content"][0]
         found.append((row["id"], {top["id"]: top["logprob"] for top in row["top_logprobs"]}))
         prompt = [*prompt, row["id"]]
@@ -190,7 +195,7 @@ def llama_probabilities(
 
 
 @pytest.mark.parametrize("architecture", [SHARED, UNTIED], ids=["shared", "untied"])
-@pytest.mark.parametrize(("precision", "tolerance"), [("f32", 1e-3), ("f16", 5e-3), ("q8_0", 0.2)])
+@pytest.mark.parametrize(("precision", "tolerance"), [("f32", 1e-4), ("f16", 5e-3), ("q8_0", 0.2)])
 def test_llama_cpp_computes_what_transformers_computes(tmp_path, architecture, precision,
                                                        tolerance):
     transformers = pytest.importorskip("transformers")
@@ -208,7 +213,8 @@ def test_llama_cpp_computes_what_transformers_computes(tmp_path, architecture, p
             logits = model(torch.tensor([prompt])).logits[0, -1]
         expected = torch.log_softmax(logits, -1)
         # Tokens closer than the precision may change places.
-        assert float(expected.max() - expected[token]) <= 2 * tolerance
+        top = max(likeliest, key=lambda other: likeliest[other])
+        assert float(expected.max() - expected[top]) <= 2 * tolerance
         for other, logprob in likeliest.items():
             assert logprob == pytest.approx(float(expected[other]), abs=tolerance)
         prompt = [*prompt, token]
