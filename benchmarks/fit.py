@@ -3,8 +3,9 @@
     python -m benchmarks.fit [TABLE.csv] [--full]
 
 On the 240 points of the Chinchilla figure (245 less the 5 highest losses): time to the optimum and
-4,000 bootstrap draws, and the objective reached. Without `--full` the replication's way is timed on a
-subset of its 4,500 starts and 4,000 draws, interleaved with ours, and scaled up; the table says so.
+4,000 bootstrap draws, and the objective reached. Without `--full` the replication's way is timed on
+a subset of its 4,500 starts and 4,000 draws, interleaved with ours, and scaled up; the table says
+so.
 """
 
 import argparse
@@ -31,7 +32,8 @@ DROPPED_HIGHEST = 5
 _SUBSET_STARTS, _SUBSET_DRAWS = 60, 30
 _REPEATS = 3
 _PEER = "chinchilla"
-_PEER_GRID = {"E": np.linspace(1.1, 1.5, 5), "a": np.linspace(1, 10, 10), "b": np.linspace(1, 10, 10),
+_PEER_GRID = {"E": np.linspace(1.1, 1.5, 5), "a": np.linspace(1, 10, 10),
+              "b": np.linspace(1, 10, 10),
               "alpha": np.linspace(0.1, 0.7, 4), "beta": np.linspace(0.1, 0.7, 4)}
 
 

@@ -2,8 +2,8 @@
 
     python -m results.literature
 
-It was fitted by nobody as a whole. Each piece comes from another paper, corpus and tokenizer, so its
-absolute loss is a reference scale (Chinchilla's corpus); what it is for is comparing shapes.
+It was fitted by nobody as a whole. Each piece comes from another paper, corpus and tokenizer, so
+its absolute loss is a reference scale (Chinchilla's corpus); what it is for is comparing shapes.
 
 L = (E + A·N_eff^-alpha + B·D^-beta)·(1 + c_x·bowl(ln x/x_opt))·(1 + c_r·bowl(ln r/r_opt))
     ·(1 + c_g·bowl(ln g)),   N_eff = N_once + s^phi·N_recurrent,   bowl(z) = z + e^-z − 1

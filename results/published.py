@@ -212,10 +212,9 @@ def _resolve(
         if ours in names:
             continue
         for synonym in SYNONYMS[ours]:
-            theirs = lower.get(synonym)
-            if theirs is not None and theirs not in taken:
-                names[ours] = theirs
-                taken.add(theirs)
+            if synonym in lower and lower[synonym] not in taken:
+                names[ours] = lower[synonym]
+                taken.add(lower[synonym])
                 break
     for ours in NEEDED:
         if ours not in names and (ours != "loss" or loss_needed):

@@ -3,6 +3,7 @@
 Each quantity is computed for the fit and for its bootstrap draws, and carries their 90 % interval.
 """
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -64,8 +65,7 @@ def derived_quantities(
     if {"ln_width", "ln_depth"} <= set(form.features):
         low, high = (float(f(features["ln_n"])) for f in (np.min, np.max))
         for name, log_n in (("smallest", low), ("largest", high)):
-            add(f"best_aspect_ratio_{name}",
-                lambda t, at=log_n: float(np.exp(_best_aspect(form, t, features, middle, at))),
+            add(f"best_aspect_ratio_{name}", _AspectAt(form, features, middle, log_n),
                 f"d_model/layers of least loss at N = {np.exp(log_n):.3g}")
         if high - low > 0.1:
             add("best_aspect_ratio_drift",
@@ -79,6 +79,19 @@ def derived_quantities(
         add("sharing_phi", lambda t: float(t[index["sigma"]] / t[index["alpha"]]),
             "a block applied s times counts as s^this blocks, at equal depth")
     return found
+
+
+@dataclasses.dataclass(frozen=True)
+class _AspectAt:
+    """The best d_model/layers at one size, as a function of the parameters."""
+
+    form: Form
+    features: Mapping[str, Array]
+    middle: Mapping[str, float]
+    log_n: float
+
+    def __call__(self, theta: Array) -> float:
+        return float(np.exp(_best_aspect(self.form, theta, self.features, self.middle, self.log_n)))
 
 
 def _ratio(log_numerator: float, exponent: float) -> float:
@@ -136,7 +149,7 @@ def _best_aspect(
     form: Form, theta: Array, features: Mapping[str, Array], middle: Mapping[str, float],
     log_n: float,
 ) -> float:
-    """ln(d_model/layers) of least loss at ln N, with N ~ width²·layers; NaN at the search's edge."""
+    """ln(d_model/layers) of least loss at ln N, with N ~ width²·layers; NaN at the edge."""
     aspect = features["ln_width"] - features["ln_depth"]
     low, high = float(aspect.min()) - _EDGE, float(aspect.max()) + _EDGE
     grid = np.linspace(low, high, _GRID)

@@ -13,7 +13,7 @@ from scaling.terms import Form
 
 _RISE = 1.35  # half of χ²(1) at 90 %: units of log likelihood a real change costs at least
 _FAR = {"coefficient": float(np.log(10)), "irreducible": float(np.log(2)), "exponent": 0.3}
-"""How far a parameter is moved, in inner coordinates: data that cannot tell leave it unidentified."""
+"""How far a parameter is moved, in inner coordinates."""
 _PINNED = 1e9  # precision that holds a parameter in place, in units of log likelihood
 _COLLINEAR = 0.03  # scatter of ln D about a line in ln N below which one stands for the other
 _OUTLIER = 6.0  # robust standard deviations

@@ -27,7 +27,8 @@ CHINCHILLA = Form(
 
 _EPSILON = Parameter("epsilon", "size of the aspect factor", log=True, low=-40.0, high=3.0,
                      start=(-8.0, -2.0))
-_GAMMA = Parameter("gamma", "exponent of R = d_model / layers", low=-4.0, high=4.0, start=(0.2, 1.5))
+_GAMMA = Parameter("gamma", "exponent of R = d_model / layers", low=-4.0, high=4.0,
+                   start=(0.2, 1.5))
 _ASPECT = (Power("gamma", "ln_aspect", sign=1.0, owner="epsilon"),)
 
 MORPH = Form(

@@ -1,6 +1,7 @@
 """Hold-outs: how far a form can be trusted on shapes and sizes it has not seen."""
 
 import dataclasses
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -61,7 +62,7 @@ def roll_out(table: RunTable, steps: int = 2) -> Split | None:
         return None
     cuts = np.quantile(distinct, np.linspace(0.5, 1.0, steps + 1))
     folds = [(table.n <= low, (table.n > low) & (table.n <= high))
-             for low, high in zip(cuts[:-1], cuts[1:], strict=True)]
+             for low, high in itertools.pairwise(cuts)]
     folds = [(train, test) for train, test in folds if train.any() and test.any()]
     return Split("roll_out", np.stack([train for train, _ in folds]),
                  np.stack([test for _, test in folds])) if folds else None

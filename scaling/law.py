@@ -97,7 +97,7 @@ class Law:
     # --- predictions -----------------------------------------------------------------------------
 
     def loss(self, architectures: ArchitectureBatch, tokens: float | Array) -> Array:
-        """Predicted loss [n], nats per token, after `tokens` training tokens (one number or [n])."""
+        """Predicted loss [n], nats per token, after `tokens` tokens (one number or [n])."""
         features = architecture_features(architectures, tokens, self.count, self._wanted())
         return np.exp(predict_log_loss(self.declaration, self.inner(), features))
 
@@ -187,7 +187,7 @@ class Law:
             answer["error"] = scores(log_loss[known], np.log(table.loss[known]))
         return answer
 
-    # --- files -------------------------------------------------------------------------------------
+    # --- files -----------------------------------------------------------------------------------
 
     def to_file(self, path: str | Path) -> None:
         """Write as JSON."""

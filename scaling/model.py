@@ -19,7 +19,7 @@ _LARGEST_EXPONENT = 500.0  # keeps exp finite while a start is still far away
 
 
 def looped_feature(phi: Array, features: Mapping[str, Array]) -> tuple[Array, Array]:
-    """ln(N_once + sharing^φ·N_recurrent) and its derivative in φ, [S, m] each (arXiv 2604.21106)."""
+    """ln(N_once + sharing^φ·N_recurrent) and its derivative in φ, [S, m] (arXiv 2604.21106)."""
     ln_s = features["ln_s"]
     recurrent = features["ln_n_recurrent"] + phi[:, None] * ln_s
     value = np.logaddexp(features["ln_n_once"], recurrent)
@@ -108,10 +108,10 @@ class Model:
             self._blocks.append((positions, np.stack([counts[i] for i in positions], axis=1)))
         self._uncentring = np.linalg.inv(self.centring)
         self._products = {
-            (k, l): (self._blocks[k][1][:, :, None] * self._blocks[l][1][:, None, :]).reshape(
-                self.rows, -1)
-            for k in range(len(self._blocks)) for l in range(k + 1)
-            if k == l or len(self._blocks) <= _FEW_TERMS
+            (k, other): (self._blocks[k][1][:, :, None]
+                         * self._blocks[other][1][:, None, :]).reshape(self.rows, -1)
+            for k in range(len(self._blocks)) for other in range(k + 1)
+            if k == other or len(self._blocks) <= _FEW_TERMS
         } if self.form.log_linear else {}
 
     # --- coordinates ---------------------------------------------------------------------------
@@ -325,13 +325,14 @@ def _least_at_smaller_size(
 
 def predict_log_loss(form: Form, theta: Array, features: Mapping[str, Array]) -> Array:
     """ln L for inner coordinates theta [p] and features [n]; no centring, for a law's hot path."""
-    total: Array | float = 0.0
+    rows = len(next(iter(features.values())))
+    total = np.zeros(rows)
     index = {name: position for position, name in enumerate(form.names)}
     looped: Array | None = None
     if form.sharing_exponent is not None:
         phi = np.array([theta[index[form.sharing_exponent]]])
         looped = looped_feature(phi, features)[0][0]
-    growing: Array | float | None = None
+    growing: Array | None = None
     terms: list[tuple[Array | float, float]] = []  # value, fall per unit of ln N at fixed shape
     falls: dict[str, Array | float] = {"ln_n": 0.0, "ln_width": 0.0, "ln_depth": 0.0}
     for term in form.terms:
@@ -345,7 +346,7 @@ def predict_log_loss(form: Form, theta: Array, features: Mapping[str, Array]) ->
             rate -= slope * _GROWTH.get(power.feature, 0.0)
         value = np.exp(value)
         if form.monotone is not None and term.name == form.monotone[0]:
-            growing = value
+            growing = np.asarray(value)
             continue
         total = total + value
         if form.monotone is not None:

@@ -79,7 +79,8 @@ def best_fits(
     each = begin.shape[1]
     for attempt in range(_ROUNDS if units is not None else 1):
         if shapes is not None and units is not None:
-            prior = weighed((np.repeat(shapes[0], each, axis=0), np.repeat(shapes[1], each, axis=0)),
+            prior = weighed((np.repeat(shapes[0], each, axis=0),
+                             np.repeat(shapes[1], each, axis=0)),
                             np.repeat(units, each)[:, None])
         again = solutions is not None
         solutions = minimise(

@@ -1,10 +1,10 @@
 """A damped Newton method for many robust fits at once.
 
-Minimises Σ_i w_i·ρ(ln L_i(θ) − ln y_i) + ½ Σ_j P_j (θ_j − μ_j)² for S problems side by side, where ρ
-is Huber's function, or the half square when delta is infinite. With δ = 1e-3 the objective is nearly
-an L1 norm, on which quasi-Newton methods stall; so δ shrinks in steps from a smooth problem, the step
-solves (exact Hessian + λ·robust Gauss–Newton matrix), and λ falls to zero near the optimum, where
-Newton's method on the rows inside ±δ ends at a stationary point to machine precision.
+Minimises Σ_i w_i·ρ(ln L_i(θ) − ln y_i) + ½ Σ_j P_j (θ_j − μ_j)² for S problems side by side, where
+ρ is Huber's function, or the half square when delta is infinite. With δ = 1e-3 the objective is
+nearly an L1 norm, on which quasi-Newton methods stall; so δ shrinks in steps from a smooth problem,
+the step solves (exact Hessian + λ·robust Gauss–Newton matrix), and λ falls to zero near the
+optimum, where Newton's method on the rows inside ±δ ends at a stationary point.
 """
 
 import dataclasses
@@ -122,7 +122,7 @@ def _newton(
     model: Model, log_loss: Array, theta: Array, weights: Array, delta: float, prior: Prior,
     iterations: int, tolerance: float,
 ) -> Solutions:
-    """Newton with damping by the robust Gauss–Newton matrix, per problem, in centred coordinates."""
+    """Newton damped by the robust Gauss–Newton matrix, per problem, in centred coordinates."""
     draws, size = theta.shape
     low = np.array([p.low for p in model.form.parameters])
     high = np.array([p.high for p in model.form.parameters])

@@ -122,7 +122,8 @@ def coefficient(name: str, meaning: str) -> Parameter:
 
 def irreducible(name: str = "E") -> Parameter:
     """The loss left at infinite size and data; a value at its lower bound means none was seen."""
-    return Parameter(name, "irreducible loss, nats per token", log=True, low=math.log(1e-3), high=FREE)
+    return Parameter(name, "irreducible loss, nats per token", log=True, low=math.log(1e-3),
+                     high=FREE)
 
 
 def exponent(name: str, meaning: str, *, low: float = 0.01, high: float = 3.0,

@@ -23,8 +23,8 @@ def resample(
     """Refit on `draws` resamples of the groups; inner coordinates [draws, p].
 
     Each draw weighs the groups (runs) at random, all rows of one alike: the Bayesian bootstrap.
-    Drawing with replacement instead leaves out a third of the groups, on which an L1-like fit of few
-    runs nearly interpolates: its 90 % intervals then cover 98 to 100 % (5 parameters, 20 runs).
+    Drawing with replacement instead leaves out a third of the groups, and an L1-like fit of the few
+    left nearly interpolates: its 90 % intervals then cover 98 to 100 % (5 parameters, 20 runs).
     Where the form has a prior, its mean is redrawn too: else what only the prior tells would look
     certain.
     """
@@ -87,7 +87,7 @@ def _one_step(
 
 
 def _density_curvature(residual: Array, delta: float) -> Array:
-    """Expected ρ'' of each row: δ times the density of residuals near ±δ, by a kernel; 1 if δ = ∞."""
+    """Expected ρ'' of each row, from the density of residuals near 0 by a kernel; 1 if δ = ∞."""
     if np.isinf(delta):
         return np.ones_like(residual)
     low, high = np.quantile(residual, [0.25, 0.75])
