@@ -261,9 +261,9 @@ def fit(runs: tuple[str, ...], form: str, columns: str | None, bootstrap: int, s
     if out is not None:
         fitted.law.to_file(out)
     if plots is not None:
-        from scaling.plots import fit_pictures
+        from scaling.plots import write_all
 
-        fit_pictures(fitted, plots)
+        write_all(fitted, plots)
     if as_json:
         print_json(fitted.report())
     else:

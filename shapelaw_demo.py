@@ -85,14 +85,14 @@ def _fit(out: Path, show: Say) -> "tuple[Fit, list[Path]]":
     from results.published import read_table
     from results.report import fit_tables
     from scaling.fit import fit_law
-    from scaling.plots import fit_pictures
+    from scaling.plots import write_all
 
     table, dropped = read_table(out)
     fitted = fit_law(table, form="auto", label="demo", source="shapelaw demo")
     fitted.dropped.extend(dropped)
     fitted.law.to_file(out / "law.json")
     show(*fit_tables(fitted.report()))
-    return fitted, fit_pictures(fitted, out / "plots")
+    return fitted, write_all(fitted, out / "plots")
 
 
 def _measure(out: Path, say: Say) -> "DeviceProfile":
