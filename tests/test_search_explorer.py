@@ -3,17 +3,13 @@
 import base64
 import dataclasses
 import json
-import shutil
-import subprocess
-import time
-import urllib.request
 from html.parser import HTMLParser
-from pathlib import Path
 
 import msgspec
 import numpy as np
 import pytest
 
+from benchmarks.browser import Browser, chromium
 from results.laws import load_law
 from scaling.architecture import Architecture
 from scaling.errors import BadInput
@@ -196,85 +192,6 @@ def test_an_unwritable_place_is_one_line_and_leaves_nothing(answer, tmp_path):
 # --- in a browser --------------------------------------------------------------------------------
 
 
-class Browser:
-    """Headless Chromium over its DevTools protocol: one page, its events, and keys for it."""
-
-    def __init__(self, folder: Path, width: int = 1280, height: int = 900) -> None:
-        websocket = pytest.importorskip("websocket")
-        program = shutil.which("chromium") or shutil.which("chromium-browser")
-        if program is None:
-            pytest.skip("no chromium")
-        self.events: list[dict] = []
-        self._number = 0
-        self._process = subprocess.Popen(
-            [program, "--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run",
-             "--remote-debugging-port=0", "--remote-allow-origins=*",
-             f"--user-data-dir={folder}", "about:blank"],
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        port_file = folder / "DevToolsActivePort"
-        port = self._until(lambda: port_file.read_text().split()[0] if port_file.exists()
-                           and port_file.read_text().count("\n") else None)
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/json") as reply:
-            target = next(each for each in json.load(reply) if each["type"] == "page")
-        self._socket = websocket.create_connection(target["webSocketDebuggerUrl"], timeout=60)
-        for domain in ("Page", "Runtime", "Network", "Log"):
-            self.call(f"{domain}.enable")
-        self.resize(width, height)
-
-    def resize(self, width: int, height: int, *, phone: bool = False) -> None:
-        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height,
-                  deviceScaleFactor=1, mobile=phone)
-
-    def call(self, method: str, **parameters):
-        self._number += 1
-        self._socket.send(json.dumps(
-            {"id": self._number, "method": method, "params": parameters}))
-        while True:
-            message = json.loads(self._socket.recv())
-            if message.get("id") == self._number:
-                assert "error" not in message, message
-                return message["result"]
-            self.events.append(message)
-
-    def run(self, expression: str):
-        result = self.call("Runtime.evaluate", expression=expression, returnByValue=True,
-                           awaitPromise=True)
-        assert "exceptionDetails" not in result, result
-        return result["result"].get("value")
-
-    def open(self, path: Path) -> None:
-        self.call("Page.navigate", url=path.as_uri())
-        self._until(lambda: self.run("document.documentElement?.dataset.ready") == "plots")
-
-    def press(self, key: str, times: int = 1) -> None:
-        codes = {"ArrowLeft": 37, "ArrowRight": 39, "ArrowDown": 40, "Enter": 13, "Tab": 9,
-                 "Home": 36, "End": 35}
-        for _ in range(times):
-            for kind in ("keyDown", "keyUp"):
-                self.call("Input.dispatchKeyEvent", type=kind, key=key, code=key,
-                          windowsVirtualKeyCode=codes[key])
-        self.settle()
-
-    def settle(self) -> None:
-        """Past the frame in which what was asked for is shown."""
-        self.run("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
-
-    @staticmethod
-    def _until(found, seconds: float = 60):
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            value = found()
-            if value:
-                return value
-            time.sleep(0.02)
-        raise AssertionError("waited in vain")
-
-    def close(self) -> None:
-        self._socket.close()
-        self._process.terminate()
-        self._process.wait(20)
-
-
 @pytest.fixture(scope="module")
 def written(answer, tmp_path_factory):
     return write_explorer(answer, tmp_path_factory.mktemp("page") / "explorer.html")
@@ -282,6 +199,9 @@ def written(answer, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
+    pytest.importorskip("websocket")
+    if chromium() is None:
+        pytest.skip("no chromium")
     found = Browser(tmp_path_factory.mktemp("chromium"))
     yield found
     found.close()

@@ -1,0 +1,190 @@
+"""Exports and the explorer against what they promise. Run: python -m benchmarks.export
+
+Logits of random and of trained models in `transformers` against this project's decoder, log
+probabilities of llama.cpp against `transformers`, and the explorer in headless Chromium: picks
+against the query's, requests, load time.
+"""
+
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from scaling.architecture import Architecture
+
+BASE = Architecture(vocab_size=256, d_model=96, n_blocks=3, n_heads=6, n_kv_heads=2, head_dim=16,
+                    d_ff=224)
+
+CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "GQA, tied": ({}, {}),
+    "GQA, untied": ({"tied_embeddings": False}, {}),
+    "sharing 2, expanded": ({"sharing": 2}, {}),
+    "sharing 2, untied, kept": ({"sharing": 2, "tied_embeddings": False}, {"keep_sharing": True}),
+    "sharing 2, cycle": ({"sharing": 2}, {"sharing_order": "cycle"}),
+    "window 8, every 2nd global": ({"window": 8, "global_every": 2}, {}),
+}
+
+
+def hf_rows(folder: Path) -> list[tuple[str, str, str]]:
+    """(case, class, largest difference of a logit) for random models."""
+    import torch
+    from flax import nnx
+    from transformers import AutoModelForCausalLM
+
+    from search.export import export_hf
+    from sweeps.model import Decoder
+    from sweeps.weights import save_weights
+
+    rows = []
+    tokens = np.random.default_rng(0).integers(0, BASE.vocab_size, (2, 64))
+    for number, (case, (changes, options)) in enumerate(CASES.items()):
+        architecture = Architecture(**{**BASE.to_dict(), **changes})
+        decoder = Decoder(architecture, rngs=nnx.Rngs(number),
+                          sharing_order=options.get("sharing_order", "immediate"))
+        parameters = nnx.to_pure_dict(nnx.state(decoder, nnx.Param))
+        weights = save_weights(folder, f"run{number}", architecture, parameters)
+        export_hf(architecture, folder / f"hf{number}", weights, **options)
+        model = AutoModelForCausalLM.from_pretrained(folder / f"hf{number}", trust_remote_code=True)
+        with torch.no_grad():
+            theirs = model(torch.tensor(tokens)).logits.numpy()
+        gap = float(np.abs(theirs - np.asarray(decoder(tokens))).max())
+        rows.append((case, type(model).__name__, f"{gap:.1e}"))
+    return rows
+
+
+def trained_rows(folder: Path) -> list[tuple[str, str, str]]:
+    """A trained run: its loss in transformers, and llama.cpp's greedy tokens beside it."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    from results.record import ArchitectureFields
+    from search.export import export_gguf, export_hf
+    from sweeps.corpus import load_corpus
+    from sweeps.job import CorpusSpec, TrunkJob
+    from sweeps.train import train_trunk
+
+    spec = CorpusSpec(validation_tokens=16_384)
+    architecture = Architecture(**{**BASE.to_dict(), "sharing": 2, "d_model": 64, "d_ff": 160,
+                                   "n_heads": 4})
+    job = TrunkJob(architecture=ArchitectureFields.of(architecture), tokens=(400_000,),
+                   corpus=spec, keep_weights=str(folder / "weights"), precision="float32")
+    (record,) = train_trunk(job, cache_dir=folder / "cache")
+    weights = folder / "weights" / f"{record.run_key}.safetensors"
+    export_hf(architecture, folder / "trained", weights)
+    model = AutoModelForCausalLM.from_pretrained(folder / "trained")
+    windows = load_corpus(spec, folder / "cache").validation_windows(job.sequence_length)
+    tokens = torch.tensor(windows.astype(np.int64))
+    with torch.no_grad():
+        logits = model(tokens[:, :-1]).logits
+        loss = float(torch.nn.functional.cross_entropy(
+            logits.flatten(0, 1), tokens[:, 1:].flatten()))
+    assert record.loss is not None
+    rows = [("validation loss, record", "sweep", f"{record.loss:.6f}"),
+            ("validation loss, transformers", "", f"{loss:.6f}")]
+    prompt = list(b"import os\n\n\ndef main(")
+    with torch.no_grad():
+        expected = model.generate(torch.tensor([prompt]), max_new_tokens=24, do_sample=False,
+                                  pad_token_id=0)[0, len(prompt):].tolist()
+    for precision in ("f32", "f16", "q8_0"):
+        export_gguf(architecture, folder / f"{precision}.gguf", weights=weights,
+                    precision=precision)  # type: ignore[arg-type]
+        made = _greedy(folder / f"{precision}.gguf", prompt, len(expected))
+        same = sum(a == b for a, b in zip(made, bytes(expected), strict=False))
+        rows.append((f"greedy bytes agreeing, {precision}", "llama.cpp",
+                     f"{same} of {len(expected)}"))
+    return rows
+
+
+def _greedy(path: Path, prompt: list[int], count: int) -> bytes:
+    import xllamacpp
+
+    parameters = xllamacpp.CommonParams()
+    parameters.model.path = str(path)
+    parameters.n_ctx, parameters.n_parallel = 256, 1
+    parameters.warmup, parameters.verbosity = False, 0
+    answer = xllamacpp.Server(parameters).handle_completions(
+        {"prompt": prompt, "max_tokens": count, "temperature": 0, "ignore_eos": True})
+    return str(answer["choices"][0]["text"]).encode()
+
+
+def explorer_rows(folder: Path) -> list[tuple[str, str, str]]:
+    """Size, time to write, load times, requests, and picks that equal the query's."""
+    from benchmarks.browser import Browser
+    from search.explorer import write_explorer
+    from search.explorer_points import explored
+    from search.query import Budget, query
+
+    answer = query("iphone-13", "literature", Budget(memory_bytes="500MB", decode_tokens_per_s=30))
+    start = time.perf_counter()
+    page = write_explorer(answer, folder / "explorer.html")
+    wrote = time.perf_counter() - start
+    browser = Browser(folder / "chromium")
+    loads, plots = [], []
+    for _ in range(5):
+        start = time.perf_counter()
+        browser.open(page)
+        plots.append(time.perf_counter() - start)
+        loads.append(browser.run(
+            "performance.getEntriesByType('navigation')[0].loadEventEnd / 1000"))
+    asked = {event["params"]["request"]["url"] for event in browser.events
+             if event["method"] == "Network.requestWillBeSent"}
+    foreign = [url for url in asked if not url.startswith(("file:", "data:"))]
+    browser.close()
+    kept = explored(answer.problem, answer.space.grid())
+    same = _picks(answer, kept, 20)
+    return [
+        ("page", "", f"{page.stat().st_size / 1e6:.1f} MB, {len(kept.points):,} shapes"),
+        ("written in", "", f"{wrote:.2f} s"),
+        ("loaded in (best, worst of 5)", "Chromium", f"{min(loads):.2f} s, {max(loads):.2f} s"),
+        ("plots drawn after", "Chromium", f"{min(plots):.2f} s, {max(plots):.2f} s"),
+        ("requests beyond the file", "Chromium", str(len(foreign))),
+        ("picks equal to query's", "", same),
+    ]
+
+
+def _picks(answer: Any, kept: Any, tries: int) -> str:
+    """Random slider positions, each asked of the query as well."""
+    from search.query import Budget, Infeasible, query
+
+    fields = {"memory_bytes": "memory_bytes", "decode_tokens_per_s": "decode_tokens_per_s",
+              "ttft_s": "ttft_s", "energy_per_token_j": "energy_j"}
+    rng, same = np.random.default_rng(0), 0
+    for _ in range(tries):
+        limits = {slider.column: float(rng.choice(slider.positions)) for slider in kept.sliders
+                  if rng.random() < 0.5}
+        fits = np.ones(len(kept.points), dtype=bool)
+        for slider in kept.sliders:
+            if slider.column in limits:
+                column = kept.points.columns[slider.column]
+                fits &= (column >= limits[slider.column] if slider.at_least
+                         else column <= limits[slider.column])
+        rows = np.flatnonzero(fits)
+        budget = Budget(**{fields[name]: value for name, value in limits.items()})
+        try:
+            best = query(answer.device, answer.law, budget, answer.workload, answer.space).best
+            same += len(rows) > 0 and (kept.points.architectures[int(rows[0])] == best.architecture)
+        except Infeasible:
+            same += len(rows) == 0
+    return f"{same} of {tries}"
+
+
+def main() -> None:
+    """Print every row."""
+    from rich.console import Console
+    from rich.table import Table
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for title, rows in (("Hugging Face: largest difference of a logit", hf_rows(folder)),
+                            ("A trained run", trained_rows(folder)),
+                            ("The explorer", explorer_rows(folder))):
+            table = Table(title=title, title_justify="left", box=None, show_header=False)
+            for row in rows:
+                table.add_row(*row)
+            Console().print(table)
+
+
+if __name__ == "__main__":
+    main()
