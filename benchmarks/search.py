@@ -17,7 +17,7 @@ from collections.abc import Callable
 import msgspec
 import numpy as np
 
-from benchmarks.synthetic import repetition
+from benchmarks.synthetic import fitted_repetition, repetition
 from results.laws import load_law
 from results.literature import published_factor
 from scaling.architecture import ArchitectureBatch
@@ -329,17 +329,29 @@ def sharing() -> None:
             (best.architecture.sharing > 1) == wanted)
 
 
-def sureness(repetitions: int) -> None:
-    """Picked at p, right p of the time."""
-    results = [repetition(noise, seed) for seed in range(repetitions // 3)
-               for noise in (0.03, 0.1, 0.2)]
+def calibration(results: list[tuple[float, bool]], what: str) -> None:
+    """How sure against how often right, in all and by how sure."""
     sure, right = np.array([p for p, _ in results]), np.array([r for _, r in results], dtype=float)
-    say(f"{len(sure)} synthetic truths: sure at {sure.mean():.3f} on average, right "
-        f"{right.mean():.3f} of the time (bar ±.05)", abs(sure.mean() - right.mean()) <= 0.05)
+    say(f"{len(sure)} {what}: sure at {sure.mean():.3f} on average, right {right.mean():.3f} of "
+        "the time (bar ±.05)", abs(sure.mean() - right.mean()) <= 0.05)
     for low, high in ((0, 0.65), (0.65, 0.9), (0.9, 1.01)):
         rows = (sure >= low) & (sure < high)
-        say(f"  sure at {low:g} to {min(high, 1):g}: {rows.sum()} picks, {sure[rows].mean():.3f} "
-            f"sure, {right[rows].mean():.3f} right")
+        if rows.any():
+            say(f"  sure at {low:g} to {min(high, 1):g}: {rows.sum()} picks, "
+                f"{sure[rows].mean():.3f} sure, {right[rows].mean():.3f} right")
+
+
+def sureness(repetitions: int) -> None:
+    """Picked at p, right p of the time: estimates with Gaussian errors."""
+    calibration([repetition(noise, seed) for seed in range(repetitions // 3)
+                 for noise in (0.03, 0.1, 0.2)], "synthetic truths")
+
+
+def fitted(repetitions: int) -> None:
+    """The same with our own fit of 48 noisy runs and its bootstrap; a second or so each."""
+    base = conditional_law("1B")
+    calibration([fitted_repetition(base, noise, seed) for seed in range(repetitions // 3)
+                 for noise in (0.001, 0.003, 0.01)], "synthetic truths fitted from 48 noisy runs")
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -353,6 +365,7 @@ def main(arguments: list[str] | None = None) -> None:
         "optuna": lambda: side_by_side(options.quick), "large": lambda: large(options.quick),
         "conditional": conditional, "sharing": sharing,
         "sureness": lambda: sureness(300 if options.quick else 900),
+        "fitted": lambda: fitted(30 if options.quick else 300),
     }
     for name in options.parts or parts:
         if name not in parts:

@@ -5,6 +5,9 @@ import dataclasses
 import numpy as np
 
 from scaling.architecture import ArchitectureBatch
+from scaling.fit import fit_law
+from scaling.law import Law
+from scaling.table import RunTable
 from search.budget import Budget
 from search.probability import confidence
 from search.problem import Columns, Points, Problem, parse_objectives
@@ -81,3 +84,45 @@ def repetition(noise: float, seed: int) -> tuple[float, bool]:
     sure = confidence(problem, rivals, pick)
     best = int(np.argmin(SyntheticLaw.of(truth[None, :], rivals.architectures)[0]))
     return sure.probability_best, best == pick
+
+
+# Spread of the fitted law's truths, in the logarithm of each parameter.
+FITTED_SPREAD = {"x_opt": 0.4, "r_opt": 0.5, "c_x": 0.3, "c_r": 0.3}
+_RUNS = 48
+
+
+def fitted_repetition(
+    base: Law, noise: float, seed: int, bootstrap: int = 200
+) -> tuple[float, bool]:
+    """A truth near `base` (conditional form), runs of it with noise, our own fit, and a pick by it.
+
+    Args:
+        noise: standard deviation of one run's log loss.
+
+    Returns how sure the pick is and whether it is right.
+    """
+    generator = np.random.default_rng(seed)
+    shapes, bits = next(iter(SPACE.enumerate(10**6)))
+    unshared = np.flatnonzero(shapes.sharing == 1)
+    shapes, bits = shapes.take(unshared), bits[unshared]
+    truth = dataclasses.replace(base, parameters={
+        name: value * float(np.exp(FITTED_SPREAD.get(name, 0.0) * generator.standard_normal()))
+        * (4.0 if name == "c_r" else 1.0)  # as published, r hardly matters: make it matter
+        for name, value in base.parameters.items()})
+    a = shapes.take(generator.choice(len(shapes), _RUNS, replace=False))
+    n = np.asarray(a.non_embedding_parameters, dtype=float)
+    tokens = n * generator.choice([10, 20, 40, 80], _RUNS)
+    loss = truth.loss(a, tokens) * np.exp(noise * generator.standard_normal(_RUNS))
+    table = RunTable(
+        n=n, d=tokens, loss=loss,
+        run=np.array([f"run {row}" for row in range(_RUNS)]), count="non_embedding",
+        shape={"n_layers": np.asarray(a.depth, dtype=float)} | {
+            name: np.asarray(getattr(a, name), dtype=float)
+            for name in ("d_model", "d_ff", "n_heads", "n_kv_heads", "head_dim")})
+    law = fit_law(table, form="conditional", bootstrap=bootstrap, holdout=False, seed=seed).law
+    fits = np.flatnonzero(shapes.non_embedding_parameters < 6e7)
+    rivals = Points(shapes.take(fits), bits[fits], {}, fits)
+    problem = Problem(law, no_cost, Budget(tokens=1e9), parse_objectives(None))
+    pick = int(np.argmin(law.loss(rivals.architectures, 1e9)))
+    sure = confidence(problem, rivals, pick)
+    return sure.probability_best, pick == int(np.argmin(truth.loss(rivals.architectures, 1e9)))

@@ -106,7 +106,7 @@ def loss_differences(
 
 
 def reaching(problem: Problem, point: Points) -> float:
-    """Share of the law's draws in which a point's expected loss is the one to reach, or lower; or NaN."""
+    """Share of the law's draws in which a point reaches the loss to reach; NaN without draws."""
     tokens = problem.budget.training_tokens(point.architectures)
     draws = problem.law.loss_draws(point.architectures, tokens)
     if len(draws) < LEAST_DRAWS:
