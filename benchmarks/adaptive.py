@@ -61,7 +61,7 @@ RUN_NOISE, BUDGET_NOISE = 0.010, 0.004
 """Standard deviations of ln loss between seeds, and of each budget by itself (METHODS: .008)."""
 FORM = "shape"
 BOOTSTRAP, STARTS = 60, 8
-ROUNDS, RUNS_A_ROUND = 5, 6
+ROUNDS, RUNS_A_ROUND = 5, 8
 Run = tuple[Architecture, tuple[int, ...], str]
 """A trunk that was run: its shape, its budgets, its name."""
 
