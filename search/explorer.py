@@ -3,6 +3,10 @@
 Nothing in it reaches the network, and its content-security policy forbids it. Text that comes from
 a file (names of devices, laws, spaces) enters the page as JSON with every `<` escaped, and the page
 shows it as text only.
+
+A program that drives the page finds the sliders as `#slider-memory` (decode, ttft, energy,
+target_loss), whose value is a position and whose `data-limit` is the budget it stands for, and the
+pick as JSON in `data-architecture` of `#pick`.
 """
 
 import base64

@@ -134,7 +134,7 @@ def _named(candidate: Candidate) -> dict[str, Any]:
         "architecture": candidate.architecture.to_dict(), "bits": candidate.weight_bits,
         "loss": candidate.loss, "interval": list(candidate.loss_interval),
         "decode": candidate.decode_tokens_per_s, "memory": candidate.memory_bytes,
-        "ttft": candidate.ttft_s,
+        "ttft": candidate.ttft_s, "energy": candidate.energy_per_token_j,
     }
 
 

@@ -279,6 +279,8 @@ def test_keys_on_the_sliders_move_the_pick_to_what_query_answers(opened, answer)
             assert not opened.run("document.getElementById('infeasible').hidden")
             continue
         assert shown(opened) == (words_of(expected.best), f"{expected.best.loss:.4f}")
+        drawn = json.loads(opened.run("document.getElementById('pick').dataset.architecture"))
+        assert Architecture.from_dict(drawn) == expected.best.architecture
         checked += 1
     assert checked >= 4
 

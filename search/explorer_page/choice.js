@@ -24,6 +24,15 @@ function fits(point, moved = null, to = 0) {
   return sliders.every(slider => meets(slider, slider === moved ? to : slider.at, point));
 }
 
+// Whether a shape that stands beside the answer meets the budgets where they are now.
+function besideFits(row) {
+  return sliders.every(slider => {
+    const limit = slider.positions[slider.at];
+    const value = slider.name === 'target_loss' ? row.loss : row[slider.name];
+    return limit === null || (slider.at_least ? value >= limit : value <= limit && value !== null);
+  });
+}
+
 // Row of the pick, or -1 where nothing fits; with one slider moved elsewhere on request.
 function choose(moved = null, to = 0) {
   for (let point = 0; point < count; point++) if (fits(point, moved, to)) return point;

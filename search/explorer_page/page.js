@@ -33,6 +33,7 @@ function showSliders(pick) {
     const words = limit === null ? 'no limit'
       : `${slider.at_least ? 'at least' : 'at most'} ${showLimit[slider.name](limit)}`;
     slider.input.value = slider.at;
+    slider.input.dataset.limit = limit === null ? '' : limit;
     slider.input.setAttribute('aria-valuetext', words);
     slider.output.textContent = limit === null ? 'no limit'
       : `${slider.at_least ? '≥' : '≤'} ${showLimit[slider.name](limit)}`;
@@ -287,7 +288,9 @@ function update(moved) {
   $('reset').disabled = asAsked();
   $('live').textContent = pick < 0 ? $('infeasible').textContent
     : `Pick: loss ${show.loss(numbers.loss[pick])}, ${inWords(architecture(pick), numbers.bits[pick])}`;
-  document.documentElement.dataset.pick = pick;
+  // For whoever drives the page by a program: what a person reads off the screen.
+  $('pick').dataset.architecture = pick < 0 ? '' : JSON.stringify(architecture(pick));
+  $('pick').dataset.bits = pick < 0 ? '' : numbers.bits[pick];
 }
 
 async function copy() {
