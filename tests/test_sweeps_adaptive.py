@@ -1,0 +1,210 @@
+"""Adaptive sweeps: the runs picked are those a known truth says are worth most."""
+
+import numpy as np
+import pytest
+
+from benchmarks import adaptive as simulation
+from scaling.architecture import Architecture
+from scaling.errors import BadInput
+from scaling.law import Law
+from sweeps.adaptive import (
+    Beliefs,
+    Candidate,
+    answers_of,
+    candidates_of,
+    design_text,
+    noise_covariance,
+    pick,
+    proposal_table,
+    propose,
+)
+from sweeps.design import Design, load_design, read_design
+from sweeps.job import job_keys, resolve
+
+GRID = read_design("""
+name = "grid"
+tokens_per_parameter = [10, 20]
+[base]
+non_embedding = [12_000, 24_000, 48_000]
+[vary]
+d_model = [0.7, 1.4]
+mlp_attention_ratio = [1.0, 4.0]
+sharing = [2]
+""")
+
+
+def law_with(spread: dict[str, float], draws: int = 300) -> Law:
+    """The simulation's truth, sure of every parameter but those named."""
+    generator = np.random.default_rng(0)
+    truth = simulation.TRUTH
+    columns = [value * np.exp(spread.get(name, 0.0) * generator.standard_normal(draws))
+               for name, value in truth.items()]
+    return Law(form="shape", parameters=dict(truth), draws=np.stack(columns, axis=1), range={},
+               count="non_embedding", fingerprint="", label="made up", source="",
+               features=simulation.FEATURES,
+               residuals=np.random.default_rng(1).normal(0, 0.005, 100))
+
+
+def target(**changes: int) -> Architecture:
+    fields = {"vocab_size": 256, "d_model": 64, "n_blocks": 3, "n_heads": 4, "n_kv_heads": 4,
+              "head_dim": 16, "d_ff": 192, **changes}
+    return Architecture(**fields)
+
+
+def test_what_is_left_after_observing_is_the_conditional_variance() -> None:
+    """Against the textbook formula for a joint Gaussian, by brute force."""
+    generator = np.random.default_rng(2)
+    root = generator.normal(size=(5, 5))
+    covariance = root @ root.T
+    job = GRID.jobs()[0]
+    candidates = [
+        Candidate(part="", label=str(i), job=job, architecture=job.architecture.build(),
+                  tokens=(1,), flops=1.0) for i in range(4)
+    ]
+    beliefs = Beliefs(covariance, [slice(i, i + 1) for i in range(1, 5)], 0.0)
+    picks, after = pick(beliefs, np.ones(1), candidates, 0.3, 4, flops=4.0)
+    order = [int(one.label) + 1 for one in picks]
+    for count in range(1, len(order) + 1):
+        seen = order[:count]
+        noisy = covariance[np.ix_(seen, seen)] + 0.09 * np.eye(count)
+        cross = covariance[0, seen]
+        expected = covariance[0, 0] - cross @ np.linalg.solve(noisy, cross)
+        assert after[count - 1] == pytest.approx(expected)
+    assert after == sorted(after, reverse=True)
+
+
+def test_budgets_of_one_trunk_share_most_of_their_noise() -> None:
+    noise = noise_covariance(3, 0.01)
+    assert noise[0, 0] == pytest.approx(1e-4)
+    assert noise[0, 1] / noise[0, 0] == pytest.approx(0.8)
+
+
+def test_a_question_about_sharing_is_answered_by_shared_runs() -> None:
+    law = law_with({"sigma": 1.0})
+    asked = [target(), target(sharing=2)]
+    proposal = propose(GRID, law, 3, targets=asked, tokens=3e6)
+    assert proposal["goal"] == "best shape"
+    assert all(run["architecture"]["sharing"] == 2 for run in proposal["runs"])
+    assert proposal["uncertainty"]["after"] < proposal["uncertainty"]["before"]
+
+
+def test_a_question_about_tokens_is_answered_by_long_and_short_runs() -> None:
+    law = law_with({"B": 0.2, "beta": 0.05})
+    proposal = propose(GRID, law, 4, targets=[target()], tokens=3e7)
+    assert proposal["goal"] == "loss"
+    budgets = {tokens for run in proposal["runs"] for tokens in run["tokens"]}
+    assert len(budgets) >= 2
+    assert proposal["uncertainty"]["after"] < 0.7 * proposal["uncertainty"]["before"]
+
+
+def test_the_budget_and_the_number_of_runs_are_kept() -> None:
+    law = law_with({"alpha": 0.1, "W": 0.3, "sigma": 0.5})
+    costs = [one.flops for one in candidates_of(GRID)]
+    for count, flops in ((3, 2 * min(costs)), (8, 5 * max(costs))):
+        proposal = propose(GRID, law, count, flops=flops)
+        assert 0 < len(proposal["runs"]) <= count
+        assert proposal["flops"] <= flops
+        assert proposal["flops"] == pytest.approx(sum(run["flops"] for run in proposal["runs"]))
+    with pytest.raises(BadInput, match="cheapest run costs"):
+        propose(GRID, law, 3, flops=0.5 * min(costs))
+
+
+def test_a_larger_budget_leaves_less_uncertainty() -> None:
+    law = law_with({"alpha": 0.1, "W": 0.3, "sigma": 0.5, "beta": 0.05})
+    total = sum(one.flops for one in candidates_of(GRID))
+    left = [propose(GRID, law, 10, flops=share * total)["uncertainty"]["after"]
+            for share in (0.02, 0.1, 0.5)]
+    assert left[0] > left[1] > left[2]
+
+
+def test_the_proposal_is_a_design_that_runs_the_same_trunks() -> None:
+    law = law_with({"alpha": 0.1, "W": 0.3, "sigma": 0.5})
+    proposal = propose(GRID, law, 5)
+    design = read_design(proposal["design"])
+    trained = {job.architecture.build(): job for job in design.jobs()}
+    assert len(design.jobs()) == len({(str(run["architecture"]), run["seed"])
+                                      for run in proposal["runs"]})
+    whole = {job.architecture.build(): job for job in GRID.jobs()}
+    for shape, job in trained.items():
+        assert resolve(job).batch_sequences == resolve(whole[shape]).batch_sequences
+        if job.seed == 0:
+            assert set(job_keys(job)) <= set(job_keys(whole[shape])), "the runs are the grid's own"
+    assert design.corpus_spec() == GRID.corpus_spec()
+
+
+def test_a_shape_proposed_twice_gets_seeds_of_its_own() -> None:
+    law = law_with({"sigma": 1.0})
+    proposal = propose(GRID, law, 8, targets=[target(), target(sharing=2)], flops=1e13)
+    seen = [(str(run["architecture"]), run["seed"]) for run in proposal["runs"]]
+    assert len(seen) == len(set(seen))
+
+
+def test_answers_weigh_what_could_win() -> None:
+    generator = np.random.default_rng(0)
+    draws = np.stack([generator.normal(mean, 0.01, 4000) for mean in (0.0, 0.005, 0.5)], axis=1)
+    answers, weights, best, probability = answers_of(draws, "best shape")
+    assert best == 0
+    assert answers.shape == (4000, 2)
+    assert weights[0] > 0.99
+    assert 0.55 < probability < 0.75, "P(N(0, s) < N(s/2, s)) = .638"
+    loss, ones, _, _ = answers_of(draws, "loss")
+    assert loss[:, 0] == pytest.approx(draws.mean(axis=1))
+    assert list(ones) == [1.0]
+
+
+def test_candidates_are_whole_trunks_and_their_beginnings() -> None:
+    found = candidates_of(GRID)
+    shapes = {one.architecture for one in found}
+    assert len(found) == 2 * len(shapes)
+    longest = {one.architecture: one for one in found if len(one.tokens) == 2}
+    for one in found:
+        if len(one.tokens) == 1:
+            assert one.tokens[0] == longest[one.architecture].tokens[0]
+            assert one.flops < longest[one.architecture].flops
+
+
+@pytest.mark.parametrize(("options", "named"), [
+    ({"count": 0}, "next = 0"), ({"flops": -1.0}, "flops = -1"), ({"targets": []}, "targets"),
+    ({"goal": "best shape", "targets": [target()]}, "more than one target"),
+])
+def test_bad_requests_are_named(options: dict[str, object], named: str) -> None:
+    arguments = {"count": 2, **options}
+    with pytest.raises(BadInput, match=named):
+        propose(GRID, law_with({"alpha": 0.1}), **arguments)  # type: ignore[arg-type]
+
+
+def test_a_law_without_draws_is_refused() -> None:
+    with pytest.raises(BadInput, match="--bootstrap"):
+        propose(GRID, law_with({}, draws=1), 2)
+
+
+def test_the_table_shows_each_run() -> None:
+    from rich.console import Console
+
+    proposal = propose(GRID, law_with({"alpha": 0.1, "W": 0.3}), 3)
+    with open("/dev/null", "w") as nowhere:
+        console = Console(record=True, width=160, file=nowhere)
+        console.print(proposal_table(proposal))
+    text = console.export_text()
+    assert "nats expected" in text
+    assert text.count("nats") >= 4
+
+
+def test_a_text_of_the_design_keeps_what_sets_the_loss() -> None:
+    design = Design(name="x", tokenizer="bytes", sequence_length=64, validation_tokens=2048)
+    text = design_text(design, [])
+    again = read_design(text)
+    assert (again.sequence_length, again.validation_tokens) == (64, 2048)
+
+
+def test_presets_can_propose() -> None:
+    proposal = propose(load_design("demo"), law_with({"alpha": 0.1, "W": 0.3, "rho": 0.3}), 4)
+    assert len(proposal["runs"]) == 4
+
+
+def test_one_simulated_trial_is_no_worse_than_guessing() -> None:
+    """The whole comparison is `python -m benchmarks.adaptive`."""
+    found = simulation.trial(seed=1, share=1 / 3)
+    assert found["share_of_flops"] <= 1 / 3
+    assert found["adaptive_error"] < 0.03
+    assert found["adaptive_regret"] < 0.05
