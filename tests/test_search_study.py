@@ -57,7 +57,7 @@ def test_an_explored_study_resumes_and_another_sampler_can_go_on(tmp_path: Path)
     storage = str(tmp_path / "study.log")
     first = ask(storage, HUGE, seconds=2)
     count = len(first.study.trials)
-    assert count > len(first.front) / 2
+    assert count >= min(300, len(first.front))
     second = ask(storage, HUGE, seconds=2)
     assert len(second.study.trials) >= count
     # A second search that starts from the first's trials cannot end up behind it.
