@@ -114,11 +114,13 @@ def run_sweep(
             events = stack.enter_context(contextlib.closing(_events(
                 engine, units, workers, address, cache, folder, trainer, attempts)))
             for event in events:
-                for record in _records(event, corpora):
-                    if store.append(record):
-                        finished.append(record)
-                        _tell(tracker, record)
-                state.take(event)
+                new = [record for record in _records(event, corpora) if store.append(record)]
+                for record in new:
+                    finished.append(record)
+                    _tell(tracker, record)
+                # A trunk taken up from a checkpoint gives the records it had made before again.
+                if new or not isinstance(event, Finished):
+                    state.take(event)
                 show.update()
         if tracker is not None:
             tracker.close()
