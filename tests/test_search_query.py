@@ -341,3 +341,14 @@ def test_the_answer_is_readable_by_a_person() -> None:
     for words in ("tok/s", "MB", "nats/token", "scarce", "extrapolated", "LLaMA-like",
                   "more memory buys", "Exact"):
         assert words in text
+
+
+def test_beyond_what_the_reference_law_saw_the_literature_law_is_heard_too() -> None:
+    reference = dataclasses.replace(load_law("literature"), label="reference")
+    far = query("iphone-13", reference, Budget(memory_bytes="200MB", tokens=1e13), "chat", PHONE)
+    assert far.literature is not None
+    assert far.to_dict()["literature"]["loss"] == far.best.loss
+    near = query("iphone-13", reference, Budget(memory_bytes="400MB", tokens=1e11), "chat", PHONE)
+    if not near.best.extrapolated:
+        assert near.literature is None
+        assert "literature" not in near.to_dict()
