@@ -1,10 +1,10 @@
 """How far the device model can be trusted: every bar of the device side, printed.
 
-    python -m benchmarks.devices [SECTION ...] [--fit-catalogue]
+    python -m benchmarks.devices [SECTION ...] [--rounds N] [--fit-catalogue]
 
 Sections: iphone apple jetson energy sglang sparse speed jax llamacpp (all of them by default).
 Those that need public tables look for them beside the repository and say so where they are absent;
-jax and llamacpp measure this machine, so run them on a quiet one.
+jax and llamacpp measure this machine in N rounds (5), so run them on a quiet one.
 """
 
 import sys
@@ -36,6 +36,14 @@ def main(arguments: list[str]) -> int:
         print("\n".join(write_catalogue()))
         return 0
     known = sections()
+    arguments = list(arguments)
+    if "--rounds" in arguments:
+        at = arguments.index("--rounds")
+        if at + 1 == len(arguments) or not arguments[at + 1].isdigit() or arguments[at + 1] == "0":
+            print("--rounds: a whole number above 0 is needed", file=sys.stderr)
+            return 2
+        devices_measured.ROUNDS = int(arguments[at + 1])
+        del arguments[at:at + 2]
     wanted = arguments or list(known)
     for name in wanted:
         if name not in known:

@@ -12,6 +12,7 @@ from search.devices.fitting import Phase
 from search.devices.timing import Engine, Timed, activation_bits, repeatability, time_cases
 
 ROUNDS = 5
+"""Of timing every shape once; `--rounds` sets it."""
 PROMPTS = (128, 384)
 DECODE_TOKENS = 24
 

@@ -64,9 +64,9 @@ def free_constants() -> list[Free]:
         return c
 
     return [
-        with_bandwidth(5e9, 1.02e11, 5e10),
+        with_bandwidth(8e9, 1.02e11, 3e10),
         field("per_token", 1e-6, 5e-2, 2e-3),
-        Free("unpack of K-quants", 1e-13, 2e-10, 1.3e-11, put_unpack),
+        Free("unpack of K-quants", 5e-12, 1e-10, 2e-11, put_unpack),
     ]
 
 
@@ -79,7 +79,7 @@ def template_of(name: str) -> Constants:
 
 def fit_mode(rows: Sequence[Observation], template: Constants) -> Solution:
     """One mode's decode constants."""
-    return solve(rows, template, free_constants(), starts=3, huber=HUBER)
+    return solve(rows, template, free_constants(), starts=8, huber=HUBER)
 
 
 # --- energy --------------------------------------------------------------------------------------

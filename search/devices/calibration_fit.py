@@ -44,10 +44,11 @@ def template(
     """Where the fit starts: the bare device's speeds, or what the fastest timing implies."""
     decode = [o for o in observations if o.phase == "decode"]
     implied = max(_decode_bytes(o) / o.seconds for o in decode)
-    bandwidth = bare.get("bandwidth", implied)
+    # One thread's sum may read more slowly than an engine's threads do: start from the faster.
+    bandwidth = max(bare.get("bandwidth", 0.0), implied)
     prefill = [o for o in observations if o.phase == "prefill"]
-    peak = bare.get("peak") or max(
-        (_prefill_operations(o) / o.seconds for o in prefill), default=50 * bandwidth)
+    reached = max((_prefill_operations(o) / o.seconds for o in prefill), default=0.0)
+    peak = max(bare.get("peak", 0.0), reached) or 50 * bandwidth
     formats = FORMATS if engine == "llama.cpp" else {}
     bits = sorted({*formats, 16.0} if formats else {o.weight_bits for o in observations})
     activation = observations[0].activation_bits
@@ -79,7 +80,7 @@ def decode_parameters(start: Constants, observations: Sequence[Observation]) -> 
 
     bits = _nominal(start, observations)
     return [
-        Free("bandwidth", start.bandwidth / 20, start.bandwidth * 4, start.bandwidth,
+        Free("bandwidth", start.bandwidth / 30, start.bandwidth * 10, start.bandwidth,
              put_bandwidth),
         Free("cache ratio", 1.0, 30.0, 3.0, put_ratio),
         Free("cache capacity", 0.1 * cache, 1.25 * cache, 0.6 * cache, put_capacity),
@@ -116,16 +117,16 @@ def fit_observations(observations: Sequence[Observation], start: Constants) -> F
     prefill = [o for o in observations if o.phase == "prefill"]
     decode_free = decode_parameters(start, decode)
     if prefill:
-        first = solve(prefill, start, prefill_parameters(start, prefill), starts=2, prior=PRIOR)
+        first = solve(prefill, start, prefill_parameters(start, prefill), starts=1, prior=PRIOR)
         start = dataclasses.replace(start, peak=first.constants.peak)
-    solution = solve(decode, start, decode_free, starts=4, prior=PRIOR)
+    solution = solve(decode, start, decode_free, starts=3, prior=PRIOR)
     c, values, errors = solution.constants, dict(solution.values), dict(
         solution.log_standard_error)
     loose = list(solution.not_determined)
     prefill_free = []
     if prefill:
         prefill_free = prefill_parameters(c, prefill)
-        found = solve(prefill, c, prefill_free, starts=4, prior=PRIOR)
+        found = solve(prefill, c, prefill_free, starts=2, prior=PRIOR)
         c = found.constants
         values |= found.values
         errors |= found.log_standard_error
@@ -139,7 +140,7 @@ def held_out(rows: Sequence[Observation], fit: Fit, phase: Phase) -> np.ndarray:
     shapes = [(o.architecture, o.weight_bits) for o in rows]
     if len(set(shapes)) < 3:
         return np.full(len(rows), math.nan)
-    return leave_one_out(rows, fit.constants, free, shapes, starts=2, prior=PRIOR)
+    return leave_one_out(rows, fit.constants, free, shapes, starts=1, prior=PRIOR)
 
 
 def roofline(rows: Sequence[Observation], bare: dict[str, float], fit: Fit) -> np.ndarray:

@@ -20,6 +20,10 @@ from search.workload import Workload
 
 Phase = Literal["decode", "prefill"]
 
+PATIENCE = 60
+"""Steps of the solver from one start; the flat directions it would still crawl along are not
+determined anyway."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Observation:
@@ -165,7 +169,8 @@ def solve(
     for attempt in range(starts):
         start = first if attempt == 0 else generator.uniform(low, high)
         start = np.clip(start, low + 1e-9, high - 1e-9)
-        found = least_squares(penalised, start, bounds=(low, high), loss="soft_l1", f_scale=huber)
+        found = least_squares(penalised, start, bounds=(low, high), loss="soft_l1", f_scale=huber,
+                              max_nfev=PATIENCE)
         if best is None or found.cost < best.cost - 1e-12:
             best = found
     assert best is not None
@@ -205,7 +210,7 @@ def leave_one_out(
     for group in dict.fromkeys(groups):
         held = [i for i, g in enumerate(groups) if g == group]
         rest = [o for o, g in zip(observations, groups, strict=True) if g != group]
-        solution = solve(rest, template, warm, starts=1 if prior else starts)
+        solution = solve(rest, template, warm, starts=1, prior=prior)
         chosen = [observations[i] for i in held]
         errors[held] = predict(chosen, solution.constants) / [o.seconds for o in chosen] - 1
     return errors

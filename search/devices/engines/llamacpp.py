@@ -65,8 +65,8 @@ class LlamaCppRunner:
             raise
 
     def run(self, prompt_tokens: int, decode_tokens: int) -> tuple[float, float]:
-        """Seconds of the prefill and of one decode step, the best of three completions."""
-        found = self.completions(prompt_tokens, decode_tokens, 3)
+        """Seconds of the prefill and of one decode step, the best of two completions."""
+        found = self.completions(prompt_tokens, decode_tokens, 2)
         return min(prefill for prefill, _ in found), min(decode for _, decode in found)
 
     def completions(
