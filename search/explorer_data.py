@@ -37,7 +37,10 @@ def page_data(answer: Answer) -> dict[str, Any]:
         "points": _columns(answer, found.points),
         "best": _named(answer.best),
         "probability_best": answer.probability_best,
-        "beside": [_beside(beside) for beside in (*answer.near_ties, *answer.familiar)],
+        "beside": [
+            *(_beside(beside, familiar=False) for beside in answer.near_ties),
+            *(_beside(beside, familiar=True) for beside in answer.familiar),
+        ],
         "curves": shape_curves(answer.law, answer.best.architecture, answer.best.training_tokens),
         "warnings": list(answer.warnings),
     }
@@ -138,8 +141,8 @@ def _named(candidate: Candidate) -> dict[str, Any]:
     }
 
 
-def _beside(beside: Beside) -> dict[str, Any]:
-    return {"why": beside.why, "feasible": beside.feasible,
+def _beside(beside: Beside, *, familiar: bool) -> dict[str, Any]:
+    return {"why": beside.why, "familiar": familiar, "feasible": beside.feasible,
             "difference": beside.loss_difference,
             "difference_interval": list(beside.loss_difference_interval),
             **_named(beside.candidate)}

@@ -2,7 +2,7 @@
 
 const wholeFront = front(false);
 let pinned = null;
-let curvesSeen = false;
+let curvesWanted = false;
 let kind = 'time';
 let order = {column: 'loss', down: false};
 
@@ -359,14 +359,12 @@ function startPlots() {
     const row = event.points[0].customdata;
     if (row !== undefined) pin(row);
   });
-  // Curves are below the first screen: they are drawn when it scrolls to them.
-  new IntersectionObserver((entries, observer) => {
-    if (!entries.some(entry => entry.isIntersecting)) return;
-    observer.disconnect();
-    curvesSeen = true;
-    plotCurves(shownPoint());
-  }, {rootMargin: '300px'}).observe($('curves'));
   document.documentElement.dataset.ready = 'plots';
+  // Curves are below the first screen: they can wait until it is painted.
+  setTimeout(() => {
+    curvesWanted = true;
+    plotCurves(shownPoint());
+  }, 60);
 }
 
 buildPage();

@@ -89,21 +89,25 @@ function thinned(rows, most = 200) {
   return Array.from({length: most}, (_, index) => rows[Math.round(index * step)]);
 }
 
-function named(given, c, text, window) {
+function named(given, c, window) {
   const rows = given.filter(row => {
     const x = Math.log10(row.decode);
     return x >= window.x[0] && x <= window.x[1] && row.loss >= window.y[0] && row.loss <= window.y[1];
   });
   const across = row => (Math.log10(row.decode) - window.x[0]) / (window.x[1] - window.x[0]);
-  rows.sort((a, b) => a.decode - b.decode);
-  // Neighbours' labels go above and below in turn, and those at an edge lean inwards.
-  let below = false;
-  const places = rows.map((row, index) => {
-    const before = rows[index - 1];
-    below = before !== undefined && !below && across(row) - across(before) < 0.16 &&
-      Math.abs(row.loss - before.loss) < 0.07 * (window.y[1] - window.y[0]);
-    const side = across(row) > 0.8 ? 'left' : across(row) < 0.2 ? 'right' : 'center';
-    return `${below ? 'bottom' : 'top'} ${side}`;
+  const near = (a, b) => Math.abs(across(a) - across(b)) < 0.1 &&
+    Math.abs(a.loss - b.loss) < 0.08 * (window.y[1] - window.y[0]);
+  rows.sort((a, b) => a.familiar - b.familiar || b.decode - a.decode);
+  // Shapes that lie together share one label. Near-ties lie on the front and are named below it,
+  // where the plot is empty; familiar shapes lie above it.
+  const names = rows.map(() => []);
+  rows.forEach((row, index) => {
+    const leader = rows.findIndex(other => other.familiar === row.familiar && near(other, row));
+    names[leader < 0 ? index : leader].push(row.why);
+  });
+  const places = rows.map(row => {
+    const side = across(row) > 0.75 ? 'left' : row.familiar && across(row) > 0.2 ? 'center' : 'right';
+    return `${row.familiar ? 'top' : 'bottom'} ${side}`;
   });
   const inks = rows.map(row => besideFits(row) ? c.warn : c.muted);
   const words = row => `${label(row.why)}${besideFits(row) ? '' : ', beyond these budgets'}<br>` +
@@ -112,81 +116,8 @@ function named(given, c, text, window) {
   return {
     x: rows.map(row => row.decode), y: rows.map(row => row.loss), mode: 'markers+text',
     marker: {symbol: 'diamond', size: 9, color: c.panel, line: {color: inks, width: 1.8}},
-    text: rows.map(row => label(text(row))), textposition: places, cliponaxis: false,
+    text: names.map(each => label(each.join(', '))), textposition: places, cliponaxis: false,
     textfont: {color: inks, size: 12}, hoverinfo: 'text', hovertext: rows.map(words),
-  };
-}
-
-// Round numbers between two powers of ten, as many as a reader needs.
-function ticks([low, high], most = 9) {
-  for (const steps of [[1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9], [1, 2, 3, 5, 7], [1, 2, 5], [1, 3], [1]]) {
-    const values = [];
-    for (let power = Math.floor(low); power <= high; power++) {
-      for (const step of steps) {
-        const value = Number(`${step}e${power}`);
-        if (Math.log10(value) >= low - 1e-9 && Math.log10(value) <= high + 1e-9) values.push(value);
-      }
-    }
-    if (values.length <= most) return {tickvals: values, ticktext: values.map(plain)};
-  }
-  return {};
-}
-
-// Whole numbers on a logarithmic axis crowd together towards its end.
-function wholeTicks(values) {
-  let last = 0;
-  const kept = values.filter(value => value / last >= 1.24 && ((last = value), true));
-  return {tickvals: kept, ticktext: kept.map(String)};
-}
-
-// What the plot shows: the front under the budgets, with some of what they keep out beside it.
-function frame(current, chosen) {
-  const rows = current.length ? current : wholeFront;
-  const best = numbers.loss[rows[0]];
-  // The fast end of a front is models nobody would ship; a quarter above the best loss is enough.
-  const kept = rows.filter(row => numbers.loss[row] <= 1.25 * best);
-  if (chosen >= 0) kept.push(chosen);
-  const x = kept.map(row => Math.log10(numbers.decode_tokens_per_s[row]));
-  const [left, right] = [Math.min(...x), Math.max(...x)];
-  const wide = Math.max(right - left, 0.4);
-  const low = Math.min(...kept.map(row => numbers.low[row]));
-  const high = Math.max(...kept.map(row => numbers.high[row]));
-  return {x: [left - 0.35 * wide, right + 0.06 * wide],
-    y: [low - 0.28 * (high - low), high + 0.06 * (high - low)]};
-}
-
-// A front is a staircase of hundreds of steps; two hundred of them are all a screen can show.
-function thinned(rows, most = 200) {
-  if (rows.length <= most) return rows;
-  const step = (rows.length - 1) / (most - 1);
-  return Array.from({length: most}, (_, index) => rows[Math.round(index * step)]);
-}
-
-function named(given, c, text, window) {
-  const rows = given.filter(row => {
-    const x = Math.log10(row.decode);
-    return x >= window.x[0] && x <= window.x[1] && row.loss >= window.y[0] && row.loss <= window.y[1];
-  });
-  const across = row => (Math.log10(row.decode) - window.x[0]) / (window.x[1] - window.x[0]);
-  rows.sort((a, b) => a.decode - b.decode);
-  // Neighbours' labels go above and below in turn, and those at an edge lean inwards.
-  let below = false;
-  const places = rows.map((row, index) => {
-    const before = rows[index - 1];
-    below = before !== undefined && !below && across(row) - across(before) < 0.16 &&
-      Math.abs(row.loss - before.loss) < 0.07 * (window.y[1] - window.y[0]);
-    const side = across(row) > 0.8 ? 'left' : across(row) < 0.2 ? 'right' : 'center';
-    return `${below ? 'bottom' : 'top'} ${side}`;
-  });
-  const inks = rows.map(row => besideFits(row) ? c.warn : c.muted);
-  return {
-    x: rows.map(row => row.decode), y: rows.map(row => row.loss), mode: 'markers+text',
-    marker: {symbol: 'diamond', size: 9, color: c.panel, line: {color: inks, width: 1.8}},
-    text: rows.map(row => label(text(row))), textposition: places, cliponaxis: false,
-    textfont: {color: inks, size: 12}, hoverinfo: 'text',
-    hovertext: rows.map(row => `${label(row.why)}${besideFits(row) ? '' : ', beyond these budgets'}<br><b>${show.loss(row.loss)} nats</b>  ` +
-      `${show.speed(row.decode)}, ${show.bytes(row.memory)}<br>${label(
-        inWords(row.architecture, row.bits))}`),
   };
 }
 
@@ -208,7 +139,7 @@ function plotFront(current, chosen) {
     {x: line(shown, speed), y: line(shown, numbers.loss), customdata: shown,
       mode: 'lines+markers', line: {color: c.accent, width: 2},
       marker: {size: 5, color: c.accent}, hoverinfo: 'text', hovertext: shown.map(hover)},
-    named(data.beside, c, row => row.why, window),
+    named(data.beside, c, window),
   ];
   if (chosen >= 0) {
     traces.push({x: [speed[chosen]], y: [numbers.loss[chosen]], mode: 'markers',
@@ -227,7 +158,7 @@ function plotFront(current, chosen) {
 }
 
 function plotCurves(chosen) {
-  if (!ready() || !curvesSeen) return;
+  if (!ready() || !curvesWanted) return;
   const c = colours();
   data.curves.filter(curve => !curve.silent).forEach(curve => {
     const at = chosen < 0 ? null : axisValue(curve.axis, chosen);
