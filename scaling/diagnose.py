@@ -17,7 +17,7 @@ _FAR = {"coefficient": float(np.log(10)), "irreducible": float(np.log(2)), "expo
 _PINNED = 1e9  # precision that holds a parameter in place, in units of log likelihood
 _COLLINEAR = 0.03  # scatter of ln D about a line in ln N below which one stands for the other
 _OUTLIER = 6.0  # robust standard deviations
-_MOST_ROWS = 5_000  # of a profile: what so many rows do not tell apart is called unidentified
+_MOST_ROWS = 2_000  # of a profile: what so many rows do not tell apart is called unidentified
 _GONE = 1e-7  # share of the loss below which a term has vanished
 
 

@@ -257,6 +257,6 @@ def to_natural(form: Form, theta: Array) -> Array:
 def fingerprint_of(table: RunTable) -> str:
     """Hash of a table's contents, whatever the order of its rows."""
     columns = [table.n, table.d, table.loss, *(table.shape[name] for name in sorted(table.shape))]
-    rows = sorted(np.stack(columns, axis=1).astype("<f8").tobytes()[i:i + 8 * len(columns)]
-                  for i in range(0, len(table.n) * 8 * len(columns), 8 * len(columns)))
-    return hashlib.sha256(b"".join(rows)).hexdigest()[:16]
+    order = np.lexsort(columns)
+    rows = np.stack([np.asarray(column)[order] for column in columns], axis=1).astype("<f8")
+    return hashlib.sha256(rows.tobytes()).hexdigest()[:16]

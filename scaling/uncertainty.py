@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 
-from scaling.diagnose import curvature
 from scaling.model import Array, Model
 from scaling.optimum import Optimum
 from scaling.solver import Prior, huber, minimise
@@ -59,12 +58,10 @@ def _one_step(
 ) -> Array:
     """One Newton step a draw from the optimum: what refitting amounts to on a very large table.
 
-    Each group's part of the gradient is drawn with replacement (the score bootstrap).
+    The gradient is a sum over many groups, so a resampled one is normal with the covariance of the
+    groups' parts (the score bootstrap and its limit).
     """
     point = model.centred(optimum.theta[None, :])
-    matrix = curvature(model, log_loss, optimum.theta, weights, delta)
-    back = np.linalg.inv(model.centring)
-    matrix = back.T @ matrix @ back
     value, jacobian = model.log_loss_and_jacobian(point)
     residual = value[0] - log_loss
     slopes = jacobian[0] * (weights * huber(residual, delta)[1])[:, None]
@@ -79,10 +76,11 @@ def _one_step(
     inverse = np.linalg.pinv(matrix, hermitian=True)
     low = np.array([p.low for p in model.form.parameters])
     high = np.array([p.high for p in model.form.parameters])
-    found = np.empty((draws, len(optimum.theta)))
-    for draw in range(draws):
-        picks = np.bincount(generator.integers(0, count, count), minlength=count)
-        found[draw] = point[0] - inverse @ ((picks - 1.0) @ sums)
+    sums = sums - sums.mean(axis=0)
+    spread = inverse @ (sums.T @ sums) @ inverse
+    values, vectors = np.linalg.eigh(0.5 * (spread + spread.T))
+    root = vectors * np.sqrt(np.maximum(values, 0.0))
+    found = point + generator.standard_normal((draws, len(values))) @ root.T
     return model.natural(np.clip(found, low, high))
 
 

@@ -26,7 +26,7 @@ def test_the_shipped_file_is_what_its_command_makes() -> None:
 
 def test_unknown_laws_are_refused_with_what_exists() -> None:
     assert "literature" in law_names()
-    with pytest.raises(BadInput, match="laws by name: .*literature"):
+    with pytest.raises(BadInput, match=r"laws by name: .*literature"):
         load_law("nonsense")
 
 
