@@ -325,8 +325,8 @@ function buildPage() {
       `${count} shapes its search kept.`;
   $('front-note').textContent = 'band: where a run falls, ' +
     `${Math.round(100 * data.level)} %; dotted: without budgets`;
-  $('curves-note').textContent = 'nats against the shape asked for, at equal parameters and tokens; ' +
-    'grey: beyond what the law saw';
+  $('curves-note').textContent = 'nats against the shape asked for, at equal stored parameters and ' +
+    'tokens; grey: beyond what the law saw';
   for (const curve of data.curves.filter(each => !each.silent)) {
     $('curves').append(element('div', {}, element('h3', {}, curve.title),
       element('div', {class: 'plot', id: `curve-${curve.axis}`, role: 'img',
