@@ -1,6 +1,6 @@
 """Adaptive against grid, in simulation: a known law, realistic noise, the same two questions.
 
-    python -m benchmarks.adaptive [--trials 12] [--share 0.333]
+    python -m benchmarks.adaptive [--trials 24] [--share 0.333] [--replay FOLDER]
 
 Each trial draws a truth: the project's own form with parameters scattered around those of small
 byte-level models. A grid (every axis at every size, three budgets) is run on it once. The adaptive
@@ -8,6 +8,9 @@ sweep begins with the cheap end of the same grid and asks `sweeps.adaptive.propo
 until it has spent a third of the grid's FLOPs; a random third of the grid stands beside it. All
 fit the same form and answer for a size none of them trained: which shape is best (regret: its true
 loss above that of the truly best one, nats) and what the losses are (mean absolute log error).
+
+`--replay` does the same with real runs: a sweep's folder is the grid, its largest size the held-out
+one. The adaptive sweep sees no run before it has picked it, and pays for each.
 """
 
 import argparse
@@ -19,11 +22,14 @@ from typing import Any
 
 import numpy as np
 
+from results.record import RunRecord
+from results.store import read_records
+from results.tables import table_of
 from scaling.architecture import Architecture, ArchitectureBatch
 from scaling.fit import fit_law
 from scaling.law import Law
 from scaling.table import RunTable
-from sweeps.adaptive import Candidate, candidates_of, propose
+from sweeps.adaptive import Candidate, beliefs_of, candidates_of, pick, propose, run_noise
 from sweeps.design import Design, read_design
 from sweeps.job import TrunkJob, resolve
 
@@ -61,6 +67,8 @@ RUN_NOISE, BUDGET_NOISE = 0.010, 0.004
 """Standard deviations of ln loss between seeds, and of each budget by itself (METHODS: .008)."""
 FORM = "shape"
 BOOTSTRAP, STARTS = 60, 8
+FIRST_RUNS = 30
+"""Of a replay, before the first law."""
 ROUNDS, RUNS_A_ROUND = 5, 8
 Run = tuple[Architecture, tuple[int, ...], str]
 """A trunk that was run: its shape, its budgets, its name."""
@@ -196,6 +204,87 @@ def trial(seed: int, share: float) -> dict[str, float]:
     return result
 
 
+# --- real runs -----------------------------------------------------------------------------------
+
+
+def trunks_of(records: Sequence[RunRecord]) -> list[list[RunRecord]]:
+    """Finished records by trunk, budgets in order."""
+    found: dict[str, list[RunRecord]] = {}
+    for record in sorted(records, key=lambda one: one.tokens):
+        if record.status == "finished":
+            found.setdefault(record.trunk_key, []).append(record)
+    return list(found.values())
+
+
+def prefix(trunk: Sequence[RunRecord], budgets: int) -> Candidate:
+    """The trunk's first budgets as something to pick; its FLOPs with what branches share."""
+    records = trunk[:budgets]
+    shape = records[0].architecture
+    tokens = tuple(record.tokens for record in records)
+    return Candidate(
+        part="", label=records[0].trunk_key, architecture=shape.build(), tokens=tokens,
+        job=TrunkJob(architecture=shape, tokens=tokens, seed=records[0].seed),
+        flops=sum(record.flops - record.trunk_flops_shared for record in records),
+    )
+
+
+def real_errors(law: Law, held: Sequence[RunRecord]) -> dict[str, float]:
+    """Regret among the held-out shapes at their largest common budget, and log error of all."""
+    shapes = ArchitectureBatch.of(record.architecture.build() for record in held)
+    tokens = np.array([float(record.tokens) for record in held])
+    predicted = law.loss(shapes, tokens)
+    actual = np.array([record.loss or np.nan for record in held])
+    last = tokens > 0.98 * tokens.max()
+    pick_of = np.argmin(np.where(last, predicted, np.inf))
+    return {"regret": float(actual[pick_of] - actual[last].min()),
+            "error": float(np.mean(np.abs(np.log(predicted / actual))))}
+
+
+def replay(folder: str, share: float) -> dict[str, Any]:
+    """Adaptive against grid on the real runs of a sweep's folder."""
+    records = [record for record in read_records(folder) if record.status == "finished"]
+    largest = max(record.n_parameters.non_embedding for record in records)
+    held = [r for r in records if r.n_parameters.non_embedding > 0.9 * largest]
+    trunks = trunks_of([r for r in records if r.n_parameters.non_embedding <= 0.9 * largest])
+    grid = [record for trunk in trunks for record in trunk]
+    cost = sum(record.flops - record.trunk_flops_shared for record in grid)
+    grid_law = fitted(table_of(grid), 0, 0)
+
+    seen: list[list[RunRecord]] = []  # the cheapest trunks, until a law can be fitted
+    for one in sorted(trunks, key=lambda t: prefix(t, len(t)).flops):
+        if sum(map(len, seen)) < FIRST_RUNS:
+            seen.append(one)
+    spent = sum(prefix(t, len(t)).flops for t in seen)
+    taken = {t[0].trunk_key: len(t) for t in seen}
+    panel = ArchitectureBatch.of(dict.fromkeys(r.architecture.build() for r in held))
+    tokens = np.full(len(panel), float(max(r.tokens for r in held)))
+    for number in range(ROUNDS):
+        chosen = [r for t in trunks for r in t[: taken.get(t[0].trunk_key, 0)]]
+        law = fitted(table_of(chosen), 0, BOOTSTRAP)
+        candidates = [prefix(t, n) for t in trunks if t[0].trunk_key not in taken
+                      for n in range(1, len(t) + 1)]
+        budget = (share * cost - spent) / (ROUNDS - number)
+        if not candidates or budget < min(one.flops for one in candidates):
+            break
+        beliefs, weights, _ = beliefs_of(law, candidates, panel, tokens,
+                                         "loss" if number % 2 else "best shape")
+        picks, _ = pick(beliefs, weights, candidates, run_noise(law), RUNS_A_ROUND, budget)
+        for found in picks:  # a trunk picked twice, with fewer and with more budgets, is done once
+            before = taken.get(found.label, 0)
+            taken[found.label] = max(before, len(found.tokens))
+            trunk = next(t for t in trunks if t[0].trunk_key == found.label)
+            spent += prefix(trunk, taken[found.label]).flops
+            spent -= prefix(trunk, before).flops if before else 0.0
+    chosen = [r for t in trunks for r in t[: taken.get(t[0].trunk_key, 0)]]
+    adaptive_law = fitted(table_of(chosen), 0, 0)
+    return {"share_of_flops": spent / cost, "grid_runs": len(grid), "adaptive_runs": len(chosen),
+            "held_out_runs": len(held), "grid": real_errors(grid_law, held),
+            "adaptive": real_errors(adaptive_law, held)}
+
+
+# --- all -----------------------------------------------------------------------------------------
+
+
 def compare(trials: int, share: float) -> dict[str, float]:
     """Means over trials of everything `trial` gives, and the medians of the errors."""
     started = time.monotonic()
@@ -212,9 +301,13 @@ def compare(trials: int, share: float) -> dict[str, float]:
 def main() -> None:
     """Print the comparison."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--trials", type=int, default=12)
+    parser.add_argument("--trials", type=int, default=24)
     parser.add_argument("--share", type=float, default=1 / 3)
+    parser.add_argument("--replay", help="a sweep's folder")
     chosen = parser.parse_args()
+    if chosen.replay is not None:
+        print(json.dumps(replay(chosen.replay, chosen.share), indent=1))
+        return
     print(json.dumps(compare(chosen.trials, chosen.share), indent=1))
 
 

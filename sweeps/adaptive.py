@@ -42,6 +42,11 @@ NOISE_UNKNOWN = 0.008
 SHARED_NOISE = 0.8
 """Of a run's noise variance, what all budgets of its trunk share (its weights and text order)."""
 RUN_LEAST_GAIN = 1e-12
+UNSEEN_EFFECT = 0.02
+"""Standard deviation of ln loss per factor e of a shape axis that a law has never seen vary."""
+UNSEEN_AXES = {"ln_x": "width_ratio", "ln_r": "mlp_attention_ratio", "ln_g": "gqa_group",
+               "ln_s": "sharing"}
+"""Feature of a law -> property of an architecture."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -101,8 +106,8 @@ def propose(
     candidates = candidates_of(design)
     budget = flops if flops is not None else count * float(
         np.median([one.flops for one in candidates]))
-    beliefs, answer_weights, best = _beliefs(law, candidates, batch, budget_of_target, goal)
-    picks, after = pick(beliefs, answer_weights, candidates, _noise(law), count, budget)
+    beliefs, answer_weights, best = beliefs_of(law, candidates, batch, budget_of_target, goal)
+    picks, after = pick(beliefs, answer_weights, candidates, run_noise(law), count, budget)
     if not picks:
         raise BadInput(f"flops = {budget:.3g}: the cheapest run costs "
                        f"{min(one.flops for one in candidates):.3g}")
@@ -181,7 +186,7 @@ class Beliefs:
     """Mean ln loss of the target believed best."""
 
 
-def _beliefs(
+def beliefs_of(
     law: Law, candidates: Sequence[Candidate], batch: ArchitectureBatch, tokens: Array, goal: Goal
 ) -> tuple[Beliefs, Array, tuple[Architecture, float]]:
     """The Gaussian, the weight of each answer, and the best target with its probability."""
@@ -189,14 +194,17 @@ def _beliefs(
     top = np.argsort(middle)[:MOST_TARGETS]
     batch, tokens = batch.take(top), tokens[top]
     draws = np.log(law.loss_draws(batch, tokens, DRAWS))
+    ignorance = _Ignorance(law, len(draws))
+    draws = draws + ignorance.of(batch)
     answers, weights, best, probability = answers_of(draws, goal)
     shapes = ArchitectureBatch.of(one.architecture for one in candidates for _ in one.tokens)
     budgets = np.array([float(t) for one in candidates for t in one.tokens])
-    observed = np.log(law.loss_draws(shapes, budgets, DRAWS))
+    observed = np.log(law.loss_draws(shapes, budgets, DRAWS)) + ignorance.of(shapes)
     both = np.concatenate([answers, observed], axis=1)
     centred = both - np.median(both, axis=0)
     # A draw that ran away would make every candidate look telling: spreads are clipped at four.
-    spread = 1.4826 * np.median(np.abs(centred), axis=0) + 1e-12
+    spread = 1.4826 * np.median(np.abs(centred), axis=0)
+    spread = np.where(spread > 0, spread, np.abs(centred).max(axis=0))
     centred = np.clip(centred, -4 * spread, 4 * spread)
     covariance = centred.T @ centred / (len(centred) - 1)
     slices, start = [], answers.shape[1]
@@ -205,6 +213,27 @@ def _beliefs(
         start += len(one.tokens)
     beliefs = Beliefs(covariance, slices, float(np.median(draws[:, best])))
     return beliefs, weights, (batch[best], probability)
+
+
+class _Ignorance:
+    """What a law has never seen vary it cannot be unsure of; this is unsure in its place.
+
+    Each shape axis that its runs did not vary gets an effect on ln loss of unknown sign.
+    """
+
+    def __init__(self, law: Law, draws: int) -> None:
+        generator = np.random.default_rng(0)
+        self.effects = {
+            name: UNSEEN_EFFECT * generator.standard_normal(draws)
+            for feature, name in UNSEEN_AXES.items() if feature not in law.features
+        }
+
+    def of(self, batch: ArchitectureBatch) -> Array:
+        """Addition to the ln loss of each shape by each draw [k, n]."""
+        added: Array = np.zeros((1, len(batch)))
+        for name, effect in self.effects.items():
+            added = added + effect[:, None] * np.log(np.asarray(getattr(batch, name), float))
+        return added
 
 
 def answers_of(draws: Array, goal: Goal) -> tuple[Array, Array, int, float]:
@@ -230,7 +259,7 @@ def answers_of(draws: Array, goal: Goal) -> tuple[Array, Array, int, float]:
     return answers, weights / weights.sum(), best, probability
 
 
-def _noise(law: Law) -> float:
+def run_noise(law: Law) -> float:
     """Standard deviation of ln loss of one run."""
     if law.residuals.size < 3:
         return NOISE_UNKNOWN

@@ -208,3 +208,17 @@ def test_one_simulated_trial_is_no_worse_than_guessing() -> None:
     assert found["share_of_flops"] <= 1 / 3
     assert found["adaptive_error"] < 0.03
     assert found["adaptive_regret"] < 0.05
+
+
+def test_an_axis_the_law_has_never_seen_is_where_it_knows_least() -> None:
+    """A law without the column cannot be unsure of it, and must not be taken at its word."""
+    seen = law_with({"alpha": 0.02})
+    fields = [name for name in seen.features if name != "ln_s"]
+    form_names = [name for name in seen.parameters if name != "sigma"]
+    columns = [list(seen.parameters).index(name) for name in form_names]
+    blind = Law(form="shape", parameters={name: seen.parameters[name] for name in form_names},
+                draws=seen.draws[:, columns], range={}, count="non_embedding", fingerprint="",
+                label="blind", source="", features=tuple(fields), residuals=seen.residuals)
+    proposal = propose(GRID, blind, 3, targets=[target(), target(sharing=2)], tokens=3e6)
+    assert proposal["uncertainty"]["before"] > 0.01
+    assert any(run["architecture"]["sharing"] == 2 for run in proposal["runs"])
