@@ -10,7 +10,7 @@ import json
 import math
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import click
 
@@ -167,8 +167,8 @@ def demo(out: Path, as_json: bool) -> None:
 @click.option("--track", type=click.Choice(["trackio", "wandb"]), help="Send metrics to a tracker.")
 @click.option("--keep-weights", is_flag=True, help="Keep each run's weights beside its record.")
 @JSON
-def sweep(design: str | None, out: Path | None, engine: str, address: str, workers: int | None,
-          plan: bool, status: Path | None, next_runs: int | None, law: str | None,
+def sweep(design: str | None, out: Path | None, engine: Literal["local", "ray"],
+          address: str, workers: int | None, plan: bool, status: Path | None, next_runs: int | None, law: str | None,
           device: str | None, memory: str | None, decode: float | None, flops: float | None,
           track: str | None, keep_weights: bool, as_json: bool) -> None:
     """Train the runs of DESIGN (a TOML file or a preset: smoke, demo, reference, gpu)."""
@@ -382,8 +382,8 @@ def devices(name: str | None, as_json: bool) -> None:
 @click.option("--quick", is_flag=True, help="Fewer shapes: seconds instead of minutes.")
 @click.option("--out", type=click.Path(path_type=Path), help="Write the profile here.")
 @JSON
-def calibrate(name: str, engine: str, llama_bench: Path | None, quick: bool, out: Path | None,
-              as_json: bool) -> None:
+def calibrate(name: str, engine: Literal["jax", "llama.cpp"], llama_bench: Path | None,
+              quick: bool, out: Path | None, as_json: bool) -> None:
     """Measure this machine (or read a phone's llama-bench) and fit its device profile."""
     from search.devices.calibrate import calibrate as run_calibration
     from search.devices.catalogue import save_device

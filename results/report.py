@@ -8,7 +8,7 @@ import base64
 import dataclasses
 import html
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +71,7 @@ def _holdout_table(holdout: Mapping[str, Any]) -> Any:
     return table
 
 
-def predict_tables(prediction: Mapping[str, Any], runs: Sequence[str]) -> list[Any]:
+def predict_tables(prediction: Mapping[str, Any], runs: Iterable[Any]) -> list[Any]:
     """Predictions for the terminal, a row a run."""
     from rich.table import Table
 
