@@ -168,8 +168,8 @@ def demo(out: Path, as_json: bool) -> None:
 @click.option("--keep-weights", is_flag=True, help="Keep each run's weights beside its record.")
 @JSON
 def sweep(design: str | None, out: Path | None, engine: Literal["local", "ray"],
-          address: str, workers: int | None, plan: bool, status: Path | None, next_runs: int | None, law: str | None,
-          device: str | None, memory: str | None, decode: float | None, flops: float | None,
+          address: str, workers: int | None, plan: bool, status: Path | None,
+          next_runs: int | None, law: str | None, device: str | None, memory: str | None, decode: float | None, flops: float | None,
           track: str | None, keep_weights: bool, as_json: bool) -> None:
     """Train the runs of DESIGN (a TOML file or a preset: smoke, demo, reference, gpu)."""
     if status is not None:

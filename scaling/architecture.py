@@ -14,7 +14,7 @@ import numpy as np
 
 from scaling.errors import BadInput
 
-ArrayOrNumber = Any  # an int or float for Architecture, an ndarray of one axis for ArchitectureBatch
+ArrayOrNumber = Any  # a number for Architecture, an ndarray of one axis for ArchitectureBatch
 
 
 class ShapeFormulas:
@@ -152,7 +152,8 @@ class ShapeFormulas:
 
     @property
     def n_global_blocks(self) -> ArrayOrNumber:
-        """Blocks with full attention: all without a window; else each `global_every`-th and the last.
+        """Blocks with full attention: all without a window; else each `global_every`-th and the last
+        one.
 
         With a window and no `global_every`, none (every block is local).
         """
@@ -199,7 +200,9 @@ class Architecture(ShapeFormulas):
                      "head_dim", "d_ff"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise BadInput(f"architecture {name} = {value!r}: a positive whole number is needed")
+                raise BadInput(
+                    f"architecture {name} = {value!r}: a positive whole number is needed"
+                )
         for name in ("window", "global_every"):
             value = getattr(self, name)
             if value is not None and (
@@ -253,7 +256,7 @@ FIELDS: tuple[str, ...] = tuple(field.name for field in dataclasses.fields(Archi
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class ArchitectureBatch(ShapeFormulas):
-    """Many shapes as columns: each field an array [n]; 0 stands for None in window, global_every."""
+    """Many shapes as columns, each an array [n]; 0 stands for None in window and global_every."""
 
     vocab_size: np.ndarray
     d_model: np.ndarray
