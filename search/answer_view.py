@@ -154,7 +154,7 @@ def _measured_table(rows: list[dict[str, Any]]) -> Table:
     table.add_column("shape")
     for row in rows:
         table.add_row(
-            "chosen" if row["chosen"] else "" if row["feasible"] else "[red]too slow[/]",
+            ("chosen" if row["chosen"] else "") if row["feasible"] else "[red]too slow[/]",
             f"{row['loss']:.4f}", units.show_speed(row["measured_tokens_per_s"]),
             f"±{row['spread']:.0%}", units.show_speed(row["modelled_tokens_per_s"]),
             shape_code(Architecture.from_dict(row["architecture"]), row["weight_bits"]))
