@@ -16,6 +16,7 @@ _MOST_DRAWS = 100
 _GRID = 241  # points of a one-dimensional search, refined by a parabola
 _SPAN = 6.0  # in ln N, to either side of √(N·D), that the best allocation is sought in
 _STEP = 0.5  # in ln C, to either side, for a local exponent
+_FARTHEST_RATIO = float(np.log(100))
 _EDGE = 3.0  # how far, in ln, a best ratio is sought beyond the ratios seen
 
 Quantity = dict[str, Any]
@@ -95,8 +96,9 @@ class _AspectAt:
 
 
 def _ratio(log_numerator: float, exponent: float) -> float:
-    """exp(tau/rho), infinite where rho vanishes: the loss is flat in r."""
-    return float(np.exp(np.clip(log_numerator / exponent, -50, 50))) if exponent > 1e-3 else np.nan
+    """exp(tau/rho), within the ratios anyone builds: where rho is small the loss is flat in r."""
+    log_ratio = log_numerator / max(exponent, 1e-6)
+    return float(np.exp(np.clip(log_ratio, -_FARTHEST_RATIO, _FARTHEST_RATIO)))
 
 
 def _least(values: Array, grid: Array) -> float:
