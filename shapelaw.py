@@ -256,8 +256,7 @@ def fit(runs: tuple[str, ...], form: str, columns: str | None, bootstrap: int, s
     table, dropped = _tables(runs, columns, drop_invalid=drop_invalid, allow_mixed=allow_mixed)
     fitted = fit_law(table, form=form, bootstrap=bootstrap, seed=seed, holdout=not no_holdout,
                      objective=objective, label=out.stem if out else None,
-                     source=", ".join(Path(path).name for path in runs))
-    fitted.dropped.extend(dropped)
+                     source=", ".join(Path(path).name for path in runs), dropped=dropped)
     if out is not None:
         fitted.law.to_file(out)
     if plots is not None:

@@ -88,8 +88,8 @@ def _fit(out: Path, show: Say) -> "tuple[Fit, list[Path]]":
     from scaling.plots import write_all
 
     table, dropped = read_table(out)
-    fitted = fit_law(table, form="auto", label="demo", source="shapelaw demo")
-    fitted.dropped.extend(dropped)
+    # The form that has a term for every axis the sweep moved; `auto` may prefer a plainer one.
+    fitted = fit_law(table, form="shape", label="demo", source="shapelaw demo", dropped=dropped)
     fitted.law.to_file(out / "law.json")
     show(*fit_tables(fitted.report()))
     return fitted, write_all(fitted, out / "plots")

@@ -144,12 +144,14 @@ class Law:
     ) -> list[dict[str, float]]:
         """For each architecture: axis -> factor beyond the range the fit saw; {} inside it."""
         axes = tuple(feature for feature in AXES if AXES[feature] in self.range)
+        if not axes:
+            return [{} for _ in range(len(architectures))]
         features = architecture_features(architectures, tokens, self.count, axes)
         return self.beyond(features)
 
     def beyond(self, features: Mapping[str, Array]) -> list[dict[str, float]]:
         """The same from features."""
-        rows = len(next(iter(features.values())))
+        rows = len(next(iter(features.values()), ()))
         found: list[dict[str, float]] = [{} for _ in range(rows)]
         for feature, axis in AXES.items():
             if axis not in self.range or feature not in features:
