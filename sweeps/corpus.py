@@ -29,6 +29,7 @@ LEAST_HELD_OUT = 1024
 LONGEST_DOCUMENT = 65_536
 """Bytes; a longer text of the user's own is cut at line ends, so that one big file can be split."""
 SHORTEST_PIECE = 2_048
+ENOUGH_DOCUMENTS = 100
 END_OF_DOCUMENT = 0
 _BPE_SAMPLE_BYTES = 10_000_000
 _HASH_BLOCK = 1 << 24
@@ -181,7 +182,10 @@ def _split(spec: CorpusSpec) -> tuple[list[bytes], list[bytes]]:
     if total == 0:
         raise BadInput(f"{spec.kind()} = {spec.label()!r}: there is no text in it")
     if spec.kind() != "python":
-        longest = min(LONGEST_DOCUMENT, max(SHORTEST_PIECE, total // 200))
+        # Documents stay whole where there are enough of them to split between the two sides.
+        longest = LONGEST_DOCUMENT
+        if len(texts) < ENOUGH_DOCUMENTS:
+            longest = min(longest, max(SHORTEST_PIECE, total // 200))
         texts = [piece for text in texts for piece in _pieces(text, longest)]
     train: list[bytes] = []
     held: list[bytes] = []

@@ -153,8 +153,12 @@ class Decoder(nnx.Module):
         self.sharing_order = sharing_order
         self.compute_dtype = compute_dtype
         self.flat_rows = flat_rows
-        self.embedding_VxD = _matrix(rngs, a.vocab_size, a.d_model, (a.vocab_size / a.d_model)**0.5)
-        self.blocks = nnx.List([Block(a, rngs, attention_chunk, flat_rows) for _ in range(a.n_blocks)])
+        self.embedding_VxD = _matrix(
+            rngs, a.vocab_size, a.d_model, (a.vocab_size / a.d_model) ** 0.5
+        )
+        self.blocks = nnx.List(
+            [Block(a, rngs, attention_chunk, flat_rows) for _ in range(a.n_blocks)]
+        )
         self.norm_D = nnx.Param(jnp.ones(a.d_model))
         self.head_DxV = None if a.tied_embeddings else _matrix(rngs, a.d_model, a.vocab_size)
 
