@@ -10,6 +10,10 @@ Axes: B batch, K key-value heads, G query heads per key-value head, Q queries, S
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+
+LARGEST_CONSTANT_MASK = 2048
+"""Keys; 16 MB."""
 
 
 def causal_attention(
@@ -39,11 +43,13 @@ def causal_attention(
 
 def _mask(first: int, end: int, oldest: int, window: int | None) -> jax.Array:
     """[Q, S] of queries first..end-1 and keys oldest..end-1: 0 where seen, else very negative."""
-    query, key = jnp.arange(first, end)[:, None], jnp.arange(oldest, end)[None, :]
+    # A small mask is a constant of the program; a large one is cheaper to compute than to carry.
+    library = np if end - oldest <= LARGEST_CONSTANT_MASK else jnp
+    query, key = library.arange(first, end)[:, None], library.arange(oldest, end)[None, :]
     seen = key <= query
     if window is not None:
-        seen &= query - key < window
-    return jnp.where(seen, 0.0, -1e30).astype(jnp.float32)
+        seen = seen & (query - key < window)
+    return jnp.asarray(library.where(seen, 0.0, -1e30), jnp.float32)
 
 
 @jax.custom_vjp

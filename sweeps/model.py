@@ -120,7 +120,8 @@ class Block(nnx.Module):
 
     def mlp(self, x_BxTxD: jax.Array) -> jax.Array:
         """SwiGLU: (silu(x·gate) * x·up)·down."""
-        gate_BxTxF, up_BxTxF = jnp.split(times(x_BxTxD, self.gate_up[...], self.flat_rows), 2, axis=-1)
+        gate_up = times(x_BxTxD, self.gate_up[...], self.flat_rows)
+        gate_BxTxF, up_BxTxF = jnp.split(gate_up, 2, axis=-1)
         return times(jax.nn.silu(gate_BxTxF) * up_BxTxF, self.down[...], self.flat_rows)
 
 
