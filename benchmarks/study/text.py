@@ -136,7 +136,8 @@ Coverage: of 90 % prediction intervals.
 
 Best: `{best.form}`, {best.mean_abs_log:.4f}, which is \
 {best.mean_abs_log / chinchilla.mean_abs_log:.2f} of Chinchilla's {chinchilla.mean_abs_log:.4f}. \
-Chosen by `auto` from the smaller sizes alone: `{chosen.form}`.
+From the smaller sizes alone `auto` takes `{chosen.form}`. The law that the tool uses below is \
+`shape`, the only form with a term for every axis of the study.
 
 ![held out](figures/held-out.png)
 
