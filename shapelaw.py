@@ -166,11 +166,14 @@ def demo(out: Path, as_json: bool) -> None:
 @click.option("--flops", type=float, help="With --next: FLOPs the new runs may cost.")
 @click.option("--track", type=click.Choice(["trackio", "wandb"]), help="Send metrics to a tracker.")
 @click.option("--keep-weights", is_flag=True, help="Keep each run's weights beside its record.")
+@click.option("--wait", type=click.FloatRange(min=0), default=0.0,
+              help="Seconds to wait for another sweep that writes to the folder.")
 @JSON
 def sweep(design: str | None, out: Path | None, engine: Literal["local", "ray"],
           address: str, workers: int | None, plan: bool, status: Path | None,
-          next_runs: int | None, law: str | None, device: str | None, memory: str | None, decode: float | None, flops: float | None,
-          track: str | None, keep_weights: bool, as_json: bool) -> None:
+          next_runs: int | None, law: str | None, device: str | None, memory: str | None,
+          decode: float | None, flops: float | None,
+          track: str | None, keep_weights: bool, wait: float, as_json: bool) -> None:
     """Train the runs of DESIGN (a TOML file or a preset: smoke, demo, reference, gpu)."""
     if status is not None:
         from sweeps.watch import status_table, sweep_status
@@ -184,7 +187,7 @@ def sweep(design: str | None, out: Path | None, engine: Literal["local", "ray"],
 
     loaded = load_design(design)
     if next_runs is not None:
-        _propose(loaded, next_runs, law, device, memory, decode, flops, as_json)
+        _propose(loaded, next_runs, out, law, device, memory, decode, flops, as_json)
         return
     if plan:
         from sweeps.plan import plan_table
@@ -196,7 +199,7 @@ def sweep(design: str | None, out: Path | None, engine: Literal["local", "ray"],
 
     folder = out or Path("runs") / loaded.name
     result = run_sweep(loaded, folder, engine=engine, workers=workers, address=address,
-                       track=track, keep_weights=keep_weights)
+                       track=track, keep_weights=keep_weights, wait_seconds=wait)
     summary = {
         "design": loaded.name, "out": str(folder), "finished": result.finished,
         "reused": result.reused, "diverged": result.diverged, "failed": result.failed,
@@ -211,8 +214,8 @@ def sweep(design: str | None, out: Path | None, engine: Literal["local", "ray"],
                        "tries them again")
 
 
-def _propose(design: Any, count: int, law_name: str | None, device: str | None,
-             memory: str | None, decode: float | None, flops: float | None,
+def _propose(design: Any, count: int, out: Path | None, law_name: str | None,
+             device: str | None, memory: str | None, decode: float | None, flops: float | None,
              as_json: bool) -> None:
     """The adaptive step: search says what is feasible on the device, sweeps which runs teach."""
     from results.laws import load_law
@@ -226,7 +229,12 @@ def _propose(design: Any, count: int, law_name: str | None, device: str | None,
         from search.query import feasible_architectures
 
         targets = feasible_architectures(fitted, device=device, memory=memory, decode=decode)
-    proposal = propose(design, fitted, count, flops=flops, targets=targets)
+    held: list[Any] = []
+    if out is not None and (out / "runs.jsonl").exists():
+        from results.store import read_records
+
+        held = read_records(out)
+    proposal = propose(design, fitted, count, flops=flops, targets=targets, held=held)
     print_json(proposal) if as_json else show(proposal_table(proposal))
 
 
