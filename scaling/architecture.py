@@ -152,8 +152,8 @@ class ShapeFormulas:
 
     @property
     def n_global_blocks(self) -> ArrayOrNumber:
-        """Blocks with full attention: all without a window; else each `global_every`-th and the last
-        one.
+        """Blocks with full attention: all without a window; else each `global_every`-th, and the
+        last.
 
         With a window and no `global_every`, none (every block is local).
         """

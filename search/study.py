@@ -119,8 +119,8 @@ def open_study(
     with quiet():
         try:
             study = optuna.create_study(
-                storage=_opened(storage), study_name=name, directions=directions, load_if_exists=True,
-                sampler=sampler or optuna.samplers.RandomSampler(seed=0))
+                storage=_opened(storage), study_name=name, directions=directions,
+                load_if_exists=True, sampler=sampler or optuna.samplers.RandomSampler(seed=0))
             study.set_metric_names([objective.column for objective in problem.objectives])
         except Exception as error:  # each storage fails with exceptions of its own driver
             reason = " ".join(str(error).split())
