@@ -16,9 +16,6 @@ from sweeps import schedule
 FOLDER = Path(__file__).parents[2] / "results" / "reference"
 HELD_OUT_FROM = 0.9
 """Share of the largest non-embedding count from which a record counts as of the held-out size."""
-STEPS_LEAST = 400
-"""Runs of fewer steps are not fitted: warmup and decay leave too little of them in between, and
-their loss falls faster with tokens than any power law of the longer runs says."""
 
 
 def followed_the_rule(record: RunRecord) -> bool:
@@ -36,8 +33,6 @@ class Study:
     records: list[RunRecord]
     learning_rate_checks: list[RunRecord]
     """Runs at a multiple of the rule's learning rate: evidence for the rule, no part of a fit."""
-    short: list[RunRecord]
-    """Runs of fewer than STEPS_LEAST steps: in the records and the paired effects, in no fit."""
     fitted: list[RunRecord]
     """What the laws are fitted on: the rule's learning rate, below the held-out size."""
     held_out: list[RunRecord]
@@ -63,15 +58,13 @@ def load_study(folder: Path = FOLDER) -> Study:
     records = read_records(folder)
     largest = max(record.n_parameters.non_embedding for record in records)
     finished = [record for record in records if record.status == "finished"]
-    obeyed = [record for record in finished if followed_the_rule(record)]
-    by_rule = [record for record in obeyed if record.recipe.total_steps >= STEPS_LEAST]
+    by_rule = [record for record in finished if followed_the_rule(record)]
     held_out = [record for record in by_rule
                 if record.n_parameters.non_embedding > HELD_OUT_FROM * largest]
     chosen = {id(record) for record in held_out}
     return Study(
         records=records,
         learning_rate_checks=[record for record in finished if not followed_the_rule(record)],
-        short=[record for record in obeyed if record.recipe.total_steps < STEPS_LEAST],
         fitted=[record for record in by_rule if id(record) not in chosen],
         held_out=held_out,
     )

@@ -8,7 +8,7 @@ from benchmarks.study.effects import Effect
 from benchmarks.study.laws import HeldOut
 from benchmarks.study.loop import PanelShape, Verdict
 from benchmarks.study.measure import SharingTiming
-from benchmarks.study.records import STEPS_LEAST, Study
+from benchmarks.study.records import Study
 from scaling.architecture import Architecture
 
 PUBLISHED_RATIO = "1.03 to 1.23 (arXiv 2510.18245); LLaMA-3.2-1B uses 4.8"
@@ -64,8 +64,7 @@ Dates: {dates[0]} to {dates[-1]}.
 
 {len(study.fitted)} runs are fitted, {len(study.held_out)} runs of the largest size are held out \
 from all fitting, {len(study.learning_rate_checks)} runs at other learning rates check the rule \
-and enter no fit, and {len(study.short)} runs of fewer than {STEPS_LEAST} steps enter no fit: \
-warmup and decay leave too little of them in between.
+and enter no fit.
 
 Seeds of one shape and budget differ by {percent(noise)} of loss (standard deviation, {freedom} \
 degrees of freedom). Every shape of a seed reads the same text in the same order, so differences \
