@@ -231,7 +231,7 @@ def load_design(name_or_path: str | os.PathLike[str]) -> Design:
         BadInput: no such preset or file, or a field of it that is unknown or out of range.
     """
     path = Path(name_or_path)
-    if path.suffix != ".toml" and not path.exists():
+    if path.suffix != ".toml" and not path.is_file():
         if str(name_or_path) in presets():
             return load_design(_preset_folder() / f"{name_or_path}.toml")
         raise BadInput(f"design = {str(name_or_path)!r}: a TOML file, or one of the presets "
