@@ -14,16 +14,16 @@ from search.budget import RELAXED
 
 _FRONT_ROWS = 12
 
-_STEPS = {
-    "memory": (100e6, "100 MB more memory"),
-    "decode": (1.0, "1 tok/s less speed"),
-    "ttft": (0.1, "0.1 s more to the first token"),
-    "energy": (0.01, "10 mJ more per token"),
-    "tokens": (1e11, "100B more training tokens"),
-    "flops": (1e20, "1e20 more training FLOPs"),
-    "target_loss": (0.01, "0.01 nats more loss"),
+_MORE = {
+    "memory": (units.show_bytes, "more memory"),
+    "decode": (units.show_speed, "less speed"),
+    "ttft": (units.show_seconds, "more to the first token"),
+    "energy": (units.show_joules, "more per token"),
+    "tokens": (units.show_count, "more training tokens"),
+    "flops": (units.show_flops, "more training compute"),
+    "target_loss": (lambda value: f"{value:.3g} nats", "more loss"),
 }
-"""What a person would call one step of a budget, in its own unit."""
+"""How a person would say that a budget is more generous."""
 
 
 def shape_words(a: Architecture, bits: float) -> str:
@@ -165,10 +165,13 @@ def _closing(answer: Answer) -> Text:
     """What binds and what relaxing buys; what is certain."""
     lines = [f"{SHAPE_LEGEND}; losses in nats per token."]
     unit = "nats" if answer.problem.target_loss is None else "tok/s"
-    buys = [f"{_STEPS[name][1]} buys {gain * _STEPS[name][0]:.4g} {unit}"
+    steps = {limit.name: limit.step for limit in answer.problem.limits}
+    steps["tokens"] = answer.best.training_tokens * (RELAXED - 1)
+    steps["flops"] = float(answer.problem.budget.flops or 0.0) * (RELAXED - 1)
+    buys = [f"{_MORE[name][0](steps[name])} {_MORE[name][1]} buys {gain * steps[name]:.4f} {unit}"
             for name, gain in answer.relax.items() if gain > 0]
     if buys:
-        lines.append(f"At the margin ({RELAXED - 1:.0%} of each budget): {'; '.join(buys)}.")
+        lines.append(f"At the margin: {'; '.join(buys)}.")
     idle = [limit.name for limit in answer.problem.limits if limit.name not in answer.binding]
     if idle:
         lines.append(f"Not binding: {', '.join(idle)}.")
