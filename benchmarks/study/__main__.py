@@ -1,10 +1,12 @@
 """`python -m benchmarks.study` writes results/reference/README.md, its figures and its laws.
 
 `--measure` times the panel on this machine first. `--check` writes nothing and fails if the text
-would differ from the committed one.
+says anything else than the records do.
 """
 
 import argparse
+import math
+import re
 import sys
 
 from benchmarks.study import figures, measure, text
@@ -64,6 +66,24 @@ def render(write: bool) -> str:
     ])
 
 
+NUMBER = re.compile(r"[-+]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?")
+"""Numbers of the text, with thousands' commas."""
+
+
+def differences(committed: str, rendered: str) -> list[str]:
+    """Where two texts say different things: other words, or numbers apart by more than rounding.
+
+    Another processor's arithmetic may move the last digit of a resampled interval, so numbers may
+    differ by two per cent or one in the last place of a short one.
+    """
+    if NUMBER.sub("#", committed) != NUMBER.sub("#", rendered):
+        return ["the words differ"]
+    pairs = zip(NUMBER.findall(committed), NUMBER.findall(rendered), strict=True)
+    return [f"{old} is {new} by the records" for old, new in pairs
+            if not math.isclose(float(old.replace(",", "")), float(new.replace(",", "")),
+                                rel_tol=0.02, abs_tol=0.011)]
+
+
 def main() -> int:
     """Exit status: 1 where `--check` finds a difference."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -75,9 +95,9 @@ def main() -> int:
     written = render(write=not options.check)
     path = FOLDER / "README.md"
     if options.check:
-        same = path.read_text(encoding="utf-8") == written
-        print("the text is what the records say" if same else f"{path.name} differs")
-        return 0 if same else 1
+        found = differences(path.read_text(encoding="utf-8"), written)
+        print("\n".join(found) or "the text is what the records say")
+        return 1 if found else 0
     path.write_text(written, encoding="utf-8")
     print(f"{path}")
     return 0

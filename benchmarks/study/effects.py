@@ -5,7 +5,7 @@ a seed does to both cancels.
 """
 
 import dataclasses
-from collections import defaultdict
+from collections import Counter, defaultdict
 
 import numpy as np
 
@@ -82,20 +82,27 @@ def _effect(axis: str, trunks: dict[tuple[int, str], list[float]]) -> Effect:
 
 
 def learning_rate_check(runs: list[Labelled]) -> dict[str, dict[float, float]]:
-    """Shape -> {multiple of the rule's learning rate: loss}, at the budget all of them have."""
-    found: dict[str, dict[float, float]] = defaultdict(dict)
+    """Shape -> {multiple of the rule's learning rate: loss}, at the budget all of them have.
+
+    The rule itself, multiple 1, was trained as part of the shape sweeps: it is found by its shape.
+    """
     checked = [run for run in runs if "learning_rate" in run.label]
+    if not checked:
+        return {}
+    counts = Counter(run.record.tokens for run in checked)
+    tokens = counts.most_common(1)[0][0]
+    seeds = {run.record.seed for run in checked}
+    by_rule = {run.record.architecture: run.record.loss for run in runs
+               if run.record.tokens == tokens and run.record.seed in seeds
+               and "learning_rate" not in run.label}
+    found: dict[str, dict[float, float]] = defaultdict(dict)
     for run in checked:
-        shape, _, multiple = run.label.replace("learning_rate ", "|").rpartition("|")
-        budgets = {one.record.tokens for one in checked}
-        if run.record.tokens == _common(checked) and run.record.loss is not None and budgets:
-            found[shape.rstrip(", ") or "base"][float(multiple)] = run.record.loss
+        shape, _, multiple = run.label.rpartition("learning_rate ")
+        if run.record.tokens != tokens or run.record.loss is None:
+            continue
+        name = shape.rstrip(", ") or "base"
+        found[name][float(multiple)] = run.record.loss
+        rule = by_rule.get(run.record.architecture)
+        if rule is not None:
+            found[name][1.0] = rule
     return dict(found)
-
-
-def _common(runs: list[Labelled]) -> int:
-    """The budget that most of these runs have."""
-    counts: dict[int, int] = defaultdict(int)
-    for run in runs:
-        counts[run.record.tokens] += 1
-    return max(counts, key=lambda tokens: counts[tokens])

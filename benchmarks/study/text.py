@@ -107,11 +107,16 @@ Loss at multiples of the rule's learning rate (24,000 parameters, the shared bud
 """
 
 
-def derived(fit: Any, name: str) -> str:
-    """A derived quantity with its interval, in words."""
+def derived(fit: Any, name: str, seen: str | None = None) -> str:
+    """A derived quantity with its interval, in words; an optimum outside `seen` is none."""
     found = fit.derived.get(name)
     if found is None:
         return "not determined by these runs"
+    if seen is not None:
+        low, high = fit.law.range[seen]
+        if not low <= found["value"] <= high:
+            side = "above" if found["value"] > high else "below"
+            return f"none inside the range seen ({low:.2g} to {high:.2g}); the law puts it {side}"
     return f"{found['value']:.3g} {bounds(found.get('interval'))}"
 
 
@@ -146,7 +151,8 @@ What the `shape` form, fitted below the held-out size, says beside the published
     ['best d_model / layers, smallest N', derived(own.fit, 'best_aspect_ratio_smallest'), ''],
     ['best d_model / layers, largest N', derived(own.fit, 'best_aspect_ratio_largest'), ''],
     ['its drift: grows as N to the', derived(own.fit, 'best_aspect_ratio_drift'), ''],
-    ['best MLP-to-attention ratio', derived(own.fit, 'best_mlp_attention_ratio'), PUBLISHED_RATIO],
+    ['best MLP-to-attention ratio', derived(
+        own.fit, 'best_mlp_attention_ratio', 'mlp_attention_ratio'), PUBLISHED_RATIO],
     ['sharing exponent φ, at equal depth', derived(own.fit, 'sharing_phi'), PUBLISHED_PHI],
     ['GQA: parameter term grows as g to the',
      '–' if gamma is None else f"{gamma:.3g} {bounds(own.fit.intervals.get('gamma'))}", ''],

@@ -1,0 +1,42 @@
+"""The study's README says what its records say; the records are whole."""
+
+import pytest
+
+from benchmarks.study.__main__ import differences, render
+from benchmarks.study.records import FOLDER, load_study
+from results.store import read_records
+from scaling.architecture import Architecture
+
+
+def test_a_changed_number_or_word_is_found():
+    assert differences("loss 1.234 of 5,000 runs", "loss 1.234 of 5,000 runs") == []
+    assert differences("loss 1.234 of 5,000 runs", "loss 1.534 of 5,000 runs")
+    assert differences("loss 1.234 of 5,000 runs", "loss 1.234 of 6,000 runs")
+    assert differences("the best", "the worst")
+
+
+def test_every_record_agrees_with_its_own_architecture():
+    for record in read_records(FOLDER):
+        architecture = record.architecture.build()
+        assert isinstance(architecture, Architecture)
+        assert record.n_parameters.non_embedding == architecture.non_embedding_parameters
+        assert record.n_parameters.total == architecture.total_parameters
+        per_token = architecture.training_flops_per_token(record.recipe.sequence_length)
+        assert record.flops == pytest.approx(per_token * record.tokens)
+        steps = record.recipe.total_steps
+        assert record.tokens == steps * record.recipe.batch_sequences * (
+            record.recipe.sequence_length)
+
+
+def test_no_fitted_run_is_of_the_held_out_size():
+    study = load_study()
+    largest = max(record.n_parameters.non_embedding for record in study.fitted)
+    smallest_held_out = min(record.n_parameters.non_embedding for record in study.held_out)
+    assert smallest_held_out > 1.5 * largest
+    assert len({record.architecture for record in study.held_out}) >= 8
+
+
+@pytest.mark.long
+def test_the_text_is_what_the_records_say():
+    committed = (FOLDER / "README.md").read_text(encoding="utf-8")
+    assert differences(committed, render(write=False)) == []
