@@ -46,6 +46,8 @@ def fit_tables(report: Mapping[str, Any]) -> list[Any]:
         note = "not identified" if name in unsure else "at a bound" if name in at_bound else ""
         parameters.add_row(name, number(value), interval(report["intervals"].get(name)), note)
     tables: list[Any] = [parameters]
+    if report.get("derived"):
+        tables.append(_derived_table(report["derived"]))
     if report.get("holdout"):
         tables.append(_holdout_table(report["holdout"]))
     starts = diagnostics["starts"]
@@ -54,19 +56,36 @@ def fit_tables(report: Mapping[str, Any]) -> list[Any]:
         f"norm {number(diagnostics['gradient_norm'])}; condition number "
         f"{number(diagnostics['condition_number'])}"
     )
-    lines = [*report.get("warnings", []), *(f"dropped: {row}" for row in report["dropped"])]
+    why = diagnostics.get("not_identified_because", {})
+    lines = [
+        *([diagnostics["chosen"]] if diagnostics.get("chosen") else []),
+        *(f"{name} is not identified: {reason}" for name, reason in why.items()),
+        *(f"dropped: {row}" for row in report["dropped"]),
+    ]
     return tables + [f"[yellow]note[/] {line}" for line in lines]
+
+
+def _derived_table(derived: Mapping[str, Any]) -> Any:
+    from rich.table import Table
+
+    table = Table(title="what follows", title_justify="left")
+    for column in ("value", "90 % interval", "meaning"):
+        table.add_column(column)
+    for quantity in derived.values():
+        table.add_row(number(quantity["value"]), interval(quantity.get("interval")),
+                      quantity["meaning"])
+    return table
 
 
 def _holdout_table(holdout: Mapping[str, Any]) -> Any:
     from rich.table import Table
 
     table = Table(title="held out", title_justify="left")
-    for column in ("split", "runs", "mean abs log error", "bias", "rank correlation"):
+    for column in ("split", "losses", "mean abs log error", "bias", "rank correlation"):
         table.add_column(column)
     for split, figures in holdout.items():
         if isinstance(figures, Mapping) and "mean_abs_log" in figures:
-            table.add_row(split, number(figures.get("runs")), number(figures["mean_abs_log"]),
+            table.add_row(split, number(figures.get("rows")), number(figures["mean_abs_log"]),
                           number(figures.get("bias_log")), number(figures.get("spearman")))
     return table
 
