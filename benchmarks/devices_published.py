@@ -76,7 +76,9 @@ def apple() -> list[str]:
     if chips is None:
         return ["skipped: the Apple table is not here"]
     template = constants(load_device("m2-pro"))
-    per_chip, roofs, by_bits = [], [], {16.0: [], 8.0: [], 4.0: []}  # type: ignore[var-annotated]
+    per_chip: list[float] = []
+    roofs: list[float] = []
+    by_bits: dict[float, list[float]] = {16.0: [], 8.0: [], 4.0: []}
     model = load_architecture("llama-2-7b")
     for chip in chips:
         if len(chip.decode) < 3:

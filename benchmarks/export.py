@@ -89,7 +89,7 @@ def trained_rows(folder: Path) -> list[tuple[str, str, str]]:
                                   pad_token_id=0)[0, len(prompt):].tolist()
     for precision in ("f32", "f16", "q8_0"):
         export_gguf(architecture, folder / f"{precision}.gguf", weights=weights,
-                    precision=precision)  # type: ignore[arg-type]
+                    precision=precision)
         made = _greedy(folder / f"{precision}.gguf", prompt, len(expected))
         same = sum(a == b for a, b in zip(made, bytes(expected), strict=False))
         rows.append((f"greedy bytes agreeing, {precision}", "llama.cpp",

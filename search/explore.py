@@ -15,7 +15,7 @@ from scaling.errors import BadInput
 from search.answer import Certificate
 from search.exhaustive import THREADS, Relaxation, relaxation_of
 from search.grid import AXES, Grid
-from search.harvest import Harvest
+from search.harvest import Gleaning, Harvest
 from search.neighbours import Neighbours
 from search.pareto import hypervolume, reference_point
 from search.problem import Columns, Points, Problem
@@ -71,7 +71,7 @@ class Explorer:
         """Evaluate points [n, axes] and keep what is worth keeping."""
         halves = np.array_split(points, THREADS) if len(points) > 4096 else [points]
 
-        def glean(half: np.ndarray):  # type: ignore[no-untyped-def]
+        def glean(half: np.ndarray) -> Gleaning:
             found, _ = self.columns(half)
             return self.harvest.glean(found.architectures, found.columns, found.keys, len(half))
 

@@ -178,7 +178,8 @@ class Grid:
         if members is not None:
             offsets = np.concatenate([[0], np.cumsum(self.stack_widths)])
             width = self._all_members[offsets[stack] + width]
-        return stack, *np.unravel_index(outer, inner), width  # type: ignore[return-value]
+        pattern, vocabulary, tying = np.unravel_index(outer, inner)
+        return stack, pattern, vocabulary, tying, width
 
     @cached_property
     def _all_members(self) -> np.ndarray:

@@ -287,7 +287,7 @@ class Space(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
 def _whole(axis: WholeAxis, name: str) -> np.ndarray:
     """The axis as rising whole numbers without repeats. Raises BadInput naming the axis."""
-    values = _numbers(axis, name)  # type: ignore[arg-type]
+    values = _numbers([float(value) for value in axis] if isinstance(axis, list) else axis, name)
     if isinstance(axis, Range) and axis.factor is not None:
         values = np.maximum(np.rint(values), 1)
     if np.any(values != np.rint(values)):

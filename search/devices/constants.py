@@ -81,7 +81,10 @@ def constants(profile: DeviceProfile) -> Constants:
     per_token = values["overhead.per_token"]
     per_layer = values["overhead.per_layer"]
     levels = range(len(profile.cache))
-    energy = ("per_dram_byte", "per_cache_byte", "per_operation", "static_power")
+
+    def joules(name: str) -> float:
+        return get(f"energy.{name}", math.nan)
+
     return Constants(
         bandwidth=bandwidth,
         kv_bandwidth=get("memory.kv_bandwidth", bandwidth),
@@ -112,6 +115,7 @@ def constants(profile: DeviceProfile) -> Constants:
             for bits in profile.weights
         )),
         runtime=get("memory.runtime", 0.0),
-        energy=tuple(get(f"energy.{name}", math.nan) for name in energy),  # type: ignore[arg-type]
+        energy=(joules("per_dram_byte"), joules("per_cache_byte"), joules("per_operation"),
+                joules("static_power")),
         price=get("price", math.nan),
     )

@@ -12,13 +12,14 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from scaling.architecture import Architecture
 from scaling.errors import BadInput, NoAnswer
 from search.devices.engines import Timing, best, check_request
 
-PRECISIONS = {16.0: "f16", 8.0: "q8_0", 4.0: "q4_0"}
+PRECISIONS: dict[float, Literal["f16", "q8_0", "q4_0"]] = {
+    16.0: "f16", 8.0: "q8_0", 4.0: "q4_0"}
 """Nominal weight bits -> the file's format (8.5 and 4.5 bits with scales)."""
 
 SPIN_COUNT = "2000"
@@ -56,7 +57,7 @@ class LlamaCppRunner:
         self._folder = tempfile.TemporaryDirectory(prefix="shapelaw-", dir=folder)
         self.path = Path(self._folder.name) / "model.gguf"
         try:
-            write_gguf(self.path, architecture, precision=PRECISIONS[weight_bits])  # type: ignore[arg-type]
+            write_gguf(self.path, architecture, precision=PRECISIONS[weight_bits])
         except OSError as error:
             self._folder.cleanup()
             raise NoAnswer(f"cannot write a GGUF file: {error.strerror or error}") from None
