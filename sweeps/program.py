@@ -30,11 +30,6 @@ ATTENTION_CHUNK = 32
 ones save little more and take longer to compile. An accelerator does all in one large multiply."""
 
 
-FLAT_ROWS_ABOVE_VOCABULARY = 256
-"""Models of larger vocabularies multiply in the faster order of `model.times`. Byte-level ones keep
-the order that their recorded losses were made with, to the last digit; with 0 here they would train
-1.4 times as fast, and `job.TRAINER_VERSION` would have to tell the records apart."""
-
 
 class TrainState(NamedTuple):
     """All that changes while training."""
@@ -121,7 +116,6 @@ def program_for(setting: Setting) -> Program:
         return Decoder(
             setting.architecture, rngs=nnx.Rngs(key), sharing_order=setting.sharing_order,
             compute_dtype=compute_dtype, attention_chunk=chunk,
-            flat_rows=setting.architecture.vocab_size > FLAT_ROWS_ABOVE_VOCABULARY,
         )
 
     graph, abstract = nnx.split(nnx.eval_shape(lambda: build(jax.random.key(0))))
