@@ -53,7 +53,10 @@ def compared(problem: Problem, best: Points, others: list[Named]) -> tuple[Candi
 def near_ties(
     problem: Problem, anchor: Points, points_of: PointsOf, harvest: Harvest
 ) -> list[Named]:
-    """The fastest, the smallest and the plainest within a tie of the best (`anchor`)."""
+    """The fastest, the smallest and the plainest within a tie of the best (`anchor`).
+
+    A shape that is two of these is named once, with both words.
+    """
     goal = float(problem.price(anchor.columns, problem.goal)[0])
     most = goal + TIE * abs(goal)
     found: list[Named] = []
@@ -84,7 +87,14 @@ def near_ties(
         plainest = plain.take(np.array([np.argmax(scores)]))
         if scores.max() > plainness(anchor.architectures)[0]:
             found.append(Named("plainer", plainest))
-    return [named for named in found if named.point.keys[0] != anchor.keys[0]]
+    merged: dict[int, Named] = {}
+    for named in found:
+        key = int(named.point.keys[0])
+        if key in merged:
+            named = dataclasses.replace(merged[key], why=f"{merged[key].why}, {named.why}")
+        if key != anchor.keys[0]:
+            merged[key] = named
+    return list(merged.values())
 
 
 def familiar(problem: Problem, best: Architecture, bits: np.ndarray) -> list[Named]:

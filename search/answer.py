@@ -170,8 +170,8 @@ class Answer:
     near_ties: list[Beside]
     familiar: list[Beside]
     warnings: list[str]
-    literature: Candidate | None = None
-    """The literature law's pick, where the reference law is asked beyond what it saw."""
+    opinions: dict[str, Candidate] = dataclasses.field(default_factory=dict)
+    """Shipped law -> its pick, where the reference law is asked beyond what it saw."""
     measured: list[dict[str, Any]] | None = None
     storage: str | None = None
     front_points: Points
@@ -225,8 +225,7 @@ class Answer:
             "familiar": [beside.to_dict() for beside in self.familiar],
             "warnings": self.warnings,
         }
-        if self.literature is not None:
-            found["literature"] = self.literature.to_dict()
+        found |= {law: pick.to_dict() for law, pick in self.opinions.items()}
         if self.measured is not None:
             found["measured"] = self.measured
         if self.storage is not None:

@@ -180,3 +180,9 @@ class Problem:
         columns = self.loss_columns(architectures) | self.cost(architectures, bits)
         return Points(architectures, bits, columns,
                       np.arange(len(bits)) if keys is None else keys)
+
+    def best_of(self, points: Points) -> int:
+        """Row of the point that is best by the goal; then by the other objectives in turn."""
+        others = [self.price(points.columns, o) for o in self.objectives if o != self.goal]
+        goal = self.price(points.columns, self.goal)
+        return int(np.lexsort((points.keys, *reversed(others), goal))[0])

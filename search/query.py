@@ -23,7 +23,7 @@ from search.advice import (
     gains,
     near_ties,
 )
-from search.answer import Answer, Candidate, Certificate, candidates
+from search.answer import Answer, Certificate, candidates
 from search.budget import Budget
 from search.costing import DeviceCost
 from search.exhaustive import (
@@ -34,6 +34,7 @@ from search.exhaustive import (
     search_all,
 )
 from search.harvest import Harvest
+from search.opinions import default_law, opinions
 from search.probability import Confidence, confidence, reaching
 from search.problem import LossModel, Points, Problem, parse_objectives
 from search.space import Space, load_space
@@ -94,7 +95,7 @@ def _stored_bits(device: "DeviceProfile", usual: float) -> tuple[float, ...]:
 
 def query(
     device: "DeviceProfile | str",
-    law: LossModel | str,
+    law: LossModel | str | None = None,
     budget: Budget | None = None,
     workload: "Workload | str" = "chat",
     space: Space | str | None = None,
@@ -109,6 +110,7 @@ def query(
     """The best shape of the space on the device under the budgets.
 
     Args:
+        law: where none is named, `reference` inside what it saw, else `literature`.
         objectives: names among problem.OBJECTIVES that span the front; loss is always one.
         target_loss: reach this loss (nats per token) and be as fast as possible, instead of the
             least loss.
@@ -120,8 +122,8 @@ def query(
         BadInput: a name, a budget or a file that cannot be used.
         Infeasible: no point of the space meets the budgets.
     """
-    profile, judge, work, where = _resolve(device, law, workload, space)
     budget = budget or Budget()
+    profile, judge, work, where = _resolve(device, law, workload, space, budget)
     if budget.bits is not None:
         where = where.with_bits(budget.bits)
     if target_loss is not None and not 0 < target_loss < np.inf:
@@ -134,18 +136,22 @@ def query(
     searched = _search(problem, where, profile.name, work.name, storage, seconds, seed)
     if not searched.harvest.feasible:
         raise _infeasible(problem, where, profile)
-    return _compose(problem, profile, work, where, searched, measure, storage)
+    return _compose(problem, profile, work, where, searched, measure, storage, law is not None)
 
 
 def _resolve(
-    device: Any, law: Any, workload: Any, space: Any
+    device: Any, law: Any, workload: Any, space: Any, budget: Budget
 ) -> "tuple[DeviceProfile, LossModel, Workload, Space]":
     """Names to things."""
     if isinstance(device, str):
         from search.devices.catalogue import load_device
 
         device = load_device(device)
-    if isinstance(law, str):
+    if isinstance(space, str):
+        space = load_space(space)
+    if law is None:
+        law = default_law(budget, space)
+    elif isinstance(law, str):
         from results.laws import load_law
 
         law = load_law(law)
@@ -155,8 +161,6 @@ def _resolve(
         workload = load_workload(workload)
     if space is None:
         space = default_space(device, law)
-    elif isinstance(space, str):
-        space = load_space(space)
     return device, law, workload, space
 
 
@@ -214,14 +218,14 @@ def _infeasible(problem: Problem, space: Space, profile: "DeviceProfile") -> Inf
 
 def _compose(
     problem: Problem, profile: "DeviceProfile", work: "Workload", space: Space,
-    searched: Searched, measure: int, storage: str | None,
+    searched: Searched, measure: int, storage: str | None, law_named: bool,
 ) -> Answer:
     harvest = searched.harvest
     keys = harvest.front.keys
     if not searched.certificate.exact:
         keys = _thinned(keys)
     front = searched.points_of(keys)
-    best_key = int(front.keys[_best_of(problem, front)])
+    best_key = int(front.keys[problem.best_of(front)])
     rivals = searched.points_of(
         np.unique(np.append(harvest.pool(_RIVALS), [best_key, *keys])))
     pick = int(np.searchsorted(rivals.keys, best_key))
@@ -246,7 +250,7 @@ def _compose(
         familiar=beside[len(near):len(near) + len(known)], warnings=warnings, storage=storage,
         front_points=front, front_coordinates=searched.coordinates_of(keys),
     )
-    answer = dataclasses.replace(answer, literature=_second_opinion(answer))
+    answer = dataclasses.replace(answer, opinions=opinions(answer, law_named))
     if measure:
         from search.measure import measured
 
@@ -262,33 +266,12 @@ def _thinned(keys: np.ndarray) -> np.ndarray:
     return keys[np.unique(np.linspace(0, len(keys) - 1, _FRONT).astype(int))]
 
 
-def _best_of(problem: Problem, front: Points) -> int:
-    """Row of the front that is best by the goal; then by the other objectives in turn."""
-    others = [problem.price(front.columns, o) for o in problem.objectives if o != problem.goal]
-    goal = problem.price(front.columns, problem.goal)
-    return int(np.lexsort((front.keys, *reversed(others), goal))[0])
-
-
 def _sureness(problem: Problem, rivals: Points, pick: int, chosen: Points) -> Confidence:
     """How sure the pick is: of being best, or of reaching the loss it was chosen to reach."""
     if problem.target_loss is None:
         return confidence(problem, rivals, pick)
     return Confidence(probability_best=reaching(problem, chosen), runner_up=None,
                       runner_up_probability=0.0, regret=(0.0, 0.0))
-
-
-def _second_opinion(answer: Answer) -> Candidate | None:
-    """The literature law's pick, where the reference law is asked beyond what it saw."""
-    if answer.law.label != "reference" or not answer.best.extrapolated:
-        return None
-    from results.laws import load_law
-
-    problem = dataclasses.replace(answer.problem, law=load_law("literature"))
-    if problem.target_loss is not None or answer.certificate.exact is False:
-        return None
-    grid = answer.space.grid()
-    front = points_of(problem, grid, search_all(problem, grid).front.keys)
-    return candidates(problem, front.take(np.array([_best_of(problem, front)])))[0]
 
 
 def answer_command(
@@ -312,10 +295,6 @@ def answer_command(
     """`query` in the command line's words. Raises what `query` raises."""
     budget = Budget(memory_bytes=memory, decode_tokens_per_s=decode, ttft_s=ttft, energy_j=energy,
                     tokens=tokens, flops=flops, bits=bits)
-    if law is None:
-        from results.laws import law_names
-
-        law = "reference" if "reference" in law_names() else "literature"
     return query(device, law, budget, workload, space, objectives=objectives,
                  target_loss=target_loss, measure=measure or 0, storage=storage)
 
@@ -330,8 +309,8 @@ def feasible_architectures(
     Raises:
         BadInput, Infeasible: as `query`.
     """
-    profile, judge, work, where = _resolve(device, law, workload, space)
     budget = Budget(memory_bytes=memory, decode_tokens_per_s=decode, tokens=tokens)
+    profile, judge, work, where = _resolve(device, law, workload, space, budget)
     problem = Problem(judge, DeviceCost(profile, work), budget, parse_objectives(None))
     searched = _search(problem, where, profile.name, work.name)
     if not searched.harvest.feasible:

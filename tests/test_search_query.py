@@ -18,7 +18,7 @@ from search.answer import Answer
 from search.devices.catalogue import load_device
 from search.devices.cost import costs
 from search.query import Budget, Infeasible, answer_command, feasible_architectures, query
-from search.space import Pattern, Range, Space
+from search.space import Bounds, Pattern, Range, Space
 from search.workload import load_workload
 
 PHONE = Space(
@@ -247,7 +247,9 @@ def test_near_ties_are_near_and_better_in_what_they_claim() -> None:
             "smaller": beside.candidate.memory_bytes < best.memory_bytes,
             "plainer": True,
         }
-        assert better[beside.why]
+        assert all(better[word] for word in beside.why.split(", "))
+    shapes = [beside.candidate.architecture for beside in answer.near_ties]
+    assert len(shapes) == len(set(shapes))
 
 
 def test_the_familiar_choices_are_llama_like_and_mobilellm_and_lose() -> None:
@@ -343,12 +345,33 @@ def test_the_answer_is_readable_by_a_person() -> None:
         assert words in text
 
 
-def test_beyond_what_the_reference_law_saw_the_literature_law_is_heard_too() -> None:
-    reference = dataclasses.replace(load_law("literature"), label="reference")
-    far = query("iphone-13", reference, Budget(memory_bytes="200MB", tokens=1e13), "chat", PHONE)
-    assert far.literature is not None
-    assert far.to_dict()["literature"]["loss"] == far.best.loss
-    near = query("iphone-13", reference, Budget(memory_bytes="400MB", tokens=1e11), "chat", PHONE)
-    if not near.best.extrapolated:
-        assert near.literature is None
-        assert "literature" not in near.to_dict()
+def test_where_no_law_is_named_the_reference_law_judges_inside_what_it_saw() -> None:
+    seen = load_law("reference").range
+    budget = Budget(tokens=seen["tokens"][1])
+    near = query("iphone-13", None, budget)
+    assert near.law.label == "reference"
+    assert near.best.architecture.non_embedding_parameters <= 4.01 * seen["N"][1]
+    small_models = msgspec.structs.replace(
+        near.space, non_embedding=Bounds(low=seen["N"][0], high=seen["N"][1]))
+    inside = query("iphone-13", None, budget, "chat", small_models)
+    if not inside.best.extrapolated:
+        assert inside.opinions == {}
+    phones = query("iphone-13", None, budget, "chat", PHONE)
+    assert phones.law.label == "literature"
+
+
+def test_beyond_what_the_reference_law_saw_both_shipped_laws_are_heard() -> None:
+    far = query("iphone-13", None, SMALL_BUDGET, "chat", PHONE)
+    assert far.law.label == "literature"
+    found = far.to_dict()
+    assert found["literature"]["loss"] == far.best.loss
+    assert found["reference"]["extrapolated"]["N"] > 100
+    assert found["reference"]["memory_bytes"] <= SMALL_BUDGET.memory_bytes
+    named = query("iphone-13", "reference", SMALL_BUDGET, "chat", PHONE)
+    assert named.law.label == "reference"
+    assert named.to_dict()["literature"]["loss"] == far.best.loss
+    assert found["reference"]["loss"] == named.best.loss
+
+
+def test_a_law_that_was_named_is_not_talked_over() -> None:
+    assert query("iphone-13", "literature", SMALL_BUDGET, "chat", PHONE).opinions == {}

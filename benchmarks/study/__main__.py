@@ -37,7 +37,7 @@ def render(write: bool) -> str:
     """The whole text; with `write`, the figures and law files too."""
     study = load_study()
     runs = labelled(study.records)
-    noise, freedom = seed_noise()
+    noise = seed_noise()
     effects = paired_effects([run for run in runs if "learning_rate" not in run.label])
     fitted, held_out = study.fitted_table, study.held_out_table
     results = compare(fitted, held_out)
@@ -45,24 +45,25 @@ def render(write: bool) -> str:
     # The only form with a term for every axis the study moved, so the one that can answer a query
     # about them; the table shows the others, and what `auto` would have taken, beside it.
     panel = panel_of(study.held_out, measure.panel_speeds())
-    verdicts = judge(panel, own.fit.law, noise)
+    verdicts = judge(panel, own.fit.law, noise.run)
     timings = measure.sharing_timings()
     if write:
         folder = FOLDER / "figures"
         folder.mkdir(exist_ok=True)
         figures.runs_figure(fitted, held_out, folder / "runs.png")
-        figures.effects_figure(effects, noise, folder / "effects.png")
+        figures.effects_figure(effects, noise.run, folder / "effects.png")
         figures.held_out_figure(own, held_out, folder / "held-out.png")
         figures.panel_figure(panel, folder / "panel.png")
         figures.sharing_figure(timings, folder / "sharing.png")
         own.fit.law.to_file(FOLDER / "reference-below-held-out.json")
         whole = fit_law(study.whole_table, form="shape", bootstrap=BOOTSTRAP, holdout=False,
                         label="reference", source="results/reference, all sizes")
-        whole.law.to_file(FOLDER / "reference.json")
+        whole.law.to_file(FOLDER / "laws" / "reference.json")
     return "\n".join([
-        INTRODUCTION, text.runs_section(study, noise, freedom), text.effects_section(effects),
-        text.learning_rate_section(learning_rate_check(runs)), text.law_section(results, own),
-        text.loop_section(panel, verdicts), text.sharing_section(timings), CAVEATS,
+        INTRODUCTION, text.runs_section(study, noise), text.effects_section(effects),
+        text.learning_rate_section(learning_rate_check(runs)),
+        text.law_section(results, own, noise), text.loop_section(panel, verdicts),
+        text.sharing_section(timings), CAVEATS,
     ])
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -80,22 +81,43 @@ def round_size(count: int) -> int:
     return round(2 ** (round(float(np.log2(count)) * 4) / 4))
 
 
+class SeedNoise(NamedTuple):
+    """What another seed does to ln loss, as standard deviations."""
+
+    run: float
+    """Between seeds of one shape and budget."""
+    freedom: int
+    """Degrees of freedom behind it."""
+    paired: float
+    """What is left of it between shapes of one seed: less what a seed, that is the text it reads,
+    does to every shape of a size and budget alike."""
+
+
 @functools.cache
-def seed_noise() -> tuple[float, int]:
-    """Standard deviation of ln loss between seeds of one shape and budget, and its degrees of
-    freedom, after taking out what a seed does to every shape alike (the text it reads)."""
-    groups: dict[tuple[object, ...], dict[int, float]] = {}
+def seed_noise() -> SeedNoise:
+    """From the repeated runs among those that laws are fitted on."""
+    cells: dict[tuple[int, int], dict[Any, dict[int, float]]] = {}
     for record in load_study().fitted:
-        key = (record.architecture, record.tokens, record.recipe)
         assert record.loss is not None
-        groups.setdefault(key, {})[record.seed] = float(np.log(record.loss))
-    repeated = [seeds for seeds in groups.values() if len(seeds) > 1]
-    squares, freedom = 0.0, 0
-    for seeds in repeated:
-        values = np.array(list(seeds.values()))
-        squares += float(((values - values.mean()) ** 2).sum())
-        freedom += len(values) - 1
-    return (float(np.sqrt(squares / freedom)), freedom) if freedom else (float("nan"), 0)
+        shapes = cells.setdefault((size_of(record), record.tokens), {})
+        shapes.setdefault((record.architecture, record.recipe), {})[record.seed] = float(
+            np.log(record.loss))
+    squares, freedom, paired_squares, paired_freedom = 0.0, 0, 0.0, 0
+    for shapes in cells.values():
+        seeds = sorted({seed for losses in shapes.values() for seed in losses})
+        whole = np.array([[losses[seed] for seed in seeds] for losses in shapes.values()
+                          if len(losses) == len(seeds)])
+        if len(seeds) < 2 or not len(whole):
+            continue
+        within = whole - whole.mean(axis=1, keepdims=True)
+        squares += float((within**2).sum())
+        freedom += len(whole) * (len(seeds) - 1)
+        paired_squares += float(((within - within.mean(axis=0)) ** 2).sum())
+        paired_freedom += (len(whole) - 1) * (len(seeds) - 1)
+    if not freedom or not paired_freedom:
+        return SeedNoise(float("nan"), 0, float("nan"))
+    return SeedNoise(float(np.sqrt(squares / freedom)), freedom,
+                     float(np.sqrt(paired_squares / paired_freedom)))
 
 
 def mean_losses(records: list[RunRecord]) -> dict[tuple[Architecture, int], float]:

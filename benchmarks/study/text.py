@@ -1,5 +1,6 @@
 """The study's README: every number is put into the text by this module, from the records."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,7 @@ from benchmarks.study.effects import Effect
 from benchmarks.study.laws import HeldOut
 from benchmarks.study.loop import PanelShape, Verdict
 from benchmarks.study.measure import SharingTiming
-from benchmarks.study.records import Study
+from benchmarks.study.records import SeedNoise, Study
 from scaling.architecture import Architecture
 
 PUBLISHED_RATIO = "1.03 to 1.23 (arXiv 2510.18245); LLaMA-3.2-1B uses 4.8"
@@ -40,7 +41,7 @@ def table(header: list[str], rows: list[list[str]]) -> str:
     return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
 
 
-def runs_section(study: Study, noise: float, freedom: int) -> str:
+def runs_section(study: Study, noise: SeedNoise) -> str:
     """What was trained, where, and what it cost."""
     records = study.records
     count = {status: sum(record.status == status for record in records)
@@ -66,9 +67,9 @@ Dates: {dates[0]} to {dates[-1]}.
 from all fitting, {len(study.learning_rate_checks)} runs at other learning rates check the rule \
 and enter no fit.
 
-Seeds of one shape and budget differ by {percent(noise)} of loss (standard deviation, {freedom} \
-degrees of freedom). Every shape of a seed reads the same text in the same order, so differences \
-between shapes of a seed are smaller than that.
+Seeds of one shape and budget differ by {100 * noise.run:.2f} % of loss (standard deviation, \
+{noise.freedom} degrees of freedom). Every shape of a seed reads the same text in the same order; \
+between shapes of one seed, {100 * noise.paired:.2f} % of noise is left.
 
 ![loss against compute](figures/runs.png)
 """
@@ -120,11 +121,12 @@ def derived(fit: Any, name: str, seen: str | None = None) -> str:
     return f"{found['value']:.3g} {bounds(found.get('interval'))}"
 
 
-def law_section(results: list[HeldOut], own: HeldOut) -> str:
+def law_section(results: list[HeldOut], own: HeldOut, noise: SeedNoise) -> str:
     """Forms on the held-out size, and what the law says about shape."""
     chosen, *forms = results
     rows = [[f"{result.form}{' (auto)' if result is chosen else ''}", f"{result.mean_abs_log:.4f}",
-             f"{result.bias_log:+.4f}", "–" if result.rank is None else f"{result.rank:.2f}",
+             f"{result.mean_abs_log_of_means:.4f}", f"{result.bias_log:+.4f}",
+             "–" if result.rank is None else f"{result.rank:.2f}",
              bounds(result.rank_interval, ".2f"), f"{100 * result.coverage:.0f} %"]
             for result in [chosen, *sorted(forms, key=lambda one: one.mean_abs_log)]]
     best = min(forms, key=lambda one: one.mean_abs_log)
@@ -133,13 +135,17 @@ def law_section(results: list[HeldOut], own: HeldOut) -> str:
     gamma = values.get("gamma")
     return f"""## Which law predicts the size it never saw
 
-Fitted below the largest size, asked about it. Rank: Spearman among shapes at fixed N and D. \
-Coverage: of 90 % prediction intervals.
+Fitted below the largest size, asked about it. Over seeds: error of the mean loss of a shape's \
+seeds. Rank: Spearman among shapes at fixed N and D, seeds averaged. Coverage: of 90 % \
+prediction intervals.
 
-{table(['form', 'mean abs log error', 'bias', 'rank', '90 %', 'coverage'], rows)}
+{table(['form', 'mean abs log error', 'over seeds', 'bias', 'rank', '90 %', 'coverage'], rows)}
 
 Best: `{best.form}`, {best.mean_abs_log:.4f}, which is \
-{best.mean_abs_log / chinchilla.mean_abs_log:.2f} of Chinchilla's {chinchilla.mean_abs_log:.4f}. \
+{best.mean_abs_log / chinchilla.mean_abs_log:.2f} of Chinchilla's {chinchilla.mean_abs_log:.4f}; \
+of the means over seeds, {best.mean_abs_log_of_means:.4f} against \
+{chinchilla.mean_abs_log_of_means:.4f}. A perfect law would be off by the noise of one run, \
+{noise.run * math.sqrt(2 / math.pi):.4f} if that is normal. \
 From the smaller sizes alone `auto` takes `{chosen.form}`. The law that the tool uses below is \
 `shape`, the only form with a term for every axis of the study.
 
