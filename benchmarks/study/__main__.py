@@ -10,7 +10,12 @@ import re
 import sys
 
 from benchmarks.study import figures, measure, text
-from benchmarks.study.effects import labelled, learning_rate_check, paired_effects
+from benchmarks.study.effects import (
+    labelled,
+    learning_rate_check,
+    paired_effects,
+    sharing_effects,
+)
 from benchmarks.study.laws import BOOTSTRAP, compare
 from benchmarks.study.loop import judge, panel_of
 from benchmarks.study.records import FOLDER, load_study, seed_noise
@@ -47,6 +52,7 @@ def render(write: bool) -> str:
     panel = panel_of(study.held_out, measure.panel_speeds())
     verdicts = judge(panel, own.fit.law, noise.run)
     timings = measure.sharing_timings()
+    shared = sharing_effects(effects)
     if write:
         folder = FOLDER / "figures"
         folder.mkdir(exist_ok=True)
@@ -54,7 +60,7 @@ def render(write: bool) -> str:
         figures.effects_figure(effects, noise.run, folder / "effects.png")
         figures.held_out_figure(own, held_out, folder / "held-out.png")
         figures.panel_figure(panel, folder / "panel.png")
-        figures.sharing_figure(timings, folder / "sharing.png")
+        figures.sharing_figure(timings, shared, folder / "sharing.png")
         own.fit.law.to_file(FOLDER / "reference-below-held-out.json")
         whole = fit_law(study.whole_table, form="shape", bootstrap=BOOTSTRAP, holdout=False,
                         label="reference", source="results/reference, all sizes")
@@ -63,7 +69,7 @@ def render(write: bool) -> str:
         INTRODUCTION, text.runs_section(study, noise), text.effects_section(effects),
         text.learning_rate_section(learning_rate_check(runs)),
         text.law_section(results, own, noise), text.loop_section(panel, verdicts),
-        text.sharing_section(timings), CAVEATS,
+        text.sharing_section(timings, shared), CAVEATS,
     ])
 
 

@@ -5,7 +5,7 @@ a seed does to both cancels.
 """
 
 import dataclasses
-from collections import Counter, defaultdict
+from collections import defaultdict
 
 import numpy as np
 
@@ -81,28 +81,34 @@ def _effect(axis: str, trunks: dict[tuple[int, str], list[float]]) -> Effect:
     )
 
 
-def learning_rate_check(runs: list[Labelled]) -> dict[str, dict[float, float]]:
-    """Shape -> {multiple of the rule's learning rate: loss}, at the budget all of them have.
+def sharing_effects(effects: list[Effect]) -> list[tuple[str, Effect]]:
+    """What sharing does to the loss, in words: beside the unshared model of as many parameters, and
+    beside the one of as many distinct blocks as there are applications."""
+    by_axis = {effect.axis: effect for effect in effects}
+    found = []
+    for times in (2, 3):
+        for axis, words in ((f"sharing {times}", "the same parameters applied once"),
+                            (f"sharing {times}, equal FLOPs", "distinct blocks, the same work")):
+            if axis in by_axis:
+                found.append((f"blocks applied {times} times, against {words}", by_axis[axis]))
+    return found
+
+
+def learning_rate_check(runs: list[Labelled]) -> dict[tuple[int, int, str], dict[float, float]]:
+    """(nominal size, tokens, shape) -> {multiple of the rule's learning rate: loss}.
 
     The rule itself, multiple 1, was trained as part of the shape sweeps: it is found by its shape.
     """
-    checked = [run for run in runs if "learning_rate" in run.label]
-    if not checked:
-        return {}
-    counts = Counter(run.record.tokens for run in checked)
-    tokens = counts.most_common(1)[0][0]
-    seeds = {run.record.seed for run in checked}
-    by_rule = {run.record.architecture: run.record.loss for run in runs
-               if run.record.tokens == tokens and run.record.seed in seeds
-               and "learning_rate" not in run.label}
-    found: dict[str, dict[float, float]] = defaultdict(dict)
-    for run in checked:
-        shape, _, multiple = run.label.rpartition("learning_rate ")
-        if run.record.tokens != tokens or run.record.loss is None:
+    by_rule = {(run.record.architecture, run.record.tokens, run.record.seed): run.record.loss
+               for run in runs if "learning_rate" not in run.label}
+    found: dict[tuple[int, int, str], dict[float, float]] = defaultdict(dict)
+    for run in runs:
+        shape, checked, multiple = run.label.rpartition("learning_rate ")
+        if not checked or run.record.loss is None:
             continue
-        name = shape.rstrip(", ") or "base"
-        found[name][float(multiple)] = run.record.loss
-        rule = by_rule.get(run.record.architecture)
+        losses = found[run.nominal, run.record.tokens, shape.rstrip(", ") or "base"]
+        losses[float(multiple)] = run.record.loss
+        rule = by_rule.get((run.record.architecture, run.record.tokens, run.record.seed))
         if rule is not None:
-            found[name][1.0] = rule
-    return dict(found)
+            losses[1.0] = rule
+    return dict(sorted(found.items()))

@@ -101,9 +101,12 @@ def panel_figure(panel: list[PanelShape], path: Path) -> None:
     _save(figure, path)
 
 
-def sharing_figure(timings: list[SharingTiming], path: Path) -> None:
-    """Recompute or move: seconds a token at equal depth, shared against distinct blocks."""
-    figure, axes = _axes(8.0, 4.2)
+def sharing_figure(
+    timings: list[SharingTiming], losses: list[tuple[str, Effect]], path: Path
+) -> None:
+    """Recompute or move: seconds a token at equal depth, shared against distinct blocks; what
+    sharing does to the loss."""
+    figure, (axes, loss) = _axes(11.0, 4.2, columns=2)
     names = list(dict.fromkeys(timing.family for timing in timings))
     kinds = list(dict.fromkeys(timing.kind for timing in timings))
     width = 0.8 / len(kinds)
@@ -117,4 +120,12 @@ def sharing_figure(timings: list[SharingTiming], path: Path) -> None:
     axes.set_xticks(range(len(names)), names)
     axes.set_ylabel("milliseconds a token (bars: measured)")
     axes.legend(frameon=False)
+    for row, (_, effect) in enumerate(reversed(losses)):
+        colour = BLUE if effect.mean < 0 else INK
+        loss.plot([100 * bound for bound in effect.interval], [row, row], color=colour, lw=2)
+        loss.scatter(100 * effect.mean, row, color=colour, s=30, zorder=3)
+    loss.axvline(0, color=GREY, lw=1)
+    loss.set_yticks(range(len(losses)),
+                    [words.replace(", against ", ",\nagainst ") for words, _ in reversed(losses)])
+    loss.set_xlabel("loss (%), mean and 90 % over trunks")
     _save(figure, path)

@@ -95,16 +95,17 @@ is named by what it asks for: `d_model 0.7` is 0.7 of the base width at the same
 """
 
 
-def learning_rate_section(checks: dict[str, dict[float, float]]) -> str:
+def learning_rate_section(checks: dict[tuple[int, int, str], dict[float, float]]) -> str:
     """Was the rule near the optimum?"""
     multiples = sorted({multiple for losses in checks.values() for multiple in losses})
-    rows = [[shape, *(f"{losses[m]:.4f}" if m in losses else "–" for m in multiples)]
-            for shape, losses in sorted(checks.items())]
+    rows = [[f"{size // 1000}k", f"{tokens:,}", shape,
+             *(f"{losses[m]:.4f}" if m in losses else "–" for m in multiples)]
+            for (size, tokens, shape), losses in checks.items()]
     return f"""## Was the learning rate right?
 
-Loss at multiples of the rule's learning rate (24,000 parameters, the shared budget):
+Loss at multiples of the rule's learning rate, one seed:
 
-{table(['shape', *(f'× {m:g}' for m in multiples)], rows)}
+{table(['size', 'tokens', 'shape', *(f'× {m:g}' for m in multiples)], rows)}
 """
 
 
@@ -195,13 +196,16 @@ Predicted against measured decode speed: mean error {100 * error:.1f} %.
 """
 
 
-def sharing_section(timings: list[SharingTiming]) -> str:
+def sharing_section(timings: list[SharingTiming], losses: list[tuple[str, Effect]]) -> str:
     """Recompute or move."""
     if not timings:
         return ""
     rows = [[t.family, t.kind, f"{1e3 * t.measured_s:.2f}", f"{1e3 * t.predicted_s:.2f}",
              percent(t.predicted_s / t.measured_s - 1, 1), f"{t.bytes_moved / 1e6:.1f}",
              f"{t.bytes_cached / 1e6:.1f}"] for t in timings]
+    loss_rows = [[words, percent(effect.mean),
+                  f"[{percent(effect.interval[0])}, {percent(effect.interval[1])}]",
+                  str(effect.trunks)] for words, effect in losses]
     families = dict.fromkeys(t.family for t in timings)
     sentences = []
     for family in families:
@@ -218,6 +222,10 @@ the bytes are the cost model's).
         'MB from cache'], rows)}
 
 {' '.join(sentences)}
+
+The loss both reach, run against run in the study:
+
+{table(['model', 'loss', '90 %', 'trunks'], loss_rows)}
 
 ![recompute or move](figures/sharing.png)
 """
