@@ -6,18 +6,14 @@ from typing import Any
 import numpy as np
 
 from scaling.model import Array, Model
-from scaling.optimum import Optimum
-from scaling.prior import unit_of
-from scaling.solver import Prior, huber, minimise
-from scaling.terms import Form
+from scaling.profile import Profile
+from scaling.solver import huber
+from scaling.terms import Form, Term
 
-_RISE = 1.35  # half of χ²(1) at 90 %: units of log likelihood a real change costs at least
 _FAR = {"coefficient": float(np.log(10)), "irreducible": float(np.log(2)), "exponent": 0.3}
-"""How far a parameter is moved, in inner coordinates."""
-_PINNED = 1e9  # precision that holds a parameter in place, in units of log likelihood
+"""How far from its estimate the runs may let a parameter that they tell, in inner coordinates."""
 _COLLINEAR = 0.03  # scatter of ln D about a line in ln N below which one stands for the other
 _OUTLIER = 6.0  # robust standard deviations
-_MOST_ROWS = 2_000  # of a profile: what so many rows do not tell apart is called unidentified
 _GONE = 1e-7  # share of the loss below which a term has vanished
 
 
@@ -51,73 +47,76 @@ def at_bound(form: Form, model: Model, theta: Array) -> list[str]:
     return found
 
 
-def design_effect(residual: Array, groups: Array) -> float:
-    """How many times more a mean of correlated rows varies than of independent ones (≥ 1)."""
-    counts = np.bincount(groups).astype(float)
-    if len(counts) < 2 or counts.max() == 1:
-        return 1.0
-    score = np.clip(residual, *np.quantile(residual, [0.02, 0.98]))
-    score = score - score.mean()
-    sums = np.bincount(groups, weights=score)
-    total = float((score**2).sum())
-    return max(1.0, float((sums**2).sum()) / total) if total > 0 else 1.0
-
-
 def _step(form: Form, position: int) -> float:
     parameter = form.parameters[position]
-    if parameter.name == "E":
-        return _FAR["irreducible"]
-    return _FAR["coefficient"] if parameter.log else _FAR["exponent"]
+    width = parameter.prior or parameter.prior_of_least_loss
+    kind = "exponent" if not parameter.log else (
+        "irreducible" if parameter.name == "E" else "coefficient")
+    return min(_FAR[kind], width[1] if width else np.inf)
 
 
-def not_identified(
-    form: Form, model: Model, log_loss: Array, optimum: Optimum, weights: Array, groups: Array, *,
-    delta: float,
-) -> dict[str, str]:
-    """Parameters the runs do not tell, with the reason.
+def not_identified(form: Form, features: Mapping[str, Array], told: Profile, theta: Array
+                   ) -> dict[str, str]:
+    """Parameters the runs do not tell, with the reason and what would tell them.
 
-    Each is moved far to either side and all others are fitted again, without any prior (profile
-    likelihood): where that costs less than chance on either side, the runs do not tell it. Rows of
-    one run count as one as far as they err together.
+    `told` is what the runs alone say. A parameter that chance lets move far to either side, or
+    further than the width of its prior, is known from elsewhere or not at all; so is one whose
+    value theta is not among those the runs allow: its prior put it there.
     """
-    found = _structural(form, model.features)
-    size = len(form.names)
-    if model.rows > _MOST_ROWS:
-        some = np.random.default_rng(0).choice(model.rows, _MOST_ROWS, replace=False)
-        model = Model(form, {name: column[some] for name, column in model.features.items()})
-        log_loss, weights = log_loss[some], weights[some]
-        groups = np.unique(groups[some], return_inverse=True)[1].ravel()
-    rows = float(weights.sum())
-    residual = model.log_loss(model.centred(optimum.theta[None, :]))[0] - log_loss
-    objective = float((weights * huber(residual, delta)[0]).sum())
-    unit = unit_of(objective, rows, size, delta) * design_effect(residual, groups)
-    free = [k for k, p in enumerate(form.parameters) if p.name not in found and p.low < p.high]
-    if not free:
-        return found
-    targets = np.array([(k, side) for k in free for side in (-1.0, 1.0)])
-    start = np.repeat(optimum.theta[None, :], len(targets) + 1, axis=0)
-    mean, precision = np.zeros_like(start), np.zeros_like(start)
-    pinned = np.zeros(len(targets), dtype=bool)
-    for row, (k, side) in enumerate(targets):
-        position = int(k)
-        parameter = form.parameters[position]
-        wanted = optimum.theta[position] + side * _step(form, position)
-        value = float(np.clip(wanted, parameter.low, parameter.high))
-        pinned[row] = abs(value - optimum.theta[position]) < 0.05 * _step(form, position)
-        mean[row], precision[row, position] = 0.0, _PINNED * unit
-        mean[row, position] = start[row, position] = value
-    # Centring mixes coefficients with exponents; a pinned coefficient must stay one coordinate.
-    plain = Model(form, model.features, centre=False)
-    ends = minimise(plain, log_loss, start, weights, delta=delta, prior=Prior(mean, precision),
-                    warm=True, iterations=60)
-    base = min(float(ends.objective[-1]), objective)
-    for row, (k, _) in enumerate(targets):
-        rise = (float(ends.objective[row]) - base) / unit
-        name = form.parameters[int(k)].name
-        if rise < _RISE and not pinned[row] and name not in found:
-            found[name] = (f"moved from {_shown(form, int(k), optimum.theta[int(k)])} to "
-                           f"{_shown(form, int(k), ends.theta[row, int(k)])} it fits as well")
-    return found
+    found = _structural(form, features)
+    for position, parameter in enumerate(form.parameters):
+        if parameter.name in found or parameter.low >= parameter.high:
+            continue
+        low, high = told.low[position], told.high[position]
+        far = _step(form, position)
+        ends = f"{_shown(form, position, low)} to {_shown(form, position, high)}"
+        if told.theta[position] - low > far or high - told.theta[position] > far:
+            found[parameter.name] = (
+                f"anything from {ends} fits as well; {_would_tell(form, parameter.name)}")
+        elif not low - 1e-9 <= theta[position] <= high + 1e-9:
+            found[parameter.name] = (
+                f"the runs alone say {ends}, and what is expected of laws weighs against it; "
+                f"{_would_tell(form, parameter.name)}")
+    for term in form.terms:
+        open_ones = [power.parameter for power in term.powers if power.parameter in found
+                     and power.parameter in _exponents_of_size(term)]
+        if open_ones and term.coefficients[0] not in found:
+            found[term.coefficients[0]] = (
+                f"its unit depends on {open_ones[0]}, which is not identified")
+    return {name: found[name] for name in form.names if name in found}
+
+
+def _exponents_of_size(term: Term) -> set[str]:
+    """Exponents of columns that carry a unit: a change of theirs changes the coefficient's."""
+    return {power.parameter for power in term.powers
+            if power.feature in ("ln_n", "ln_d", "ln_width", "ln_depth", "ln_n_looped")}
+
+
+_READ_AS = {"ln_n": "N", "ln_d": "tokens", "ln_width": "d_model", "ln_depth": "depth",
+            "ln_aspect": "d_model / layers", "ln_x": "d_model / √N",
+            "ln_r": "the MLP-to-attention ratio", "ln_g": "the GQA group", "ln_s": "sharing",
+            "ln_n_looped": "sharing"}
+
+
+def _would_tell(form: Form, name: str) -> str:
+    """What runs would settle a parameter: a wider range of the columns it acts through."""
+    read: dict[str, None] = {}
+    for term in form.terms:
+        own = [power for power in term.powers if power.parameter == name]
+        for power in own or (term.powers if name in term.coefficients else ()):
+            if power.feature == "one":  # stands beside a power of the same term
+                read.update((_READ_AS[p.feature], None) for p in term.powers if not p.centred
+                            and p.feature != "one")
+            else:
+                read[_READ_AS[power.feature]] = None
+    for piece in form.bowls:
+        if name in (piece.strength, piece.optimum):
+            read[_READ_AS[piece.feature]] = None
+    if name == form.sharing_exponent:
+        read["sharing"] = None
+    if name == "E" or not read:
+        return "larger models and more tokens would tell"
+    return f"more runs over a wider range of {' and '.join(read)} would tell"
 
 
 def _shown(form: Form, position: int, value: float) -> str:

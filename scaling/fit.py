@@ -22,17 +22,17 @@ from scaling.holdout import held_out, varying
 from scaling.law import AXES, Law, fingerprint_of, to_natural
 from scaling.model import Array, Model
 from scaling.optimum import Optimum, best_fits
+from scaling.profile import Profile, profile
 from scaling.table import RunTable, checked, clusters, without_duplicates
 from scaling.terms import Form
 from scaling.uncertainty import (
     NoiseModel,
     noise_model,
-    percentile_intervals,
     resample,
 )
 
-LEVEL = 0.9
 _MOST_OUTLIERS_SHOWN = 20
+_OTHER_STARTS = 8  # draws from which the optimum without prior is sought too
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -43,7 +43,7 @@ class Fit:
     objective: float
     """Sum over rows of Huber terms (or half squares), without any prior."""
     intervals: dict[str, tuple[float, float]]
-    """90 % interval of each parameter."""
+    """90 % interval of each parameter: what the runs alone say, without any prior."""
     diagnostics: dict[str, Any]
     holdout: dict[str, Any]
     runs: int
@@ -129,16 +129,16 @@ def fit_law(
         scored = dict(held_out(table, name, delta=threshold))
     law = _law(table, features, declaration, optimum, draws, noise, label or name, source,
                informative)
-    low, high = percentile_intervals(law.draws, LEVEL) if len(draws) else (
-        np.full(len(declaration.names), -np.inf), np.full(len(declaration.names), np.inf))
-    intervals = {key: (float(a), float(b))
-                 for key, a, b in zip(declaration.names, low, high, strict=True)}
-    diagnostics = _diagnostics(declaration, model, table, optimum, residuals, row_weights, groups,
+    told = profile(model, log_loss, optimum, draws[:_OTHER_STARTS], row_weights, groups,
+                   delta=threshold)
+    diagnostics = _diagnostics(declaration, model, table, optimum, residuals, row_weights, told,
                                threshold, noise)
     if reason:
         diagnostics["chosen"] = reason
     return Fit(
-        law=law, objective=optimum.objective, intervals=intervals if len(draws) else {},
+        law=law, objective=optimum.objective,
+        intervals=_intervals(declaration, told, optimum.theta, draws,
+                             diagnostics["not_identified"]),
         diagnostics=diagnostics, holdout=scored, runs=len(table),
         dropped=[*(dropped or []), *repeated],
         derived=derived_quantities(declaration, optimum.theta, draws, features),
@@ -198,12 +198,30 @@ def _law(
     )
 
 
+def _intervals(
+    form: Form, told: Profile, theta: Array, draws: Array, open_ones: list[str]
+) -> dict[str, tuple[float, float]]:
+    """In natural units.
+
+    The runs alone do not tell a parameter that is not identified: its interval spans what the
+    bootstrap with the prior says of it too, and the value itself.
+    """
+    low, high = told.low.copy(), told.high.copy()
+    for position in (form.index(name) for name in open_ones):
+        values = np.append(np.quantile(draws[:, position], [0.05, 0.95]) if len(draws) else [],
+                           theta[position])
+        low[position] = min(low[position], values.min())
+        high[position] = max(high[position], values.max())
+    return {name: (float(a), float(b)) for name, a, b in zip(
+        form.names, to_natural(form, low), to_natural(form, high), strict=True)}
+
+
 def _diagnostics(
     form: Form, model: Model, table: RunTable, optimum: Optimum, residuals: Array,
-    weights: Array, groups: Array, delta: float, noise: NoiseModel,
+    weights: Array, told: Profile, delta: float, noise: NoiseModel,
 ) -> dict[str, Any]:
     log_loss = np.log(table.loss)
-    unknown = not_identified(form, model, log_loss, optimum, weights, groups, delta=delta)
+    unknown = not_identified(form, model.features, told, optimum.theta)
     low, high = (to_natural(form, extreme(optimum.near, axis=0)) for extreme in (np.min, np.max))
     far = outliers(residuals, table.run)
     found: dict[str, Any] = {

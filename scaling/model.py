@@ -59,12 +59,15 @@ class Evaluation:
 class Model:
     """`form` on rows with `features` (each [m]).
 
+    Features are measured from their means, which shifts the coefficients; the coefficient named by
+    `natural` stays itself, so that it can be held at a value.
+
     Raises:
         BadInput: the rows lack a feature the form reads.
     """
 
     def __init__(
-        self, form: Form, features: Mapping[str, Array], *, centre: bool = True
+        self, form: Form, features: Mapping[str, Array], *, natural: str = ""
     ) -> None:
         needed = list(form.features)
         if form.sharing_exponent is not None:
@@ -76,7 +79,7 @@ class Model:
                 f"form = {form.name}: the table has no column for {', '.join(missing)}"
             )
         self.form = form
-        self._centre = centre
+        self._natural = natural
         self.features = {name: np.asarray(features[name], dtype=float) for name in needed}
         self.rows = len(next(iter(self.features.values()))) if self.features else 0
         self._index = {name: position for position, name in enumerate(form.names)}
@@ -96,12 +99,13 @@ class Model:
                 if power.feature == "ln_n_looped":
                     continue
                 column = self.features[power.feature]
-                middle = float(column.mean()) if self.rows and power.centred and self._centre \
-                    else 0.0
+                named = power.owner or term.coefficients[0]
+                owner = self._index[named]
+                middle = float(column.mean()) if (
+                    self.rows and power.centred and named != self._natural) else 0.0
                 position = self._index[power.parameter]
                 centred = power.sign * (column - middle)
                 counts[position] = counts.get(position, 0.0) + centred
-                owner = self._index[power.owner or term.coefficients[0]]
                 if self.centring[owner, position] == 0.0:
                     self.centring[owner, position] = power.sign * middle
             positions = np.array(list(counts), dtype=int)

@@ -55,6 +55,27 @@ def starting_points(model: Model, loss: Array, weights: Array, count: int) -> Ar
     return folds
 
 
+def projected(model: Model, loss: Array, weights: Array, theta: Array, held: str) -> Array:
+    """Points [S, p] with the coefficients that suit their exponents best; `held` stays as it is."""
+    names = dict.fromkeys(term.coefficients[0] for term in model.form.terms)
+    linear = [name for name in names if name != held]
+    scaled = np.minimum(_unit_terms(model, theta, linear) / loss, _LARGEST_TERM)
+    rest = np.ones((len(theta), model.rows))
+    if held in names:
+        only = theta.copy()
+        only[:, [model.form.index(name) for name in linear]] = -1e4
+        rest = 1 - np.minimum(np.exp(model.log_loss(model.centred(only))) / loss, _LARGEST_TERM)
+    weighted = scaled * weights
+    gram = weighted @ scaled.transpose(0, 2, 1)
+    solution = _non_negative(gram, (weighted * rest[:, None, :]).sum(axis=2))
+    floor = _SMALLEST_SHARE * weights.sum() / np.maximum(weighted.sum(axis=2), 1e-300)
+    found = theta.copy()
+    for column, name in enumerate(linear):
+        found[:, model.form.index(name)] = np.log(
+            np.maximum(solution[:, column], floor[:, column]))
+    return found
+
+
 def _range(parameter: Parameter, model: Model) -> tuple[float, float]:
     """The range to sample; an optimum's range is the range of its feature."""
     for piece in model.form.bowls:

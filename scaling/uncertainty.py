@@ -7,6 +7,7 @@ import numpy as np
 
 from scaling.model import Array, Model
 from scaling.optimum import Optimum
+from scaling.sandwich import density_curvature, deviate
 from scaling.solver import Prior, huber, minimise
 
 RESIDUAL_QUANTILES = 41
@@ -69,7 +70,7 @@ def _one_step(
     sums = np.stack([np.bincount(groups, weights=column, minlength=count)
                      for column in slopes.T], axis=1)
     # Near an L1 norm the curvature is the density of residuals at 0, not the rows inside ±δ.
-    bend = weights * _density_curvature(residual, delta)
+    bend = weights * density_curvature(residual, delta)
     matrix = (jacobian[0] * bend[:, None]).T @ jacobian[0]
     if optimum.prior is not None:
         matrix = matrix + np.diag(optimum.prior.precision)
@@ -82,23 +83,6 @@ def _one_step(
     root = vectors * np.sqrt(np.maximum(values, 0.0))
     found = point + generator.standard_normal((draws, len(values))) @ root.T
     return model.natural(np.clip(found, low, high))
-
-
-def _density_curvature(residual: Array, delta: float) -> Array:
-    """Expected ρ'' of each row, from the density of residuals near 0 by a kernel; 1 if δ = ∞."""
-    if np.isinf(delta):
-        return np.ones_like(residual)
-    low, high = np.quantile(residual, [0.25, 0.75])
-    width = max(0.9 * (high - low) / 1.34 * len(residual) ** -0.2, delta)
-    inside = float(np.mean(np.abs(residual) <= width))
-    return np.full_like(residual, inside * min(1.0, delta / width))
-
-
-def percentile_intervals(draws: Array, level: float = 0.9) -> tuple[Array, Array]:
-    """Percentile interval of each column of draws [k, p]."""
-    tail = 0.5 * (1 - level)
-    low, high = np.quantile(draws, [tail, 1 - tail], axis=0)
-    return low, high
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,16 +109,29 @@ def noise_model(
     """Noise from residuals [m] and from repeats.
 
     Residuals of a fit are smaller than the noise, by √((m − p)/m) in the normal case, which is put
-    back; m counts runs where the rows of a run err together. Repeats set a floor beneath it.
+    back; where few are left over their size is itself uncertain, which Student's deviate allows
+    for. m is what the rows are worth where those of a run err together. Repeats set a floor.
     """
-    m = len(residual)
-    scale = np.sqrt(m / max(m - parameters, 0.25 * m))
+    m = len(residual) / design_effect(residual, groups)
+    left = max(m - parameters, 0.25 * m)
+    scale = np.sqrt(m / left) * deviate(left) / deviate(np.inf)
     quantiles = np.quantile(residual * scale, np.linspace(0, 1, RESIDUAL_QUANTILES))
     found = noise_floor(log_loss, configuration, run)
     spread = float(np.std(quantiles))
     if found is not None and 0 < spread < found[0]:
         quantiles = quantiles * (found[0] / spread)
     return NoiseModel(quantiles, found[0] if found else None, found[1] if found else 0)
+
+
+def design_effect(residual: Array, groups: Array) -> float:
+    """How many times more a mean of correlated rows varies than of independent ones (≥ 1)."""
+    counts = np.bincount(groups)
+    if len(counts) < 2 or counts.max() == 1:
+        return 1.0
+    score = np.clip(residual, *np.quantile(residual, [0.02, 0.98]))
+    score = score - score.mean()
+    total = float((score**2).sum())
+    return max(1.0, float((np.bincount(groups, score) ** 2).sum()) / total) if total > 0 else 1.0
 
 
 def noise_floor(log_loss: Array, configuration: Array, run: Array) -> tuple[float, int] | None:
