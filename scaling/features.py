@@ -1,6 +1,6 @@
 """Logarithmic features of runs and of architectures: the one place that turns columns into them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -25,11 +25,18 @@ FEATURES: dict[str, str] = {
 """Every feature a form may read, with its meaning."""
 
 
-def _first(columns: Mapping[str, np.ndarray], *names: str) -> np.ndarray | None:
-    for name in names:
-        if name in columns:
-            return columns[name]
-    return None
+_COLUMNS: dict[str, str] = {
+    "ln_n": "n", "ln_d": "d", "ln_width": "d_model", "ln_depth": "n_layers",
+    "ln_aspect": "d_model and n_layers", "ln_x": "d_model",
+    "ln_r": "mlp_attention_ratio (or d_model, d_ff and n_heads)",
+    "ln_g": "gqa_group (or n_heads and n_kv_heads)", "ln_s": "sharing",
+    "ln_n_once": "sharing", "ln_n_recurrent": "sharing",
+}
+
+
+def columns_of(features: Iterable[str]) -> str:
+    """The columns of a table that features come from, as a message names them."""
+    return ", ".join(dict.fromkeys(_COLUMNS.get(name, name) for name in features))
 
 
 def table_features(table: RunTable) -> dict[str, np.ndarray]:

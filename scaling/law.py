@@ -14,7 +14,7 @@ import numpy as np
 
 from scaling.architecture import ArchitectureBatch
 from scaling.errors import BadInput
-from scaling.features import architecture_features, table_features
+from scaling.features import architecture_features, columns_of, table_features
 from scaling.forms import build_form
 from scaling.model import Array, looped_feature, predict_log_loss  # noqa: F401
 from scaling.table import RunTable
@@ -173,7 +173,7 @@ class Law:
         form = self.declaration
         missing = [name for name in self._wanted() if name not in features]
         if missing:
-            raise BadInput(f"law = {self.label}: the table has no column for {', '.join(missing)}")
+            raise BadInput(f"law = {self.label}: the table has no column {columns_of(missing)}")
         log_loss = predict_log_loss(form, self.inner(), features)
         low, high = self.interval_of(features, 0.9)
         beyond = self.beyond(features)

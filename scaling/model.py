@@ -10,6 +10,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from scaling.errors import BadInput
+from scaling.features import columns_of
 from scaling.terms import Form
 
 Array = np.ndarray
@@ -76,7 +77,7 @@ class Model:
         missing = [name for name in needed if name not in features]
         if missing:
             raise BadInput(
-                f"form = {form.name}: the table has no column for {', '.join(missing)}"
+                f"form = {form.name}: the table has no column {columns_of(missing)}"
             )
         self.form = form
         self._natural = natural
