@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sweeps.design import Design, Dropped, Planned
+from sweeps.design import Design
 from sweeps.job import resolve
+from sweeps.layout import Dropped, Planned
 from sweeps.local import default_workers
 from sweeps.speed import Speed, known_speed
 from sweeps.worker import default_cache_dir
@@ -57,7 +58,8 @@ def plan(design: Design, workers: int | None = None) -> dict[str, Any]:
         "rows": [_row(one) for one in planned],
         "dropped": [{"part": one.part, "what": one.what, "why": one.why} for one in dropped],
         "identified": identified(planned),
-        "notes": notes(planned, dropped),
+        "batch_sequences": sorted({trunk.batch_sequences for trunk in resolved}),
+        "notes": [*_batch_notes(design, planned), *notes(planned, dropped)],
     }
 
 
@@ -158,6 +160,20 @@ def notes(planned: list[Planned], dropped: list[Dropped]) -> list[str]:
     if dropped:
         said.append(f"{len(dropped)} points have no shape in whole numbers and are left out.")
     return said
+
+
+def _batch_notes(design: Design, planned: list[Planned]) -> list[str]:
+    """Which batch the runs have and why."""
+    if design.batch_sequences is not None:
+        return []
+    smallest = min(min(one.job.tokens) for one in planned)
+    batches = {resolve(one.job).batch_sequences for one in planned}
+    if len(batches) > 1:
+        return ["runs of several batches: their losses do not compare as they are."]
+    batch, = batches
+    return [f"one batch for all: {batch} sequences of {design.sequence_length} tokens, by the "
+            f"rule for the smallest budget, {smallest:,} tokens. A smaller one added later may "
+            f"change it, and so every run; batch_sequences = {batch} in the design keeps it."]
 
 
 def _few(per_parameter: np.ndarray) -> bool:

@@ -13,6 +13,7 @@ like: runs that finished are on the disk, and the same call does the rest.
 import contextlib
 import datetime
 import os
+from collections import Counter
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,9 +26,10 @@ from results.store import RunStore
 from scaling.errors import BadInput
 from sweeps import local, watch
 from sweeps.corpus import load_corpus
-from sweeps.design import Design, Planned
+from sweeps.design import Design
 from sweeps.events import Event, Finished, GaveUp, Unit
 from sweeps.job import Branch, TrunkJob, recipe_of, resolve
+from sweeps.layout import Planned
 from sweeps.process import DEFAULT_TRAINER
 from sweeps.sources import CorpusSpec
 from sweeps.speed import Speed, known_speed, remember_speed
@@ -105,6 +107,7 @@ def run_sweep(
         wanted = {branch.run_key: one for one in planned for branch in resolve(one.job).branches}
         reused = len([key for key in wanted if store.done(key)])
         state = watch.SweepState.of(design.name, folder, planned, units, reused)
+        state.notes += _other_batches(design, planned, store)
         finished: list[RunRecord] = []
         if units:
             # Tokenised here once, rather than by every worker at the same time.
@@ -133,6 +136,20 @@ def run_sweep(
         finished=count["finished"], reused=reused, diverged=count["diverged"],
         failed=count["failed"], records=[kept[key] for key in wanted if key in kept],
     )
+
+
+def _other_batches(
+    design: Design, planned: Sequence[Planned], store: RunStore
+) -> Iterator[str]:
+    """Says so where runs of the design were done with a batch that it no longer gives."""
+    now = {resolve(one.job).batch_sequences for one in planned}
+    held = Counter(record.recipe.batch_sequences for record in store.records
+                   if record.design == design.name and record.status == "finished")
+    for batch, runs in held.items():
+        if batch not in now:
+            yield (f"batch_sequences: {runs} runs of {design.name} held here were done with "
+                   f"{batch}, which the design no longer gives; they are not used, and their "
+                   f"losses do not compare. To keep them: batch_sequences = {batch}")
 
 
 def _missing(

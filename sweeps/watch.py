@@ -16,7 +16,6 @@ import msgspec
 from results.record import RunRecord
 from results.store import holder, read_records, runs_path
 from scaling.errors import BadInput
-from sweeps.design import Planned
 from sweeps.events import (
     Event,
     Finished,
@@ -28,6 +27,7 @@ from sweeps.events import (
     Unit,
 )
 from sweeps.job import resolve
+from sweeps.layout import Planned
 
 if TYPE_CHECKING:
     from rich.table import Table

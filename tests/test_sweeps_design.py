@@ -13,6 +13,7 @@ from scaling.errors import BadInput
 from sweeps import combinators
 from sweeps.design import Design, load_design, read_design
 from sweeps.job import job_keys, resolve
+from sweeps.schedule import batch_sequences_for
 from sweeps.shapes import (
     Infeasible,
     Point,
@@ -177,6 +178,35 @@ def test_shapes_of_one_size_share_tokens_and_batch() -> None:
                 place = (one.nominal, round(branch.tokens, -4))
                 seen.setdefault(place, set()).add(trunk.batch_sequences)
         assert all(len(batches) == 1 for batches in seen.values()), name
+
+
+WIDE = """
+name = "wide"
+tokens_per_parameter = [20, 40]
+[base]
+non_embedding = [100_000, 3_000_000]
+"""
+
+
+def test_a_design_has_one_batch_whatever_its_budgets() -> None:
+    """By the rule alone a trunk of 4e6 tokens would have another batch than one of 1.2e8."""
+    apart = {batch_sequences_for(max(job.tokens), 128) for job in read_design(WIDE).jobs()}
+    assert len(apart) == 2
+    design = read_design(WIDE)
+    assert {resolve(job).batch_sequences for job in design.jobs()} == {16}
+    assert batch_sequences_for(2_000_000, 128) == 16, "the smallest budget's"
+    assert any("one batch for all: 16 sequences" in note for note in design.plan()["notes"])
+
+
+def test_a_larger_size_added_later_leaves_the_runs_what_they_were() -> None:
+    keys = {key for job in read_design(WIDE).jobs() for key in job_keys(job)}
+    more = read_design(WIDE.replace("3_000_000", "3_000_000, 9_000_000"))
+    assert keys < {key for job in more.jobs() for key in job_keys(job)}
+    fewer = read_design(WIDE.replace("100_000", "10_000"))
+    assert not keys & {key for job in fewer.jobs() for key in job_keys(job)}
+    named = read_design(WIDE.replace("100_000", "10_000").replace(
+        "[base]", "batch_sequences = 16\n[base]", 1))
+    assert keys & {key for job in named.jobs() for key in job_keys(job)}
 
 
 @pytest.mark.parametrize(("old", "new", "named"), [

@@ -2,8 +2,9 @@
 
 import pytest
 
-from sweeps.design import Planned, load_design, presets
+from sweeps.design import load_design, presets
 from sweeps.job import resolve
+from sweeps.layout import Planned
 
 REFERENCE = "reference"
 

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from benchmarks import faults, pretend
@@ -58,6 +59,20 @@ def test_every_run_of_the_design_is_done_once_and_reused(
     assert (second.finished, second.reused) == (0, len(keys))
     assert second.records == first.records
     assert (tmp_path / "out" / RUNS_FILE).read_bytes() == before
+
+
+def test_runs_of_another_batch_are_pointed_out(
+    design: Design, shared: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    first = sweep(design, shared, tmp_path / "out")
+    assert "batch_sequences" not in capfd.readouterr().err
+    batch = first.records[0].recipe.batch_sequences
+    again = sweep(msgspec.structs.replace(design, batch_sequences=batch // 2), shared,
+                  tmp_path / "out")
+    assert again.reused == 0
+    said = capfd.readouterr().err
+    assert f"{first.finished} runs of {design.name} held here were done with {batch}," in said
+    assert f"batch_sequences = {batch}" in said
 
 
 def test_only_missing_budgets_are_trained_and_the_trunk_stays_the_same(
