@@ -1,59 +1,41 @@
 """Which runs to do next: those that most reduce the uncertainty of the answer, within a budget.
 
-A law's bootstrap draws say how the predicted losses of all shapes go together. Treating them as
-one Gaussian, a run that has not been done yet tells about the answer as far as its predicted loss
-varies with it: observing y with noise R leaves of the answer's variance
-
-    Var(g | y) = Var(g) - Cov(g, y) [Cov(y) + R]^-1 Cov(y, g)
-
-whatever y turns out to be (sequential experimental design for a linear model: Chaloner & Verdinelli
-1995, equation 4). Runs are picked one by one; the covariances are updated after each.
+`sweeps.information` says what a run would tell; this says which runs there are, and proposes.
 """
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
 
 from results.record import RunRecord
+from results.tables import unusable
 from scaling.architecture import Architecture, ArchitectureBatch
 from scaling.errors import BadInput
 from scaling.law import Law
-from sweeps.design import Design, Planned
+from sweeps.design import Design
+from sweeps.information import Goal, Runs, beliefs_of, pick, run_noise
 from sweeps.job import TrunkJob, resolve
+from sweeps.layout import Planned
 from sweeps.sources import CorpusSpec
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-Array = np.ndarray
-Goal = Literal["best shape", "loss"]
-
-DRAWS = 400
-MOST_TARGETS = 64
 TOKENS_PER_PARAMETER = 20.0
 """Of a target whose training tokens nobody gave."""
-NOISE_UNKNOWN = 0.008
-"""Standard deviation of ln loss between seeds of small runs, where the law does not say."""
-SHARED_NOISE = 0.8
-"""Of a run's noise variance, what all budgets of its trunk share (its weights and text order)."""
-RUN_LEAST_GAIN = 1e-12
-UNSEEN_EFFECT = 0.02
-"""Standard deviation of ln loss per factor e of a shape axis that a law has never seen vary."""
-UNSEEN_AXES = {"ln_x": "width_ratio", "ln_r": "mlp_attention_ratio", "ln_g": "gqa_group",
-               "ln_s": "sharing"}
-"""Feature of a law -> property of an architecture."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Candidate:
     """A trunk that could be trained next."""
 
-    part: str
+    trunk: str
+    """Key of the trunk: its first budget, its first two and so on are candidates that share it."""
     label: str
     job: TrunkJob
     architecture: Architecture
@@ -82,8 +64,9 @@ def propose(
         targets: the shapes the answer is about: those that fit a device, say. The shapes of the
             design's largest size where None.
         tokens: the targets' training tokens; 20 for each non-embedding parameter where None.
-        goal: `best shape`: which target has the least loss; `loss`: the targets' loss itself.
-        held: runs already done; a shape proposed again gets a seed of its own.
+        goal: `best shape`: which target has the least loss; `loss`: the targets' losses themselves.
+        held: runs already done, those of the law among them; a shape proposed again gets a seed of
+            its own.
 
     Returns:
         `runs` in the order picked; `uncertainty` before and after, in nats (the standard deviation
@@ -106,20 +89,23 @@ def propose(
     candidates = candidates_of(design)
     budget = flops if flops is not None else count * float(
         np.median([one.flops for one in candidates]))
-    beliefs, answer_weights, best = beliefs_of(law, candidates, batch, budget_of_target, goal)
-    picks, after = pick(beliefs, answer_weights, candidates, run_noise(law), count, budget)
+    done = [(record.architecture.build(), record.tokens) for record in held
+            if unusable(record) is None]
+    beliefs = beliefs_of(law, candidates, Runs(batch, budget_of_target), goal,
+                         Runs.of(done) if done else None)
+    picks, after = pick(beliefs, candidates, run_noise(law), count, budget)
     if not picks:
         raise BadInput(f"flops = {budget:.3g}: the cheapest run costs "
                        f"{min(one.flops for one in candidates):.3g}")
-    before = float(answer_weights @ np.diag(beliefs.covariance)[: len(answer_weights)])
-    scale = float(np.exp(beliefs.best_log_loss))
+    scale = math.exp(beliefs.best_log_loss)
     runs = _runs(picks, after, held, scale)
     return {
         "goal": goal, "law": law.label, "targets": len(batch), "flops_budget": budget,
         "flops": sum(run["flops"] for run in runs),
-        "uncertainty": {"before": scale * math.sqrt(max(before, 0.0)),
+        "uncertainty": {"before": scale * math.sqrt(max(beliefs.variance, 0.0)),
                         "after": scale * math.sqrt(max(after[-1], 0.0))},
-        "best": {"architecture": best[0].to_dict(), "probability": best[1]},
+        "best": {"architecture": beliefs.best.to_dict(),
+                 "probability": beliefs.best_probability},
         "runs": runs,
         "design": design_text(design, runs),
     }
@@ -151,8 +137,8 @@ def _prefixes(planned: Planned) -> list[Candidate]:
             warmup_steps=plan.warmup_steps,
         )
         result.append(Candidate(
-            part=planned.part, label=planned.label, job=job, architecture=planned.architecture,
-            tokens=budgets[:end], flops=resolve(job).flops,
+            trunk=plan.trunk_key, label=planned.label, job=job, tokens=budgets[:end],
+            architecture=planned.architecture, flops=resolve(job).flops,
         ))
     return result
 
@@ -169,170 +155,6 @@ def _targets(
     if not len(batch):
         raise BadInput("targets: at least one architecture is needed")
     return batch
-
-
-# --- what is believed --------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, eq=False)
-class Beliefs:
-    """One Gaussian over the answers [q] and, after them, every candidate's log losses [m]."""
-
-    covariance: Array
-    """[q + m, q + m]."""
-    slices: list[slice]
-    """Where each candidate's observations stand."""
-    best_log_loss: float
-    """Mean ln loss of the target believed best."""
-
-
-def beliefs_of(
-    law: Law, candidates: Sequence[Candidate], batch: ArchitectureBatch, tokens: Array, goal: Goal
-) -> tuple[Beliefs, Array, tuple[Architecture, float]]:
-    """The Gaussian, the weight of each answer, and the best target with its probability."""
-    middle = law.loss(batch, tokens)
-    top = np.argsort(middle)[:MOST_TARGETS]
-    batch, tokens = batch.take(top), tokens[top]
-    draws = np.log(law.loss_draws(batch, tokens, DRAWS))
-    ignorance = _Ignorance(law, len(draws))
-    draws = draws + ignorance.of(batch)
-    answers, weights, best, probability = answers_of(draws, goal)
-    shapes = ArchitectureBatch.of(one.architecture for one in candidates for _ in one.tokens)
-    budgets = np.array([float(t) for one in candidates for t in one.tokens])
-    observed = np.log(law.loss_draws(shapes, budgets, DRAWS)) + ignorance.of(shapes)
-    both = np.concatenate([answers, observed], axis=1)
-    centred = both - np.median(both, axis=0)
-    # A draw that ran away would make every candidate look telling: spreads are clipped at four.
-    spread = 1.4826 * np.median(np.abs(centred), axis=0)
-    spread = np.where(spread > 0, spread, np.abs(centred).max(axis=0))
-    centred = np.clip(centred, -4 * spread, 4 * spread)
-    covariance = centred.T @ centred / (len(centred) - 1)
-    slices, start = [], answers.shape[1]
-    for one in candidates:
-        slices.append(slice(start, start + len(one.tokens)))
-        start += len(one.tokens)
-    beliefs = Beliefs(covariance, slices, float(np.median(draws[:, best])))
-    return beliefs, weights, (batch[best], probability)
-
-
-class _Ignorance:
-    """What a law has never seen vary it cannot be unsure of; this is unsure in its place.
-
-    Each shape axis that its runs did not vary gets an effect on ln loss of unknown sign.
-    """
-
-    def __init__(self, law: Law, draws: int) -> None:
-        generator = np.random.default_rng(0)
-        self.effects = {
-            name: UNSEEN_EFFECT * generator.standard_normal(draws)
-            for feature, name in UNSEEN_AXES.items() if feature not in law.features
-        }
-
-    def of(self, batch: ArchitectureBatch) -> Array:
-        """Addition to the ln loss of each shape by each draw [k, n]."""
-        added: Array = np.zeros((1, len(batch)))
-        for name, effect in self.effects.items():
-            added = added + effect[:, None] * np.log(np.asarray(getattr(batch, name), float))
-        return added
-
-
-def answers_of(draws: Array, goal: Goal) -> tuple[Array, Array, int, float]:
-    """What is asked, as columns [k, q] with weights [q], from the targets' ln losses [k, t].
-
-    For `loss`: their mean. For `best shape`: the difference of each other target to the one that is
-    best on average, weighted by the probability that it is better after all.
-    """
-    best = int(np.argmin(draws.mean(axis=0)))
-    wins = np.bincount(np.argmin(draws, axis=1), minlength=draws.shape[1])
-    probability = float(wins[best] / len(draws))
-    if goal == "loss":
-        return draws.mean(axis=1, keepdims=True), np.ones(1), best, probability
-    if draws.shape[1] < 2:
-        raise BadInput("goal = 'best shape': needs more than one target")
-    others = [t for t in range(draws.shape[1]) if t != best]
-    answers = draws[:, others] - draws[:, [best]]
-    deviation = answers.std(axis=0) + 1e-12
-    weights = np.array([0.5 * math.erfc(z / math.sqrt(2))
-                        for z in answers.mean(axis=0) / deviation])
-    # Where nothing comes near, the nearest still counts: a law can be surer than it should be.
-    weights = np.maximum(weights, 1e-3)
-    return answers, weights / weights.sum(), best, probability
-
-
-def run_noise(law: Law) -> float:
-    """Standard deviation of ln loss of one run."""
-    if law.residuals.size < 3:
-        return NOISE_UNKNOWN
-    return max(float(np.std(law.residuals)), 1e-4)
-
-
-def noise_covariance(budgets: int, deviation: float) -> Array:
-    """Of the ln losses of one trunk's budgets: most of it is the trunk's, the rest their own."""
-    shared = SHARED_NOISE * np.ones((budgets, budgets))
-    return deviation**2 * (shared + (1 - SHARED_NOISE) * np.eye(budgets))
-
-
-# --- picking -----------------------------------------------------------------------------------
-
-
-def pick(
-    beliefs: Beliefs, weights: Array, candidates: Sequence[Candidate], deviation: float,
-    count: int, flops: float,
-) -> tuple[list[Candidate], list[float]]:
-    """The runs, in order, and the weighted variance left after each.
-
-    Greedy by gain and greedy by gain per FLOP each fail where the other does well (a budget, and a
-    number of runs); both are tried, and a third that spends the budget evenly, and the best kept.
-    """
-    costs = np.array([one.flops for one in candidates])
-    rules: list[Callable[[Array, float, int], Array]] = [
-        lambda gains, left, runs: gains,
-        lambda gains, left, runs: gains / costs,
-        lambda gains, left, runs: np.where(costs <= 1.5 * left / runs, gains, gains * 1e-3 / costs),
-    ]
-    best: tuple[list[Candidate], list[float]] = ([], [math.inf])
-    for rule in rules:
-        found = _greedy(beliefs, weights, candidates, costs, deviation, count, flops, rule)
-        if found[0] and found[1][-1] < best[1][-1]:
-            best = found
-    return best if best[0] else ([], [])
-
-
-def _greedy(
-    beliefs: Beliefs, weights: Array, candidates: Sequence[Candidate], costs: Array,
-    deviation: float, count: int, flops: float, rule: Callable[[Array, float, int], Array],
-) -> tuple[list[Candidate], list[float]]:
-    covariance = beliefs.covariance.copy()
-    left, picks, after = flops, [], []
-    q = len(weights)
-    for number in range(count):
-        gains = np.array([_gain(covariance, place, weights, deviation)
-                          for place in beliefs.slices])
-        scores = np.where(costs <= left, rule(gains, left, count - number), -math.inf)
-        chosen = int(np.argmax(scores))
-        if not scores[chosen] > -math.inf or gains[chosen] < RUN_LEAST_GAIN * weights.sum():
-            break
-        covariance = _observe(covariance, beliefs.slices[chosen], deviation)
-        left -= costs[chosen]
-        picks.append(candidates[chosen])
-        after.append(float(weights @ np.diag(covariance)[:q]))
-    return picks, after
-
-
-def _gain(covariance: Array, place: slice, weights: Array, deviation: float) -> float:
-    """Weighted variance of the answers that observing `place` removes."""
-    inner = covariance[place, place] + noise_covariance(place.stop - place.start, deviation)
-    cross = covariance[place, : len(weights)]
-    solved = np.linalg.solve(inner, cross)
-    return float(weights @ np.sum(cross * solved, axis=0))
-
-
-def _observe(covariance: Array, place: slice, deviation: float) -> Array:
-    """The covariance after `place` has been observed."""
-    inner = covariance[place, place] + noise_covariance(place.stop - place.start, deviation)
-    cross = covariance[place, :]
-    reduced: Array = covariance - cross.T @ np.linalg.solve(inner, cross)
-    return reduced
 
 
 # --- saying it ---------------------------------------------------------------------------------

@@ -4,21 +4,24 @@ import numpy as np
 import pytest
 
 from benchmarks import adaptive as simulation
+from benchmarks import pools
+from results.store import read_records
 from scaling.architecture import Architecture
 from scaling.errors import BadInput
 from scaling.law import Law
-from sweeps.adaptive import (
+from sweeps.adaptive import Candidate, candidates_of, design_text, proposal_table, propose
+from sweeps.design import Design, load_design, read_design
+from sweeps.information import (
+    SCALE_ERROR,
+    SHAPE_ERROR,
     Beliefs,
-    Candidate,
+    Runs,
+    _pull,
     answers_of,
-    candidates_of,
-    design_text,
+    beliefs_of,
     noise_covariance,
     pick,
-    proposal_table,
-    propose,
 )
-from sweeps.design import Design, load_design, read_design
 from sweeps.job import job_keys, resolve
 
 GRID = read_design("""
@@ -36,12 +39,12 @@ sharing = [2]
 def law_with(spread: dict[str, float], draws: int = 300) -> Law:
     """The simulation's truth, sure of every parameter but those named."""
     generator = np.random.default_rng(0)
-    truth = simulation.TRUTH
+    truth = pools.TRUTH
     columns = [value * np.exp(spread.get(name, 0.0) * generator.standard_normal(draws))
                for name, value in truth.items()]
     return Law(form="shape", parameters=dict(truth), draws=np.stack(columns, axis=1), range={},
                count="non_embedding", fingerprint="", label="made up", source="",
-               features=simulation.FEATURES,
+               features=pools.FEATURES,
                residuals=np.random.default_rng(1).normal(0, 0.005, 100))
 
 
@@ -56,13 +59,13 @@ def test_what_is_left_after_observing_is_the_conditional_variance() -> None:
     generator = np.random.default_rng(2)
     root = generator.normal(size=(5, 5))
     covariance = root @ root.T
-    job = GRID.jobs()[0]
     candidates = [
-        Candidate(part="", label=str(i), job=job, architecture=job.architecture.build(),
+        Candidate(trunk=str(i), label=str(i), job=GRID.jobs()[0], architecture=target(),
                   tokens=(1,), flops=1.0) for i in range(4)
     ]
-    beliefs = Beliefs(covariance, [slice(i, i + 1) for i in range(1, 5)], 0.0)
-    picks, after = pick(beliefs, np.ones(1), candidates, 0.3, 4, flops=4.0)
+    beliefs = Beliefs(covariance, [slice(i, i + 1) for i in range(1, 5)], np.ones(1), target(),
+                      0.0, 1.0)
+    picks, after = pick(beliefs, candidates, 0.3, 4, flops=4.0)
     order = [int(one.label) + 1 for one in picks]
     for count in range(1, len(order) + 1):
         seen = order[:count]
@@ -73,19 +76,32 @@ def test_what_is_left_after_observing_is_the_conditional_variance() -> None:
     assert after == sorted(after, reverse=True)
 
 
+def test_a_trunk_that_cannot_be_trained_again_is_picked_once() -> None:
+    candidates = candidates_of(GRID)
+    beliefs = beliefs_of(law_with({"sigma": 1.0}), candidates,
+                         Runs.of([(target(), 3e6), (target(sharing=2), 3e6)]), "best shape")
+    for again in (True, False):
+        picks, _ = pick(beliefs, candidates, 0.01, 6, flops=1e13, again=again)
+        assert len(picks) == 6
+        assert (len({one.trunk for one in picks}) == 6) is not again
+
+
 def test_budgets_of_one_trunk_share_most_of_their_noise() -> None:
     noise = noise_covariance(3, 0.01)
     assert noise[0, 0] == pytest.approx(1e-4)
     assert noise[0, 1] / noise[0, 0] == pytest.approx(0.8)
 
 
-def test_a_question_about_sharing_is_answered_by_shared_runs() -> None:
+def test_a_question_about_sharing_is_answered_by_shared_runs_beside_unshared_ones() -> None:
     law = law_with({"sigma": 1.0})
     asked = [target(), target(sharing=2)]
     proposal = propose(GRID, law, 3, targets=asked, tokens=3e6)
     assert proposal["goal"] == "best shape"
-    assert all(run["architecture"]["sharing"] == 2 for run in proposal["runs"])
-    assert proposal["uncertainty"]["after"] < proposal["uncertainty"]["before"]
+    first, *others = proposal["runs"]
+    assert first["architecture"]["sharing"] == 2
+    assert all(run["architecture"]["sharing"] == 2 or run["shape"] == "base" for run in others), \
+        "a shared run, and what it is to be compared with"
+    assert others[0]["uncertainty_after"] < 0.5 * proposal["uncertainty"]["before"]
 
 
 def test_a_question_about_tokens_is_answered_by_long_and_short_runs() -> None:
@@ -140,16 +156,40 @@ def test_a_shape_proposed_twice_gets_seeds_of_its_own() -> None:
 
 
 def test_answers_weigh_what_could_win() -> None:
-    generator = np.random.default_rng(0)
-    draws = np.stack([generator.normal(mean, 0.01, 4000) for mean in (0.0, 0.005, 0.5)], axis=1)
-    answers, weights, best, probability = answers_of(draws, "best shape")
+    mean, covariance = np.array([0.0, 0.005, 0.5]), 1e-4 * np.eye(3)
+    contrast, weights, best, probability = answers_of(mean, covariance, "best shape")
     assert best == 0
-    assert answers.shape == (4000, 2)
+    assert contrast.tolist() == [[-1.0, 1.0, 0.0], [-1.0, 0.0, 1.0]]
     assert weights[0] > 0.99
-    assert 0.55 < probability < 0.75, "P(N(0, s) < N(s/2, s)) = .638"
-    loss, ones, _, _ = answers_of(draws, "loss")
-    assert loss[:, 0] == pytest.approx(draws.mean(axis=1))
-    assert list(ones) == [1.0]
+    assert probability == pytest.approx(0.638, abs=0.03), "P(N(0, s) < N(s/2, s))"
+    losses, equal, _, _ = answers_of(mean, covariance, "loss")
+    assert losses.tolist() == np.eye(3).tolist()
+    assert equal == pytest.approx(np.full(3, 1 / 3))
+
+
+def test_a_law_sure_of_itself_is_still_doubted_far_from_its_runs() -> None:
+    """Where every draw says the same, what is left is the form's own error."""
+    law = law_with({})
+    near, far = target(), target(d_model=256, d_ff=768, n_blocks=12)
+
+    def doubt(asked: Architecture, held: list[tuple[Architecture, float]]) -> float:
+        beliefs = beliefs_of(law, candidates_of(GRID), Runs.of([(asked, 3e6)]), "loss",
+                             Runs.of(held) if held else None)
+        return float(beliefs.variance**0.5)
+
+    assert doubt(near, []) == pytest.approx(np.hypot(SCALE_ERROR, SHAPE_ERROR))
+    around = [(shape, tokens) for shape in (near, target(d_ff=128), target(d_ff=256),
+                                            target(n_blocks=2), target(n_blocks=4))
+              for tokens in (1.5e6, 3e6, 6e6)]
+    assert doubt(near, around) < 0.3 * SCALE_ERROR
+    assert doubt(far, around) > SCALE_ERROR
+
+
+def test_a_prediction_follows_a_shift_of_all_runs() -> None:
+    """The weights of a fit add up to one: if every run's loss were 1 % more, so were the law's."""
+    held = Runs.of([(one.architecture, t) for one in candidates_of(GRID) for t in one.tokens])
+    asked = Runs.of([(target(), 3e6), (target(sharing=2), 1e6)])
+    assert _pull(law_with({}), [asked, held], 2).sum(axis=1) == pytest.approx([1, 1], abs=0.05)
 
 
 def test_candidates_are_whole_trunks_and_their_beginnings() -> None:
@@ -204,10 +244,43 @@ def test_presets_can_propose() -> None:
 
 def test_one_simulated_trial_is_no_worse_than_guessing() -> None:
     """The whole comparison is `python -m benchmarks.adaptive`."""
-    found = simulation.trial(seed=1, share=1 / 3)
-    assert found["share_of_flops"] <= 1 / 3
+    found = simulation.simulate(seed=1, share=1 / 3, bend=0.0)
+    assert 0.3 < found["share_of_flops"] <= 1 / 3
     assert found["adaptive_error"] < 0.03
     assert found["adaptive_regret"] < 0.05
+
+
+def test_a_pool_of_real_runs_gives_each_run_once_and_counts_what_it_cost() -> None:
+    """The reference study's records: whole, the pool costs what the study did."""
+    records = read_records("results/reference")
+    pool = pools.Recorded(records)
+    trunks = pools.whole(pool.candidates())
+    first = trunks[0]
+    parts = [one for one in pool.candidates() if one.trunk == first.trunk]
+    assert [len(one.tokens) for one in parts] == list(range(1, len(first.tokens) + 1))
+    assert [one.flops for one in parts] == sorted(one.flops for one in parts)
+    again = pools.Recorded(records)
+    again.train(parts[:1])
+    rest = next(one for one in again.candidates()
+                if one.trunk == first.trunk and len(one.tokens) == len(first.tokens) - 1)
+    assert parts[0].flops + rest.flops > first.flops, "the path is paid for twice"
+    spent = pool.train([first])
+    assert all(one.trunk != first.trunk for one in pool.candidates())
+    spent += pool.train(trunks[1:])
+    assert len(pool.table()) == len(records)
+    assert spent == pytest.approx(sum(r.flops - r.trunk_flops_shared for r in records))
+
+
+def test_a_panel_is_judged_by_means_over_seeds() -> None:
+    records = read_records("results/reference")
+    panel = simulation.panel_of([r for r in records if r.seed < 2])
+    asked = next(r for r in records if r.seed == 1)
+    alike = [r.loss for r in records if r.seed < 2 and r.tokens == asked.tokens
+             and r.architecture == asked.architecture]
+    assert len(alike) == 2
+    row = next(i for i in range(len(panel.runs)) if panel.runs.tokens[i] == asked.tokens
+               and panel.runs.architectures[i] == asked.architecture.build())
+    assert panel.loss[row] == pytest.approx(np.mean([loss for loss in alike if loss is not None]))
 
 
 def test_an_axis_the_law_has_never_seen_is_where_it_knows_least() -> None:
