@@ -31,6 +31,8 @@ from sweeps.worker import default_cache_dir, worker_environment
 
 ROUNDS = 9
 ROUND_SECONDS = 2.0
+SEEDS = 6
+"""Of the branches section: noise between seeds is known to a third from six."""
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -310,32 +312,33 @@ def branches_here() -> None:
     """Three budgets of one trunk against three runs of their own; losses beside the seeds' spread.
 
     The same shape, text and recipe: a branch differs from its own run by what the budget sets, the
-    batch and the warmup, and by nothing else.
+    warmup, and by nothing else. `seed sd` is that between seeds of runs of their own; a difference
+    within two of its standard errors is none.
     """
     from sweeps.train import train_trunk
 
     shape = ArchitectureFields(vocab_size=256, d_model=32, n_blocks=3, n_heads=2, n_kv_heads=1,
                                head_dim=16, d_ff=96)
     budgets = (200_000, 400_000, 800_000)
-    trunks, apart = {}, {}
-    for seed in range(3):
-        together = TrunkJob(architecture=shape, tokens=budgets, seed=seed)
-        trunks[seed] = list(train_trunk(together, cache_dir=default_cache_dir()))
-        apart[seed] = [
-            record for budget in budgets
-            for record in train_trunk(TrunkJob(architecture=shape, tokens=(budget,), seed=seed),
-                                      cache_dir=default_cache_dir())
-        ]
-    spent = sum(record.flops - record.trunk_flops_shared for record in trunks[0])
-    alone = sum(record.flops for record in apart[0])
-    print(f"\nThree budgets of one trunk: {spent / alone:.3f} of the FLOPs of three runs")
-    print(f"{'tokens':>10}{'branch':>10}{'own run':>10}{'difference':>12}{'seed sd':>10}")
-    for place, record in enumerate(trunks[0]):
-        branch = [_loss(trunks[seed][place]) for seed in trunks]
-        own = [_loss(apart[seed][place]) for seed in apart]
-        spread = float(np.sqrt((np.var(branch, ddof=1) + np.var(own, ddof=1)) / 2))
-        print(f"{record.tokens:10}{np.mean(branch):10.4f}{np.mean(own):10.4f}"
-              f"{np.mean(branch) - np.mean(own):12.4f}{spread:10.4f}")
+    together, apart = [], []
+    for seed in range(SEEDS):
+        trunk, *alone = (TrunkJob(architecture=shape, tokens=tokens, seed=seed)
+                         for tokens in (budgets, *((budget,) for budget in budgets)))
+        together.append(list(train_trunk(trunk, cache_dir=default_cache_dir())))
+        apart.append([record for job in alone
+                      for record in train_trunk(job, cache_dir=default_cache_dir())])
+    spent = sum(record.flops - record.trunk_flops_shared for record in together[0])
+    separate = sum(record.flops for record in apart[0])
+    print(f"\nThree budgets of one trunk: {spent / separate:.3f} of the FLOPs of three runs; "
+          f"{SEEDS} seeds")
+    print(f"{'tokens':>10}{'branch':>10}{'own run':>10}{'difference':>12}{'its error':>11}"
+          f"{'seed sd':>10}")
+    for place, record in enumerate(together[0]):
+        branch = np.array([_loss(records[place]) for records in together])
+        own = np.array([_loss(records[place]) for records in apart])
+        paired = branch - own
+        print(f"{record.tokens:10}{branch.mean():10.4f}{own.mean():10.4f}{paired.mean():+12.4f}"
+              f"{paired.std(ddof=1) / SEEDS**0.5:11.4f}{own.std(ddof=1):10.4f}")
 
 
 def _loss(record: Any) -> float:
