@@ -13,15 +13,15 @@ import numpy as np
 
 from scaling.model import Array, Model
 from scaling.optimum import Optimum
+from scaling.pinning import Pinning
 from scaling.sandwich import Local, local
 from scaling.solver import Prior, minimise
-from scaling.starts import projected
 
 _ROUNDS = 7  # of moving the ends
-_CLOSE = 0.06  # in normal deviates: near enough to the wanted rise
+_CLOSE = 0.06  # in standard errors: near enough to the wanted rise
+_FIRST_STEP = 0.1  # of parameters at a bound, where no standard error tells
+_LONGEST_FIRST_STEP = 2.0
 _PINNED = 1e9  # precision that holds a parameter in place, in units of log likelihood
-_ITERATIONS = 60
-_SMOOTHER, _ON_THE_WAY = 4e-3, 15  # delta of a smoother problem on the way, and its iterations
 _NEAR = 8  # of the starts that ended near the optimum, to seek the one without prior from
 _MOST_ROWS = 2_000  # that intervals are walked on: more make nearly every valley a parabola
 _LOPSIDED = 3.0  # ratio of an interval's two sides beyond which it is no parabola's
@@ -98,141 +98,107 @@ def _walk(
     delta: float,
 ) -> tuple[Profile, Array | None]:
     """Both ends of every parameter at once; and a point lower than theta, if one was met."""
-    size = len(theta)
     low, high = _limits(model)
-    which, side = np.repeat(np.arange(size), 2), np.tile([-1.0, 1.0], size)
-    rows = np.arange(2 * size)
-    room = np.where(side < 0, theta[which] - low[which], high[which] - theta[which])
-    unit = near.units[which]
+    held, side = np.repeat(np.arange(len(theta)), 2), np.tile([-1.0, 1.0], len(theta))
+    unit = near.units[held]
+    wanted = near.deviate
     # The valley's floor runs along the column of H⁻¹.
-    own = np.maximum(np.diag(near.inverse), 1e-300)
-    slope = (near.inverse / own).T[which]
-    slope[rows, which] = 1.0
-    reach = np.where(near.free, near.deviate * np.sqrt(np.diag(near.covariance)), 0.1)[which]
-    distance = np.minimum(np.clip(reach, 1e-6, 2.0), room)
-    inside, root_inside = np.zeros((2, len(rows)))
-    outside, root_outside = np.full((2, len(rows)), np.inf)
-    last, last_distance = np.repeat(theta[None, :], len(rows), axis=0), np.zeros(len(rows))
-    direction = slope * side[:, None]
-    pinning = _Pinning.of_model(model)
+    along = (near.inverse / np.maximum(np.diag(near.inverse), 1e-300)).T[held]
+    along[np.arange(len(held)), held] = 1.0
+    error = np.where(near.free, np.sqrt(np.diag(near.covariance)), _FIRST_STEP)[held]
+    room = np.where(side < 0, theta[held] - low[held], high[held] - theta[held])
+    brackets = _Brackets.around(np.minimum(
+        np.clip(wanted * error, 1e-6, _LONGEST_FIRST_STEP), room), room, wanted)
+    pinning = Pinning.of_model(model)
     base = float(minimise(model, log_loss, theta[None, :], weights, delta=delta, warm=True,
                           iterations=1).objective[0])
     least, lowest = base, None
-    running = room > 1e-9
+    last, last_distance = np.repeat(theta[None, :], len(held), axis=0), np.zeros(len(held))
+    direction = along * side[:, None]
     for _ in range(_ROUNDS):
-        on = np.flatnonzero(running)
+        on = np.flatnonzero(brackets.running)
         if not len(on):
             break
-        begin = last[on] + direction[on] * (distance - last_distance)[on, None]
-        begin[np.arange(len(on)), which[on]] = (theta[which] + side * distance)[on]
+        distance, own, each = brackets.distance[on], held[on], np.arange(len(on))
+        moved = distance - last_distance[on]
+        begin = last[on] + direction[on] * moved[:, None]
+        begin[each, own] = theta[own] + side[on] * distance
         begin = np.clip(begin, low, high)
         mean, precision = np.zeros((2, *begin.shape))
-        mean[np.arange(len(on)), which[on]] = begin[np.arange(len(on)), which[on]]
-        precision[np.arange(len(on)), which[on]] = _PINNED * unit[on]
+        mean[each, own] = begin[each, own]
+        precision[each, own] = _PINNED * unit[on]
         prior = Prior(mean, precision)
-        ends, objective = pinning.minimise(log_loss, begin, which[on], weights, delta, prior)
+        ends, objective = pinning.minimise(log_loss, begin, own, weights, delta, prior)
         # Before an end is believed, the valley is entered from elsewhere too: far from the optimum
         # it bends, and terms that vanished there have to come back.
-        beyond = np.flatnonzero(2 * (objective - base) > near.deviate**2 * unit[on])
+        beyond = np.flatnonzero(2 * (objective - base) > wanted**2 * unit[on])
         if len(beyond):
-            again = np.repeat(centre[None, :], len(beyond), axis=0)
-            held = which[on][beyond]
-            again[np.arange(len(beyond)), held] = begin[beyond, held]
-            again = pinning.projected(log_loss, weights, again, held)
-            other, value = pinning.minimise(log_loss, again, held, weights, delta,
+            value = mean[beyond, own[beyond]]
+            again = centre + along[on][beyond] * (value - centre[own[beyond]])[:, None]
+            again = pinning.projected(log_loss, weights, np.clip(again, low, high), own[beyond])
+            other, found = pinning.minimise(log_loss, again, own[beyond], weights, delta,
                                             prior.take(beyond))
-            better = value < objective[beyond]
-            ends[beyond[better]], objective[beyond[better]] = other[better], value[better]
+            better = found < objective[beyond]
+            ends[beyond[better]], objective[beyond[better]] = other[better], found[better]
         best = int(objective.argmin())
         if objective[best] < least - _BETTER * unit[on][best]:
             least, lowest = float(objective[best]), ends[best]
-        moved = distance[on] - last_distance[on]
-        direction[on] = np.where(
-            (np.abs(moved) > 1e-9)[:, None],
-            (ends - last[on]) / np.where(np.abs(moved) > 1e-9, moved, 1.0)[:, None],
-            direction[on])
-        last[on], last_distance[on] = ends, distance[on]
-        root = np.sqrt(2 * np.maximum(objective - base, 0.0) / unit[on])
-        within = root <= near.deviate
-        inside[on] = np.where(within, np.maximum(inside[on], distance[on]), inside[on])
-        root_inside[on] = np.where(within, root, root_inside[on])
-        outside[on] = np.where(within, outside[on], distance[on])
-        root_outside[on] = np.where(within, root_outside[on], root)
-        running[on] = (np.abs(root - near.deviate) > _CLOSE) & ~(
-            within & (distance[on] >= room[on] - 1e-9))
-        distance = _next(distance, inside, root_inside, outside, root_outside, room,
-                         near.deviate)
-    end = np.where(np.isfinite(outside),
-                   _crossing(inside, root_inside, outside, root_outside, near.deviate),
-                   np.where(running, room, inside))
-    end = np.where(room > 1e-9, end, 0.0)
+        stepped = np.flatnonzero(np.abs(moved) > 1e-9)
+        direction[on[stepped]] = (ends - last[on])[stepped] / moved[stepped, None]
+        last[on], last_distance[on] = ends, distance
+        brackets.learn(on, np.sqrt(2 * np.maximum(objective - base, 0.0) / unit[on]))
+    end = brackets.ends()
     return Profile(theta, theta - end[0::2], theta + end[1::2], near.units), lowest
 
 
-@dataclasses.dataclass(frozen=True)
-class _Pinning:
-    """Models in which each parameter is a coordinate of its own, so that it can be held."""
+@dataclasses.dataclass
+class _Brackets:
+    """How far each end lies, [k] distances: not below `inside`, not above `outside`.
 
-    models: list[Model]
-    of: Array
-    """Which of them each parameter is held in [p]."""
+    Searched by the root of twice the rise of the objective, which is near linear in the distance.
+    """
+
+    distance: Array
+    """To be tried next."""
+    room: Array
+    """To the parameter's bound."""
+    wanted: float
+    """Root at an end."""
+    inside: Array
+    root_inside: Array
+    outside: Array
+    root_outside: Array
+    running: Array
 
     @classmethod
-    def of_model(cls, model: Model) -> "_Pinning":
-        """Exponents are coordinates of the centred model; a coefficient it shifts is not."""
-        shifted = np.abs(model.centring - np.eye(len(model.centring))).sum(axis=1) > 0
-        models, of = [model], np.zeros(len(shifted), dtype=int)
-        for position in np.flatnonzero(shifted):
-            of[position] = len(models)
-            models.append(Model(model.form, model.features, natural=model.form.names[position]))
-        return cls(models, of)
+    def around(cls, distance: Array, room: Array, wanted: float) -> "_Brackets":
+        """Before anything is known."""
+        nothing, far = np.zeros(len(room)), np.full(len(room), np.inf)
+        return cls(distance, room, wanted, nothing, nothing.copy(), far, far.copy(), room > 1e-9)
 
-    def minimise(
-        self, log_loss: Array, begin: Array, held: Array, weights: Array, delta: float,
-        prior: Prior,
-    ) -> tuple[Array, Array]:
-        """Ends [k, p] and objectives [k] with parameter held[k] kept in place by the prior."""
-        ends, objective = begin.copy(), np.zeros(len(begin))
-        for number in np.unique(self.of[held]):
-            some = np.flatnonzero(self.of[held] == number)
-            model, pins = self.models[number], prior.take(some)
-            start = begin[some]
-            if delta < _SMOOTHER:  # first a problem without the corners of an L1 norm
-                start = minimise(model, log_loss, start, weights, delta=_SMOOTHER, prior=pins,
-                                 warm=True, iterations=_ON_THE_WAY).theta
-            solved = minimise(model, log_loss, start, weights, delta=delta, prior=pins, warm=True,
-                              iterations=_ITERATIONS)
-            ends[some], objective[some] = solved.theta, solved.objective
-        return ends, objective
+    def learn(self, on: Array, root: Array) -> None:
+        """Take in the roots found at the distances tried for the ends numbered `on`."""
+        at, within = self.distance[on], root <= self.wanted
+        self.inside[on[within]] = at[within]
+        self.root_inside[on[within]] = root[within]
+        self.outside[on[~within]] = at[~within]
+        self.root_outside[on[~within]] = root[~within]
+        self.running[on] = (np.abs(root - self.wanted) > _CLOSE) & ~(
+            within & (at >= self.room[on] - 1e-9))
+        bracketed = np.isfinite(self.outside)
+        width = np.where(bracketed, self.outside, self.inside) - self.inside
+        between = np.clip(self._crossing(), self.inside + 0.1 * width, self.inside + 0.9 * width)
+        further = self.distance * np.clip(
+            self.wanted / np.maximum(self.root_inside, 1e-3), 1.1, _GROWTH)
+        self.distance = np.minimum(np.where(bracketed, between, further), self.room)
 
-    def projected(self, log_loss: Array, weights: Array, theta: Array, held: Array) -> Array:
-        """Points [k, p] with the coefficients that suit them best, but for the held ones."""
-        found, loss = theta.copy(), np.exp(log_loss)
-        names = self.models[0].form.names
-        for position in np.unique(held):
-            some = held == position
-            found[some] = projected(self.models[0], loss, weights, theta[some], names[position])
-        return found
+    def ends(self) -> Array:
+        """Distances of the ends; to the bound where no end was found."""
+        known = np.isfinite(self.outside) | ~self.running
+        return np.where(known, self._crossing(), self.room)
 
-
-def _crossing(
-    inside: Array, root_inside: Array, outside: Array, root_outside: Array, wanted: float
-) -> Array:
-    """Where the signed root, near linear in a parameter, passes the wanted deviate."""
-    with np.errstate(invalid="ignore"):
-        share = (wanted - root_inside) / np.maximum(root_outside - root_inside, 1e-12)
-        return np.where(np.isfinite(outside), inside + share * (outside - inside), inside)
-
-
-def _next(
-    distance: Array, inside: Array, root_inside: Array, outside: Array, root_outside: Array,
-    room: Array, wanted: float,
-) -> Array:
-    """The next distance to try: interpolated inside a bracket, else extrapolated."""
-    bracketed = np.isfinite(outside)
-    between = _crossing(inside, root_inside, outside, root_outside, wanted)
-    with np.errstate(invalid="ignore"):
-        width = np.where(bracketed, outside - inside, 0.0)
-    between = np.clip(between, inside + 0.1 * width, inside + 0.9 * width)
-    further = distance * np.clip(wanted / np.maximum(root_inside, 1e-3), 1.1, _GROWTH)
-    return np.minimum(np.where(bracketed, between, further), room)
+    def _crossing(self) -> Array:
+        bracketed = np.isfinite(self.outside)
+        width = np.where(bracketed, self.outside, self.inside) - self.inside
+        rise = np.where(bracketed, self.root_outside, np.inf) - self.root_inside
+        return self.inside + width * (self.wanted - self.root_inside) / np.maximum(rise, 1e-12)
