@@ -19,6 +19,7 @@ from benchmarks.study.effects import (
 from benchmarks.study.laws import BOOTSTRAP, compare
 from benchmarks.study.loop import judge, panel_of
 from benchmarks.study.records import FOLDER, load_study, seed_noise
+from benchmarks.study.rollouts import roll_out
 from scaling.fit import fit_law
 
 INTRODUCTION = """# The reference study
@@ -68,7 +69,7 @@ def render(write: bool) -> str:
     return "\n".join([
         INTRODUCTION, text.runs_section(study, noise), text.effects_section(effects),
         text.learning_rate_section(learning_rate_check(runs)),
-        text.law_section(results, own, noise), text.loop_section(panel, verdicts),
+        text.law_section(results, own, noise, roll_out(study)), text.loop_section(panel, verdicts),
         text.sharing_section(timings, shared), CAVEATS,
     ])
 

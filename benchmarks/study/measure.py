@@ -17,7 +17,7 @@ from benchmarks.study.records import FOLDER, load_study
 from results.record import ArchitectureFields
 from scaling.architecture import Architecture, ArchitectureBatch
 from search.devices.cost import costs
-from search.devices.engines import best
+from search.devices.engines import best, settled
 from search.devices.profile import DeviceProfile
 from search.workload import Workload
 from sweeps.worker import processor_name
@@ -37,7 +37,7 @@ class Measured(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     kind: str
     architecture: ArchitectureFields
     decode_s: float
-    """One token after the prompt, the best of all rounds."""
+    """One token after the prompt, the settled best of all rounds."""
     prefill_s: float
     spread: float
     """Relative distance of the two best rounds."""
@@ -108,7 +108,7 @@ def _time(
             decode.append(seconds[1])
             if number == ROUNDS - 1:
                 say(f"{family} {kind} {shape.d_model}×{shape.n_blocks}×{shape.sharing}: "
-                    f"{1e3 * min(decode):.3f} ms a token")
+                    f"{1e3 * settled(decode):.3f} ms a token")
     found = []
     for (family, kind, shape), (prefill, decode) in zip(wanted, runs, strict=True):
         timing = best(prefill, decode)

@@ -9,7 +9,8 @@ from benchmarks.study.effects import Effect
 from benchmarks.study.laws import HeldOut
 from benchmarks.study.loop import PanelShape, Verdict
 from benchmarks.study.measure import SharingTiming
-from benchmarks.study.records import SeedNoise, Study
+from benchmarks.study.records import LEAST_STEPS, SeedNoise, Study
+from benchmarks.study.rollouts import NAMES, RollOut
 from scaling.architecture import Architecture
 
 PUBLISHED_RATIO = "1.03 to 1.23 (arXiv 2510.18245); LLaMA-3.2-1B uses 4.8"
@@ -64,12 +65,15 @@ Software: {', '.join(f'{name} {version}' for name, version in sorted(software.it
 Dates: {dates[0]} to {dates[-1]}.
 
 {len(study.fitted)} runs are fitted, {len(study.held_out)} runs of the largest size are held out \
-from all fitting, {len(study.learning_rate_checks)} runs at other learning rates check the rule \
-and enter no fit.
+from all fitting. {len(study.learning_rate_checks)} runs at other learning rates check the rule \
+and enter no fit; nor do {len(study.short)} runs of fewer than {LEAST_STEPS} optimizer steps, \
+which have hardly left the warmup.
 
 Seeds of one shape and budget differ by {100 * noise.run:.2f} % of loss (standard deviation, \
 {noise.freedom} degrees of freedom). Every shape of a seed reads the same text in the same order; \
-between shapes of one seed, {100 * noise.paired:.2f} % of noise is left.
+between shapes of one seed, {100 * noise.paired:.2f} % of noise is left. What a seed does to all \
+shapes alike is estimated from the shapes trained with several and taken out of the fitted runs; \
+the held-out runs are taken as they are.
 
 ![loss against compute](figures/runs.png)
 """
@@ -122,7 +126,9 @@ def derived(fit: Any, name: str, seen: str | None = None) -> str:
     return f"{found['value']:.3g} {bounds(found.get('interval'))}"
 
 
-def law_section(results: list[HeldOut], own: HeldOut, noise: SeedNoise) -> str:
+def law_section(
+    results: list[HeldOut], own: HeldOut, noise: SeedNoise, rollouts: list[RollOut]
+) -> str:
     """Forms on the held-out size, and what the law says about shape."""
     chosen, *forms = results
     rows = [[f"{result.form}{' (auto)' if result is chosen else ''}", f"{result.mean_abs_log:.4f}",
@@ -135,6 +141,12 @@ def law_section(results: list[HeldOut], own: HeldOut, noise: SeedNoise) -> str:
     values = own.fit.law.parameters
     gamma = values.get("gamma")
     return f"""## Which law predicts the size it never saw
+
+Which runs are too short to fit was decided below that size: mean absolute log error of the \
+`shape` form, fitted on runs of at least so many steps and asked about the next size.
+
+{table(['least steps', 'runs left out', *NAMES], [
+    [str(r.floor), str(r.left_out), *(f'{error:.4f}' for error in r.errors)] for r in rollouts])}
 
 Fitted below the largest size, asked about it. Over seeds: error of the mean loss of a shape's \
 seeds. Rank: Spearman among shapes at fixed N and D, seeds averaged. Coverage: of 90 % \
