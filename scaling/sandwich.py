@@ -17,6 +17,8 @@ from scaling.solver import huber
 
 _MOST_LEVERAGE = 0.9  # of one run: beyond it, leaving it out leaves next to nothing
 
+_FEW_RUNS = 2  # a parameter, below which runs cannot say how they differ
+
 
 @dataclasses.dataclass(frozen=True)
 class Local:
@@ -86,11 +88,15 @@ def local(
     kept = values > 1e-13 * max(float(values.max(initial=0.0)), 1e-300)
     root = vectors[:, kept] / np.sqrt(values[kept])  # H⁻¹ = root·rootᵀ
     sums = _left_out(inner @ root, slopes @ root, bend, groups)
+    count = int(groups.max()) + 1
+    if count < _FEW_RUNS * len(at):  # sums over so few runs nearly cancel: add the rows' own spread
+        each = _left_out(inner @ root, slopes @ root, bend, np.arange(len(groups)))
+        sums = np.concatenate([sums, each])
     spread = root @ (sums.T @ sums) @ root.T
     inverse, covariance = np.zeros((2, size, size))
     inverse[np.ix_(at, at)] = root @ root.T / np.outer(scale, scale)
     covariance[np.ix_(at, at)] = spread / np.outer(scale, scale)
-    return Local(inverse, covariance, free, deviate(int(groups.max()) + 1 - len(at)))
+    return Local(inverse, covariance, free, deviate(count - len(at)))
 
 
 def _left_out(inner: Array, slopes: Array, bend: Array, groups: Array) -> Array:

@@ -25,7 +25,7 @@ def grid(noise: float, seed: int, trunks: bool = False) -> RunTable:
     generator = np.random.default_rng(seed)
     n = np.repeat(np.geomspace(2e7, 5e9, 8), 6)
     d = n * np.tile(np.geomspace(5, 160, 6), 8)
-    run = np.repeat(np.arange(8), 6) if trunks else np.arange(48)
+    run = np.arange(48) // (4 if trunks else 1)
     table = RunTable(n=n, d=d, loss=np.ones(48), run=run.astype(str))
     log_loss = predict_log_loss(CHINCHILLA, to_inner(CHINCHILLA, TRUTH), table_features(table))
     return dataclasses.replace(
@@ -75,6 +75,14 @@ def test_the_covariance_is_that_of_refits_without_each_run(trunks: bool) -> None
                   np.inf)
     # Refits bend with the law; the covariance is of its tangent.
     np.testing.assert_allclose(np.sqrt(np.diag(found.covariance)), np.sqrt(jackknife), rtol=0.25)
+
+
+def test_rows_of_one_run_alone_are_no_surer_than_rows_of_many() -> None:
+    table = grid(0.005, seed=5)
+    alone = dataclasses.replace(table, run=np.full(48, "only"))
+    many, one = (fit_law(each, "chinchilla", bootstrap=0, holdout=False) for each in (table, alone))
+    for name, (low, high) in many.intervals.items():
+        assert one.intervals[name][1] - one.intervals[name][0] >= 0.9 * (high - low)
 
 
 def test_students_deviate() -> None:
