@@ -33,7 +33,13 @@ from sweeps.events import (
     as_planned,
 )
 from sweeps.process import DEFAULT_TRAINER
-from sweeps.worker import accelerator_expected, worker_environment
+from sweeps.worker import (
+    accelerator_expected,
+    nvidia_nodes,
+    same_packages,
+    visible_accelerators,
+    worker_environment,
+)
 
 ATTEMPTS = 5
 """How often a job is begun before it is given up as failed, when its worker dies."""
@@ -52,15 +58,14 @@ LAST_GASP_SECONDS = 1.0
 """Between a worker's pipe closing and its end."""
 
 
-def accelerators() -> int:
-    """How many accelerators JAX would find here, counted without importing it."""
+def accelerators() -> list[str]:
+    """Names of the accelerators JAX would find here, without importing it."""
     if not accelerator_expected():
-        return 0
+        return []
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
-        return len([name for name in visible.split(",") if name.strip() not in ("", "-1")])
-    nodes = [node for node in Path("/dev").glob("nvidia*") if node.name[6:].isdecimal()]
-    return max(1, len(nodes))
+        return visible_accelerators(visible)
+    return [str(number) for number in range(max(1, len(nvidia_nodes())))]
 
 
 def usable_cores() -> int:
@@ -72,7 +77,7 @@ def usable_cores() -> int:
 
 def default_workers() -> int:
     """One per core; with accelerators, two for each."""
-    return accelerators() * WORKERS_PER_ACCELERATOR or usable_cores()
+    return len(accelerators()) * WORKERS_PER_ACCELERATOR or usable_cores()
 
 
 class _Worker:
@@ -84,19 +89,10 @@ class _Worker:
         self.ready = False
         self.units_taken = 0
         self._unread = b""
-        count = accelerators()
-        place, environment = str(number), worker_environment()
-        if count:
-            visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-            names = [n for n in visible.split(",") if n.strip()] if visible else None
-            accelerator = number % count
-            environment = worker_environment(accelerator)
-            if names:
-                environment["CUDA_VISIBLE_DEVICES"] = names[accelerator]
-            environment["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
-            place = "accelerator"
-        # The worker imports the same packages as this process, wherever they were found.
-        environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
+        names = accelerators()
+        place = "accelerator" if names else str(number)
+        environment = worker_environment(names[number % len(names)] if names else None)
+        environment |= same_packages()
         self.log = logs / f"worker-{number}.log"
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(

@@ -5,6 +5,7 @@ core it gains nothing (`python -m benchmarks.train population` measures it), so 
 trained alone. In between the device itself decides: members are added while that pays.
 """
 
+import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -18,7 +19,7 @@ from results.record import RunRecord, content_key
 from scaling.errors import BadInput
 from sweeps.job import TrunkJob, TrunkPlan, resolve
 from sweeps.program import Setting, program_for, use_compilation_cache
-from sweeps.train import Progress, train_members
+from sweeps.train import Progress, dispatch_steps, train_members
 from sweeps.worker import accelerator_expected, machine_identity
 
 WORTH_DOUBLING = 1.15
@@ -76,31 +77,32 @@ def population_size(job: TrunkJob, most: int, cache_dir: Path) -> int:
         return 1
     plan = resolve(job)
     device = jax.devices()[0]
-    key = content_key(machine_identity(), str(device.device_kind), jax.__version__,
+    key = content_key(machine_identity(), str(device.device_kind), jax.__version__, most,
                       job.architecture, plan.batch_sequences, plan.sequence_length, plan.precision)
     file = Path(cache_dir) / "populations" / f"{key}.json"
     try:
         best = msgspec.json.decode(file.read_bytes(), type=int)
     except (OSError, msgspec.MsgspecError):
         use_compilation_cache(cache_dir)
-        best = _measured_size(job, plan)
+        best = _measured_size(job, plan, min(most, MEMBERS_MOST))
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(msgspec.json.encode(best))
     return max(1, min(best, most))
 
 
-def _measured_size(job: TrunkJob, plan: TrunkPlan) -> int:
-    """Double the population until tokens a second no longer grow, or memory ends."""
-    members, best_rate = 1, 0.0
-    while members <= MEMBERS_MOST:
+def _measured_size(job: TrunkJob, plan: TrunkPlan, most: int) -> int:
+    """Grow the population twofold while tokens a second grow, memory lasts and there are runs."""
+    best, best_rate = 1, tokens_per_second(job, plan, 1)
+    while best < most:
+        members = min(2 * best, most)
         try:
             rate = tokens_per_second(job, plan, members)
         except jax.errors.JaxRuntimeError:  # out of memory
             break
-        if rate < best_rate * WORTH_DOUBLING:
+        if rate < best_rate * WORTH_DOUBLING ** math.log2(members / best):
             break
-        best_rate, members = rate, members * 2
-    return max(1, members // 2)
+        best, best_rate = members, rate
+    return best
 
 
 def tokens_per_second(job: TrunkJob, plan: TrunkPlan, members: int, repeats: int = 3) -> float:
@@ -110,15 +112,17 @@ def tokens_per_second(job: TrunkJob, plan: TrunkPlan, members: int, repeats: int
         plan.sequence_length, members,
     ))
     state = program.begin(np.arange(members, dtype=np.int32))
-    shape = (members, PROBE_STEPS, plan.batch_sequences, plan.sequence_length + 1)
+    # Arrays of the size that training has, so that its program is compiled here, not another.
+    steps = dispatch_steps(plan.batch_sequences * plan.sequence_length)
+    shape = (members, steps, plan.batch_sequences, plan.sequence_length + 1)
     vocabulary = plan.architecture.vocab_size
     batches = np.random.default_rng(0).integers(0, vocabulary, shape).astype(np.int32)
     rates = np.full(shape[:2], plan.learning_rate, np.float32)
     seconds = []
     for _ in range(repeats + 1):  # the first one compiles
         started = time.perf_counter()
-        state, losses = program.advance(state, batches, rates, PROBE_STEPS)
+        state, losses = program.advance(state, batches, rates, min(PROBE_STEPS, steps))
         losses.block_until_ready()
         seconds.append(time.perf_counter() - started)
-    tokens = members * PROBE_STEPS * plan.batch_sequences * plan.sequence_length
+    tokens = members * min(PROBE_STEPS, steps) * plan.batch_sequences * plan.sequence_length
     return tokens / min(seconds[1:])

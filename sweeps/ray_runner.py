@@ -33,7 +33,7 @@ from sweeps.events import (
 )
 from sweeps.local import ATTEMPTS, ATTEMPTS_RAISING, TICK_SECONDS, WORKERS_PER_ACCELERATOR
 from sweeps.process import DEFAULT_TRAINER, train_order
-from sweeps.worker import worker_environment
+from sweeps.worker import SHARED_ACCELERATOR, same_packages, worker_environment
 
 QUEUED_PER_CORE = 2
 """Tasks handed to Ray beyond those running, so that a core never waits for the driver."""
@@ -44,8 +44,8 @@ def work(order_line: bytes, trainer_name: str, on_accelerator: bool) -> Iterator
 
     The job trains in a thread of its own, so that how far it is can be told while it trains.
     """
-    if not on_accelerator:  # Ray itself shows a task its own GPUs and no others
-        os.environ.update(worker_environment())
+    # Ray itself shows a task its own GPUs and no others.
+    os.environ.update(SHARED_ACCELERATOR if on_accelerator else worker_environment())
     order = messages.decode_order(order_line)
     told: queue.SimpleQueue[messages.Message] = queue.SimpleQueue()
     yield messages.encode(messages.Ready())
@@ -101,7 +101,7 @@ def _ray() -> Any:
 
 
 def _connect(ray: Any, address: str, workers: int | None) -> None:
-    environment = {"env_vars": {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}}
+    environment = {"env_vars": same_packages()}
     local = {"num_cpus": workers, "include_dashboard": False} if address == "local" else {}
     try:
         ray.init(address=address, log_to_driver=False, logging_level="error",

@@ -9,7 +9,6 @@ import msgspec
 from results.record import RunRecord
 from sweeps.worker import accelerator_expected
 
-SPEED_FILE = "speed.json"
 UNMEASURED_CPU_FLOPS = 2.0e10
 """A core, until a sweep has been run here: small models on a current x86 core reach 2–3e10."""
 UNMEASURED_ACCELERATOR_FLOPS = 1.0e13
@@ -27,10 +26,15 @@ class Speed(msgspec.Struct, frozen=True, kw_only=True):
     """Where the figures are from, in words."""
 
 
+def speed_file(cache_dir: Path) -> Path:
+    """An accelerator's speed says nothing about the cores beside it."""
+    return cache_dir / ("speed-accelerator.json" if accelerator_expected() else "speed.json")
+
+
 def known_speed(cache_dir: Path) -> Speed:
     """Measured by the last sweep on this machine, or a rough figure that says it is one."""
     try:
-        return msgspec.json.decode((cache_dir / SPEED_FILE).read_bytes(), type=Speed)
+        return msgspec.json.decode(speed_file(cache_dir).read_bytes(), type=Speed)
     except (OSError, msgspec.MsgspecError):
         rate = UNMEASURED_ACCELERATOR_FLOPS if accelerator_expected() else UNMEASURED_CPU_FLOPS
         return Speed(flops_per_second=rate, compile_seconds=UNMEASURED_COMPILE_SECONDS,
@@ -54,6 +58,6 @@ def remember_speed(cache_dir: Path, records: Sequence[RunRecord]) -> None:
     )
     try:
         cache_dir.mkdir(parents=True, exist_ok=True)
-        (cache_dir / SPEED_FILE).write_bytes(msgspec.json.encode(speed))
+        speed_file(cache_dir).write_bytes(msgspec.json.encode(speed))
     except OSError:  # a convenience, never a reason for a finished sweep to fail
         return

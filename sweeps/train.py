@@ -31,9 +31,17 @@ from sweeps.weights import save_weights
 DISPATCH_TOKENS = 32_768
 """Tokens a dispatch trains on: about a second of one CPU core, so that progress is seen."""
 DISPATCH_STEPS_MOST = 64
+"""Of a dispatch; an accelerator, which does a step in milliseconds, always takes as many."""
 EXPLODED = 1.5
 """A mean loss this many times that of guessing evenly has left the rails for good."""
 CHECKPOINT_SECONDS = 60.0
+
+
+def dispatch_steps(step_tokens: int) -> int:
+    """Steps a dispatch, of so many tokens each; they change no loss."""
+    if jax.default_backend() != "cpu":
+        return DISPATCH_STEPS_MOST
+    return max(1, min(DISPATCH_STEPS_MOST, DISPATCH_TOKENS // step_tokens))
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True):
@@ -132,9 +140,7 @@ class _Trunk:
         self.progress, self.checkpoints = progress, checkpoints
         plan = plans[0]
         self.step_tokens = plan.batch_sequences * plan.sequence_length
-        self.steps_per_dispatch = max(
-            1, min(DISPATCH_STEPS_MOST, DISPATCH_TOKENS // self.step_tokens)
-        )
+        self.steps_per_dispatch = dispatch_steps(self.step_tokens)
         self.total_tokens = plan.trained_tokens * len(jobs)
         self.trained_tokens = 0
         self.started = self.last_record = time.perf_counter()

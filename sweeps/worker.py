@@ -7,9 +7,12 @@ CPU, alone or beside others; two pinned processes also beat one process on two c
 import importlib.util
 import os
 import platform
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+SHARED_ACCELERATOR = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+"""Of a worker that is not alone on its accelerator: JAX would take three quarters of its memory."""
 ONE_THREAD_FLAGS = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
 
 
@@ -28,23 +31,39 @@ def accelerator_expected() -> bool:
                "jax_rocm60_plugin")
     if not any(importlib.util.find_spec(name) for name in plugins):
         return False
-    return any(Path(node).exists() for node in ("/dev/nvidia0", "/dev/accel0", "/dev/vfio/0",
-                                                "/dev/kfd"))
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None and not visible_accelerators(visible):
+        return False
+    return bool(nvidia_nodes()) or any(
+        Path(node).exists() for node in ("/dev/accel0", "/dev/vfio/0", "/dev/kfd"))
+
+
+def nvidia_nodes() -> list[Path]:
+    """One for each NVIDIA device there is; a container may be shown number 3 and no other."""
+    return [node for node in Path("/dev").glob("nvidia*") if node.name[6:].isdecimal()]
+
+
+def visible_accelerators(setting: str) -> list[str]:
+    """Names in CUDA_VISIBLE_DEVICES, up to the first that hides the rest."""
+    names = [name.strip() for name in setting.split(",")]
+    hidden = [place for place, name in enumerate(names) if name in ("", "-1")]
+    return names[: hidden[0]] if hidden else names
 
 
 def worker_environment(
-    accelerator: int | None = None, environment: Mapping[str, str] | None = None
+    accelerator: str | None = None, environment: Mapping[str, str] | None = None
 ) -> dict[str, str]:
     """Environment of a worker process; must be set before the process imports JAX.
 
     Args:
-        accelerator: number of the one accelerator the worker owns; None: it computes on the CPU
-            with one thread.
+        accelerator: name of the one accelerator the worker computes on, beside others; None: it
+            computes on the CPU with one thread.
         environment: what to start from; the current one where None.
     """
     result = dict(os.environ if environment is None else environment)
     if accelerator is not None:
-        result["CUDA_VISIBLE_DEVICES"] = str(accelerator)
+        result["CUDA_VISIBLE_DEVICES"] = accelerator
+        result |= SHARED_ACCELERATOR
         return result
     flags = result.get("XLA_FLAGS", "")
     if ONE_THREAD_FLAGS not in flags:
@@ -53,6 +72,11 @@ def worker_environment(
         result[name] = "1"
     result["JAX_PLATFORMS"] = "cpu"
     return result
+
+
+def same_packages() -> dict[str, str]:
+    """What makes another process import the packages of this one, wherever they were found."""
+    return {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
 
 
 def pin_to_core(worker: int) -> None:

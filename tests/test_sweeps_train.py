@@ -17,8 +17,8 @@ from flax import nnx
 
 from results.record import ArchitectureFields, RunRecord, decode_record
 from scaling.errors import BadInput
-from sweeps import order
-from sweeps.job import CorpusSpec, TrunkJob, job_keys, resolve, weights_file
+from sweeps import order, population
+from sweeps.job import CorpusSpec, TrunkJob, TrunkPlan, job_keys, resolve, weights_file
 from sweeps.model import Decoder
 from sweeps.outcome import thinned
 from sweeps.population import populations, train_population
@@ -151,6 +151,45 @@ def test_a_population_is_its_members_trained_alone(
     ]
     with pytest.raises(BadInput, match="differ in more"):
         list(train_population([job(text), job(text, weight_decay=0.0)], cache_dir=cache))
+
+
+def test_a_population_in_bfloat16_learns_as_its_members_do(text: str, cache: Path) -> None:
+    """What an accelerator runs, in its arithmetic."""
+    members = [job(text, seed=seed, precision="bfloat16") for seed in (0, 1)]
+    together = list(train_population(members, cache_dir=cache, members=2))
+    assert {record.recipe.precision for record in together} == {"bfloat16"}
+    alone = {record.run_key: record.loss
+             for one in members for record in train_trunk(one, cache_dir=cache)}
+    assert len(alone) == len(together) == 6
+    for record in together:
+        assert record.loss == pytest.approx(alone[record.run_key], rel=0.02)
+
+
+@pytest.mark.parametrize(("rates", "most", "size"), [
+    ([1, 2, 4, 4.2], 64, 4),        # stops where twice as many are hardly faster
+    ([1, 1.05], 64, 1),             # a device that one run fills
+    ([1, 2, 4], 3, 3),              # no more than there are runs
+    ([1, 2, 4, None], 64, 4),       # memory ends
+])
+def test_the_size_of_a_population_is_measured(
+    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rates: list[float | None],
+    most: int, size: int,
+) -> None:
+    asked: list[int] = []
+
+    def measure(job: TrunkJob, plan: TrunkPlan, members: int) -> float:
+        asked.append(members)
+        rate = rates[len(asked) - 1]
+        if rate is None:
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED")
+        return rate
+
+    monkeypatch.setattr(population, "tokens_per_second", measure)
+    monkeypatch.setattr(population, "accelerator_expected", lambda: True)
+    for _ in range(2):  # the second time it is known
+        assert population.population_size(job(text), most, tmp_path) == size
+    assert len(asked) == len(rates)
+    assert max(asked) <= most
 
 
 class Killed(Exception):
