@@ -4,7 +4,7 @@
 
 Sections: iphone apple jetson energy sglang sparse speed jax llamacpp (all of them by default).
 Those that need public tables look for them beside the repository and say so where they are absent;
-jax and llamacpp measure this machine in N rounds (5), so run them on a quiet one.
+jax and llamacpp measure this machine in N rounds (12 and 5), so run them on a quiet one.
 """
 
 import sys
@@ -42,7 +42,8 @@ def main(arguments: list[str]) -> int:
         if at + 1 == len(arguments) or not arguments[at + 1].isdigit() or arguments[at + 1] == "0":
             print("--rounds: a whole number above 0 is needed", file=sys.stderr)
             return 2
-        devices_measured.ROUNDS = int(arguments[at + 1])
+        devices_measured.ROUNDS = dict.fromkeys(
+            devices_measured.ROUNDS, int(arguments[at + 1]))
         del arguments[at:at + 2]
     wanted = arguments or list(known)
     for name in wanted:

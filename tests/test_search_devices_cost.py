@@ -20,7 +20,8 @@ from search.workload import Workload, load_workload
 
 PHONE = load_device("iphone-13")
 CHAT = load_workload("chat")
-PLAIN = dataclasses.replace(constants(PHONE), weights=(), cache_capacity=(), cache_bandwidth=())
+PLAIN = dataclasses.replace(constants(PHONE), weights=(), cache_capacity=(), cache_bandwidth=(),
+                            cache_retained=())
 """A device without caches and without block scales: bytes can be counted by hand."""
 
 
@@ -133,6 +134,18 @@ def test_more_cache_never_costs_time(shape: Architecture, factor: float) -> None
     now = decode_s(shape, c)
     assert decode_s(shape, larger) <= now * (1 + 1e-12)
     assert decode_s(shape, faster) <= now * (1 + 1e-12)
+
+
+def test_a_cache_that_keeps_half_of_a_block_serves_half_of_it_again() -> None:
+    c = constants(PHONE)
+    half = dataclasses.replace(c, cache_retained=(0.5,))
+    once = load_architecture("mobilellm-125m")
+    twice = dataclasses.replace(once, sharing=2)
+    assert decode_s(once, half) == decode_s(once, c)  # nothing is read twice
+    reread = parts_of(twice, half, CHAT)["cached re-reads"]
+    share = reread.bytes_cached / (reread.bytes_cached + reread.bytes_moved)
+    assert float(share[0]) == pytest.approx(0.5)
+    assert decode_s(twice, half) > decode_s(twice, c)
 
 
 @given(shapes)

@@ -55,18 +55,23 @@ def template(
     return Constants(
         bandwidth=bandwidth, kv_bandwidth=bandwidth,
         cache_capacity=(0.6 * last_level_cache()[0],), cache_bandwidth=(3 * bandwidth,),
+        cache_retained=(1.0,),
         peak=((activation, peak),), efficiency=1.0,
         attention_efficiency=0.3, decode_attention_efficiency=1.0,
         half_tokens=4.0, half_width=32.0, prefill_chunk=512.0,
         per_token=1e-4, per_layer=3e-5, per_layer_feature=1e-9, per_vocabulary_row=0.0,
         per_prompt=1e-3, per_prompt_layer=1e-4,
-        weights=tuple((b, formats.get(b, b), 1e-12, 1.0) for b in bits),
+        weights=tuple((b, formats.get(b, b), 1e-12 if formats else 0.0, 1.0) for b in bits),
         runtime=0.0, energy=(math.nan,) * 4, price=math.nan,
     )
 
 
 def decode_parameters(start: Constants, observations: Sequence[Observation]) -> list[Free]:
-    """Bandwidths, the cache, overheads, and unpacking at each precision that was timed."""
+    """Bandwidths, the cache, overheads, and what else these timings can tell.
+
+    Unpacking at each precision where weights are packed; what a cache keeps of a block read once
+    where some blocks are shared; attention's own speed where contexts differ.
+    """
     cache = last_level_cache()[0]
 
     def put_bandwidth(c: Constants, value: float) -> Constants:
@@ -78,16 +83,23 @@ def decode_parameters(start: Constants, observations: Sequence[Observation]) -> 
     def put_capacity(c: Constants, value: float) -> Constants:
         return dataclasses.replace(c, cache_capacity=(value,))
 
-    bits = _nominal(start, observations)
+    def put_retained(c: Constants, value: float) -> Constants:
+        return dataclasses.replace(c, cache_retained=(value,))
+
+    packed = [b for b in _nominal(start, observations) if start.unpack(np.array([b]))[0] > 0]
+    shared = any(o.architecture.sharing > 1 for o in observations)
+    contexts = {o.workload.decode_context for o in observations}
     return [
         Free("bandwidth", start.bandwidth / 30, start.bandwidth * 10, start.bandwidth,
              put_bandwidth),
-        Free("cache ratio", 1.0, 30.0, 3.0, put_ratio),
+        Free("cache ratio", 1.0, 10.0, 3.0, put_ratio),
         Free("cache capacity", 0.1 * cache, 1.25 * cache, 0.6 * cache, put_capacity),
         field("per_layer", 1e-7, 5e-3, 3e-5),
         field("per_token", 1e-7, 5e-2, 2e-4),
         field("per_layer_feature", 1e-11, 1e-6, 1e-8),
-        *(weight_field(b, "unpack", 1e-14, 1e-9, 1e-12) for b in bits),
+        *(weight_field(b, "unpack", 1e-14, 1e-9, 1e-12) for b in packed),
+        *([Free("cache retained", 0.05, 1.0, 0.7, put_retained)] if shared else []),
+        *([field("decode_attention_efficiency", 0.003, 1.0, 0.1)] if len(contexts) > 1 else []),
     ]
 
 
@@ -101,7 +113,8 @@ def prefill_parameters(start: Constants, observations: Sequence[Observation]) ->
         return dataclasses.replace(c, peak=((bits, value),))
 
     return [
-        Free("prefill rate", rate / 30, rate * 30, rate, put_rate),
+        # No faster than the bare multiply, give or take what its shape does.
+        Free("prefill rate", rate / 30, rate * 1.5, rate, put_rate),
         field("half_width", 0.1, 2000.0, 32.0),
         field("half_tokens", 0.01, 200.0, 4.0),
         field("per_prompt_layer", 1e-7, 2e-2, 1e-4),
@@ -127,8 +140,13 @@ def fit_observations(observations: Sequence[Observation], start: Constants) -> F
     if prefill:
         prefill_free = prefill_parameters(c, prefill)
         found = solve(prefill, c, prefill_free, starts=2, prior=PRIOR)
-        c = found.constants
         values |= found.values
+        c = found.constants
+        if "decode_attention_efficiency" in values:
+            # A share of a rate that has just moved: decode's own rate stays.
+            share = min(1.0, c.decode_attention_efficiency * start.peak[-1][1] / c.peak[-1][1])
+            values["decode_attention_efficiency"] = share
+            c = dataclasses.replace(c, decode_attention_efficiency=share)
         errors |= found.log_standard_error
         loose += found.not_determined
     return Fit(c, start, decode_free, prefill_free, values, errors, sorted(loose))

@@ -55,6 +55,8 @@ def profile_of(name: str, engine: str, fit: Fit, *, measured_here: bool) -> Devi
             name="last-level cache",
             capacity=fitted(c.cache_capacity[0] / 1e6, "MB", "cache capacity"),
             bandwidth=fitted(c.cache_bandwidth[0] / 1e9, "GB/s", "cache ratio"),
+            retained=(fitted(c.cache_retained[0], "share", "cache retained")
+                      if "cache retained" in fit.values else None),
         )],
         compute=Compute(
             peak={f"{c.peak[-1][0]:g}": fitted(c.peak[-1][1] / 1e9, "GFLOP/s", "prefill rate")},
@@ -62,8 +64,10 @@ def profile_of(name: str, engine: str, fit: Fit, *, measured_here: bool) -> Devi
             half_tokens=fitted(c.half_tokens, "tokens", "half_tokens"),
             half_width=fitted(c.half_width, "features", "half_width"),
             attention_efficiency=fitted(c.attention_efficiency, "share", "attention_efficiency"),
-            decode_attention_efficiency=assumed(
-                c.decode_attention_efficiency, "share", "taken with the overheads"),
+            decode_attention_efficiency=(
+                fitted(c.decode_attention_efficiency, "share", "decode_attention_efficiency")
+                if "decode_attention_efficiency" in fit.values
+                else assumed(c.decode_attention_efficiency, "share", "taken with the overheads")),
             prefill_chunk=assumed(c.prefill_chunk, "tokens", f"{engine}'s usual chunk"),
         ),
         overhead=Overhead(
@@ -77,7 +81,8 @@ def profile_of(name: str, engine: str, fit: Fit, *, measured_here: bool) -> Devi
             f"{bits:g}": WeightFormat(
                 stored_bits=figure(stored, "bits", "the engine's format, scales included",
                                    "datasheet"),
-                unpack=fitted(unpack * 1e12, "ps/weight", f"weights.{bits:g}.unpack"),
+                unpack=(fitted(unpack * 1e12, "ps/weight", f"weights.{bits:g}.unpack")
+                        if unpack else None),
                 prefill_slowdown=fitted(slowdown, "share", f"weights.{bits:g}.prefill_slowdown"),
             )
             for bits, stored, unpack, slowdown in c.weights
@@ -105,7 +110,8 @@ UNITS = {
     "per_layer": ("us", 1e6), "per_token": ("us", 1e6), "per_layer_feature": ("ns/feature", 1e9),
     "per_prompt": ("us", 1e6), "per_prompt_layer": ("us", 1e6), "prefill rate": ("GFLOP/s", 1e-9),
     "half_width": ("features", 1.0), "half_tokens": ("tokens", 1.0),
-    "attention_efficiency": ("share", 1.0),
+    "attention_efficiency": ("share", 1.0), "decode_attention_efficiency": ("share", 1.0),
+    "cache retained": ("share", 1.0),
 }
 
 

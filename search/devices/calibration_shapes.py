@@ -1,7 +1,8 @@
 """The shapes a calibration times: small enough for minutes, spread over what decides the cost.
 
 Widths 128 to 1280, 4 to 60 blocks, with and without grouped queries, some that fit in a last-level
-cache and some that do not, and for the jax engine some with shared blocks.
+cache and some that do not. For the jax engine some have shared blocks, and some are as small as
+models trained for minutes: from 30 us a token to 15 ms, evenly in the logarithm.
 """
 
 import dataclasses
@@ -33,24 +34,28 @@ def shape(blocks: int, width: int, kv_heads: int, d_ff: int, *, sharing: int = 1
         n_heads=width // 64, n_kv_heads=kv_heads, head_dim=64, d_ff=d_ff)
 
 
-# --- jax: (blocks, width, kv heads, d_ff, sharing) ------------------------------------------------
+# --- jax: (blocks, width, heads, kv heads, d_ff, sharing) -----------------------------------------
 
-JAX = (
-    (8, 128, 1, 384, 1), (40, 128, 1, 384, 1), (20, 128, 1, 384, 2),
-    (16, 192, 3, 512, 1), (48, 192, 3, 512, 1), (24, 192, 3, 512, 2),
-    (6, 320, 5, 896, 1), (24, 320, 5, 896, 1), (12, 320, 5, 896, 2),
-    (4, 384, 2, 1024, 1), (16, 384, 2, 1024, 1), (40, 384, 2, 1024, 1),
-    (20, 384, 2, 1024, 2), (12, 384, 2, 1024, 3),
-    (8, 512, 8, 1408, 1), (24, 512, 8, 1408, 1), (12, 512, 8, 1408, 2),
-    (6, 768, 4, 2048, 1), (16, 768, 4, 2048, 1), (8, 768, 4, 2048, 2),
-    (4, 1024, 4, 2816, 1), (8, 1024, 4, 2816, 1),
+JAX_SMALL = (
+    (2, 32, 2, 1, 96, 1), (12, 32, 4, 4, 64, 1), (1, 48, 4, 4, 256, 1), (5, 48, 4, 2, 128, 2),
+    (6, 60, 6, 3, 160, 1), (8, 64, 2, 2, 192, 1), (4, 80, 4, 4, 160, 1), (2, 84, 6, 6, 240, 1),
+    (1, 96, 4, 2, 512, 1), (24, 96, 4, 2, 256, 1), (2, 112, 4, 4, 320, 1), (6, 128, 2, 1, 384, 1),
 )
-JAX_QUICK = (
-    (8, 128, 1, 384, 1), (40, 128, 1, 384, 1), (20, 128, 1, 384, 2),
-    (6, 384, 2, 1024, 1), (24, 384, 2, 1024, 1), (12, 384, 2, 1024, 2),
-    (4, 768, 4, 2048, 1), (10, 768, 4, 2048, 1),
+JAX_SMALL_VOCABULARY = 256
+JAX = (
+    (8, 128, 2, 1, 384, 1), (40, 128, 2, 1, 384, 1), (20, 128, 2, 1, 384, 2),
+    (48, 192, 3, 3, 512, 1), (24, 192, 3, 3, 512, 2),
+    (24, 320, 5, 5, 896, 1), (12, 320, 5, 5, 896, 2),
+    (16, 384, 6, 2, 1024, 1), (12, 384, 6, 2, 1024, 3),
+    (8, 512, 8, 8, 1408, 1), (24, 512, 8, 8, 1408, 1), (12, 512, 8, 8, 1408, 2),
+    (16, 768, 12, 4, 2048, 1), (8, 768, 12, 4, 2048, 2), (8, 1024, 16, 4, 2816, 1),
 )
 JAX_VOCABULARY = 8192
+JAX_SMALL_QUICK = ((12, 32, 4, 4, 64, 1), (1, 48, 4, 4, 256, 1), (4, 80, 4, 4, 160, 1))
+JAX_QUICK = (
+    (40, 128, 2, 1, 384, 1), (20, 128, 2, 1, 384, 2), (24, 384, 6, 2, 1024, 1),
+    (12, 384, 6, 2, 1024, 2), (8, 768, 12, 4, 2048, 1),
+)
 
 # --- llama.cpp: (blocks, width, kv heads, d_ff, bits) ---------------------------------------------
 
@@ -69,9 +74,16 @@ LLAMA_CPP_QUICK = (
 
 def jax_cases(bits: float, *, quick: bool = False) -> list[Case]:
     """Shapes for the jax engine, which runs one precision on a machine."""
+    listed = (
+        (JAX_SMALL_QUICK if quick else JAX_SMALL, JAX_SMALL_VOCABULARY),
+        (JAX_QUICK if quick else JAX, JAX_VOCABULARY),
+    )
     return [
-        Case(shape(blocks, width, kv, d_ff, sharing=sharing, vocabulary=JAX_VOCABULARY), bits)
-        for blocks, width, kv, d_ff, sharing in (JAX_QUICK if quick else JAX)
+        Case(Architecture(
+            vocab_size=vocabulary, d_model=width, n_blocks=blocks, sharing=sharing,
+            n_heads=heads, n_kv_heads=kv, head_dim=width // heads, d_ff=d_ff), bits)
+        for shapes, vocabulary in listed
+        for blocks, width, heads, kv, d_ff, sharing in shapes
     ]
 
 

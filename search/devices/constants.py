@@ -19,6 +19,7 @@ class Constants:
     kv_bandwidth: float
     cache_capacity: tuple[float, ...]
     cache_bandwidth: tuple[float, ...]
+    cache_retained: tuple[float, ...]
     peak: tuple[tuple[float, float], ...]
     """(activation bits, operations a second), by rising bits."""
     efficiency: float
@@ -90,6 +91,7 @@ def constants(profile: DeviceProfile) -> Constants:
         kv_bandwidth=get("memory.kv_bandwidth", bandwidth),
         cache_capacity=tuple(values[f"cache.{i}.capacity"] for i in levels),
         cache_bandwidth=tuple(values[f"cache.{i}.bandwidth"] for i in levels),
+        cache_retained=tuple(get(f"cache.{i}.retained", 1.0) for i in levels),
         peak=tuple(sorted((float(k), values[f"compute.peak.{k}"]) for k in profile.compute.peak)),
         efficiency=values["compute.efficiency"],
         attention_efficiency=get("compute.attention_efficiency", values["compute.efficiency"]),

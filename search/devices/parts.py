@@ -71,6 +71,15 @@ def resident(working_set: np.ndarray, constants: Constants) -> list[np.ndarray]:
     return [resident_share(working_set, size) for size in constants.cache_capacity]
 
 
+def serve_again(
+    again: list[np.ndarray], whole: list[np.ndarray], constants: Constants
+) -> Reading:
+    """A second reading: what the caches kept of the first one, or hold all the time."""
+    kept = [np.maximum(share * retained, always) for share, retained, always
+            in zip(again, constants.cache_retained, whole, strict=True)]
+    return serve(kept, constants, constants.bandwidth)
+
+
 def roofline(
     name: str,
     volume: np.ndarray,
@@ -167,7 +176,7 @@ def decode_parts(
         block_bytes + kv_volume / s.depth if sharing_order == "immediate"
         else stack_bytes + kv_volume / s.sharing, c
     )
-    rereading = serve([np.maximum(x, y) for x, y in zip(again, whole, strict=True)], c, c.bandwidth)
+    rereading = serve_again(again, whole, c)
 
     rate = s.peak * c.efficiency
     unpack = c.unpack(s.bits)
@@ -226,7 +235,7 @@ def prefill_parts(s: Shapes, c: Constants, w: Workload, sharing_order: str) -> l
     reading = serve(whole, c, c.bandwidth)
     repeated = block_bytes if sharing_order == "immediate" else stack_bytes
     again = resident(repeated + layer_bytes, c)
-    rereading = serve([np.maximum(x, y) for x, y in zip(again, whole, strict=True)], c, c.bandwidth)
+    rereading = serve_again(again, whole, c)
 
     slowdown = c.prefill_slowdown(s.bits) * (1 + c.half_width / s.d_model)
     rate = s.peak * c.efficiency / slowdown

@@ -74,6 +74,9 @@ class Cache(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
     """Effective size: what one process can keep in it."""
     bandwidth: Bandwidth
     """Sustained rate of reading weights from it."""
+    retained: Share | None = None
+    """Share of a block that fits which is found here when it is read a second time at once; 1 where
+    not given. Caches that guard against streams take in only a part of what they see once."""
 
 
 class Compute(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):

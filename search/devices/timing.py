@@ -1,4 +1,4 @@
-"""Timing many shapes fairly: in rounds, every shape once a round, the best of the rounds kept."""
+"""Timing many shapes fairly: in rounds, every shape once a round, the settled best kept."""
 
 import dataclasses
 import tempfile
@@ -10,7 +10,7 @@ import numpy as np
 
 from scaling.errors import BadInput, NoAnswer
 from search.devices.calibration_shapes import Case
-from search.devices.engines import ENGINES, Runner
+from search.devices.engines import ENGINES, Runner, settled
 from search.devices.fitting import Observation
 from search.workload import Workload
 
@@ -29,19 +29,22 @@ class Timed:
     decode: tuple[float, ...]
 
     def observation(self, phase: Literal["decode", "prefill"], bits: float) -> Observation:
-        """For the fits: the best round. `bits` is the precision of keys and activations."""
+        """For the fits: the settled best. `bits` is the precision of keys and activations."""
         work = Workload(
             name="calibration", prompt=self.prompt_tokens, generated=self.decode_tokens)
-        seconds = min(self.decode if phase == "decode" else self.prefill)
-        return Observation(
-            self.case.architecture, work, phase, self.case.weight_bits, seconds, bits, bits)
+        return Observation(self.case.architecture, work, phase, self.case.weight_bits,
+                           self.seconds(phase), bits, bits)
+
+    def seconds(self, phase: Literal["decode", "prefill"]) -> float:
+        """The settled best of the rounds."""
+        return settled(self.decode if phase == "decode" else self.prefill)
 
     def repeatability(self, phase: Literal["decode", "prefill"]) -> float:
         """How far the best of the odd rounds is from the best of the even ones, relative."""
         rounds = self.decode if phase == "decode" else self.prefill
         if len(rounds) < 2:
             return 0.0
-        first, second = min(rounds[::2]), min(rounds[1::2])
+        first, second = settled(rounds[::2]), settled(rounds[1::2])
         return abs(first / second - 1)
 
 
