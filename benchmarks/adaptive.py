@@ -219,6 +219,13 @@ def summary(rows: Sequence[dict[str, float]]) -> dict[str, Any]:
     return found
 
 
+def repeated(trial: Callable[[int], dict[str, float]], seeds: Sequence[int]) -> dict[str, Any]:
+    """All trials together."""
+    started = time.monotonic()
+    rows = [trial(seed) for seed in seeds]
+    return {"trials": len(rows), "seconds": time.monotonic() - started, **summary(rows)}
+
+
 def main() -> None:
     """Print the comparison."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -229,12 +236,10 @@ def main() -> None:
     parser.add_argument("--replay", help="a sweep's folder")
     parser.add_argument("--first", type=int, default=0, help="number of the first trial")
     chosen = parser.parse_args()
-    started = time.monotonic()
     seeds = range(chosen.first, chosen.first + chosen.trials)
-    rows = [simulate(seed, chosen.share, chosen.bend) if chosen.replay is None
-            else replay(chosen.replay, seed, chosen.share) for seed in seeds]
-    print(json.dumps({"trials": len(rows), "seconds": time.monotonic() - started,
-                      **summary(rows)}, indent=1))
+    print(json.dumps(repeated(
+        lambda seed: simulate(seed, chosen.share, chosen.bend) if chosen.replay is None
+        else replay(chosen.replay, seed, chosen.share), seeds), indent=1))
 
 
 if __name__ == "__main__":

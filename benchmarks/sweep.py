@@ -161,9 +161,10 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as place:
             found["faults"] = drill(chosen.kills, seed=0, folder=Path(place))
     if "adaptive" in parts:
-        from benchmarks.adaptive import compare
+        from benchmarks.adaptive import repeated, simulate
 
-        found["adaptive"] = compare(chosen.trials, share=1 / 3)
+        found["adaptive"] = repeated(
+            lambda seed: simulate(seed, share=1 / 3, bend=1.0), range(chosen.trials))
     print(json.dumps(found, indent=1))
 
 
