@@ -211,6 +211,15 @@ def test_of_many_rounds_the_luckiest_sixth_is_set_aside() -> None:
     assert (lucky.decode_s, lucky.spread) == (1.0, 0.0)
 
 
+def test_turns_are_merged_round_by_round(pretend: None) -> None:
+    first, second = (timing.time_cases(
+        "llama.cpp", llama_cpp_cases(quick=True), prompts=(128,), decode_tokens=8, rounds=rounds)
+        for rounds in (2, 3))
+    whole = timing.merged([first[1], second[1]])
+    assert whole.decode == first[1].decode + second[1].decode
+    assert whole.seconds("decode") == min(whole.decode)
+
+
 def test_the_best_run_is_kept_and_the_spread_told() -> None:
     found = best([3.0, 2.0, 2.5], [1.1, 1.0, 1.3])
     assert (found.prefill_s, found.decode_s) == (2.0, 1.0)

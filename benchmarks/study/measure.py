@@ -1,9 +1,10 @@
 """Times the panel and the sharing trios on this machine: `python -m benchmarks.study --measure`.
 
-The profile is calibrated first, on shapes that are neither; everything is written beside the
-records, so that the report needs no machine.
+The profile is calibrated on shapes that are neither, in turns with them, so that a slow quarter of
+an hour slows both; everything is written beside the records, so that the report needs no machine.
 """
 
+import dataclasses
 import datetime
 import os
 from collections.abc import Callable
@@ -17,16 +18,23 @@ from benchmarks.study.records import FOLDER, load_study
 from results.record import ArchitectureFields
 from scaling.architecture import Architecture, ArchitectureBatch
 from search.devices.cost import costs
-from search.devices.engines import best, settled
+from search.devices.engines import best
 from search.devices.profile import DeviceProfile
+from search.devices.timing import merged
+from search.devices.toml import write_atomically
 from search.workload import Workload
 from sweeps.worker import processor_name
 
 MACHINE = FOLDER / "machine"
 PROFILE = MACHINE / "this-machine.toml"
 WORKLOAD = Workload(name="study", prompt=64, generated=32)
+TURNS = 3
 ROUNDS = 12
+"""Of timing every shape, over all turns."""
 BITS = 32.0
+
+Rounds = tuple[list[float], list[float]]
+"""Seconds of prefill and of a decode step, round by round."""
 
 
 class Measured(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -79,46 +87,50 @@ def panel_shapes() -> list[Architecture]:
 
 
 def measure_all(say: Callable[[str], None] = print) -> None:
-    """Calibrate, then time; replaces the files in results/reference/machine."""
-    from search.devices.calibrate import calibrate
+    """Calibrate and time, in turns; replaces the files in results/reference/machine."""
+    from search.devices.calibrate import Measured as Calibration
+    from search.devices.calibrate import cases_for, fit_measured, take
+    from search.devices.calibration_profile import profile_of
 
-    MACHINE.mkdir(parents=True, exist_ok=True)
-    profile, _ = calibrate("this-machine", engine="jax", progress=say)
-    profile.to_file(PROFILE)
     wanted = [("panel", "panel", shape) for shape in panel_shapes()] + sharing_trios()
-    measured = _time(wanted, say)
+    runs: list[Rounds] = [([], []) for _ in wanted]
+    calibrations: list[Calibration] = []
+    for turn in range(TURNS):
+        say(f"turn {turn + 1} of {TURNS}")
+        calibrations.append(
+            take("jax", cases_for("jax"), rounds=ROUNDS // TURNS, progress=say))
+        _time(wanted, runs, ROUNDS // TURNS)
+    timed = [merged(same) for same in zip(*(c.timed for c in calibrations), strict=True)]
+    fit = fit_measured(dataclasses.replace(calibrations[0], timed=timed))
+    MACHINE.mkdir(parents=True, exist_ok=True)
+    profile_of("this-machine", "jax", fit, measured_here=True).to_file(PROFILE)
     encoder = msgspec.json.Encoder()
-    path = MACHINE / "measured.jsonl"
-    path.write_bytes(b"".join(encoder.encode(one) + b"\n" for one in measured))
+    write_atomically(MACHINE / "measured.jsonl", "".join(
+        encoder.encode(_measured(*one, run)).decode() + "\n"
+        for one, run in zip(wanted, runs, strict=True)))
 
 
-def _time(
-    wanted: list[tuple[str, str, Architecture]], say: Callable[[str], None]
-) -> list[Measured]:
-    """All shapes in turn, round after round, so that a slow minute spoils a round of each."""
+def _time(wanted: list[tuple[str, str, Architecture]], runs: list[Rounds], rounds: int) -> None:
+    """All shapes, round after round, so that a slow minute spoils a round of each; fills `runs`."""
     from search.devices.engines import jax as engine
 
-    runs: list[tuple[list[float], list[float]]] = [([], []) for _ in wanted]
-    for number in range(ROUNDS):
-        for (family, kind, shape), (prefill, decode) in zip(wanted, runs, strict=True):
+    for _ in range(rounds):
+        for (_, _, shape), (prefill, decode) in zip(wanted, runs, strict=True):
             runner = engine.prepare(shape)
             seconds = runner.run(WORKLOAD.prompt, WORKLOAD.generated)
             runner.close()
             prefill.append(seconds[0])
             decode.append(seconds[1])
-            if number == ROUNDS - 1:
-                say(f"{family} {kind} {shape.d_model}×{shape.n_blocks}×{shape.sharing}: "
-                    f"{1e3 * settled(decode):.3f} ms a token")
-    found = []
-    for (family, kind, shape), (prefill, decode) in zip(wanted, runs, strict=True):
-        timing = best(prefill, decode)
-        found.append(Measured(
-            family=family, kind=kind, architecture=ArchitectureFields.of(shape),
-            decode_s=timing.decode_s, prefill_s=timing.prefill_s, spread=timing.spread,
-            rounds=ROUNDS, hardware=processor_name(), cores=len(os.sched_getaffinity(0)),
-            jax=version("jax"), date=datetime.date.today().isoformat(),
-        ))
-    return found
+
+
+def _measured(family: str, kind: str, shape: Architecture, run: Rounds) -> Measured:
+    timing = best(*run)
+    return Measured(
+        family=family, kind=kind, architecture=ArchitectureFields.of(shape),
+        decode_s=timing.decode_s, prefill_s=timing.prefill_s, spread=timing.spread,
+        rounds=len(run[1]), hardware=processor_name(), cores=len(os.sched_getaffinity(0)),
+        jax=version("jax"), date=datetime.date.today().isoformat(),
+    )
 
 
 # --- reading them back ---------------------------------------------------------------------------

@@ -48,6 +48,14 @@ class Timed:
         return abs(first / second - 1)
 
 
+def merged(turns: Sequence[Timed]) -> Timed:
+    """The rounds of one case, timed in several turns, as if timed in one."""
+    return dataclasses.replace(
+        turns[0],
+        prefill=tuple(seconds for turn in turns for seconds in turn.prefill),
+        decode=tuple(seconds for turn in turns for seconds in turn.decode))
+
+
 def activation_bits(engine: Engine) -> float:
     """Precision of keys and activations the engine runs with here."""
     if engine == "llama.cpp":
