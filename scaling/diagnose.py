@@ -12,6 +12,7 @@ from scaling.terms import Form, Term
 
 _FAR = {"coefficient": float(np.log(10)), "irreducible": float(np.log(2)), "exponent": 0.3}
 """How far from its estimate the runs may let a parameter that they tell, in inner coordinates."""
+_HARDLY_FALLS = 0.05  # an exponent whose term falls by a tenth over a decade: nearly a constant
 _COLLINEAR = 0.03  # scatter of ln D about a line in ln N below which one stands for the other
 _OUTLIER = 6.0  # robust standard deviations
 _GONE = 1e-7  # share of the loss below which a term has vanished
@@ -78,6 +79,12 @@ def not_identified(form: Form, features: Mapping[str, Array], told: Profile, the
                 f"the runs alone say {ends}, and what is expected of laws weighs against it; "
                 f"{_would_tell(form, parameter.name)}")
     for term in form.terms:
+        falls = [power.parameter for power in term.powers if power.parameter
+                 in _exponents_of_size(term)]
+        if "E" in form.names and "E" not in found and falls and all(
+                told.low[form.index(name)] < _HARDLY_FALLS for name in falls):
+            found["E"] = (f"{falls[0]} may be near 0, and the {term.name} term then stands in for "
+                          f"E; {_would_tell(form, falls[0])}")
         open_ones = [power.parameter for power in term.powers if power.parameter in found
                      and power.parameter in _exponents_of_size(term)]
         if open_ones and term.coefficients[0] not in found:
