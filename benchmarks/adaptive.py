@@ -11,8 +11,9 @@ the grid's FLOPs; a random third of the grid stands beside it. All fit the same 
 a size none of them trained: which shape is best (regret: its true loss above that of the truly best
 one, nats) and what the losses are (mean absolute log error).
 
-`--replay` does the same with real runs: a sweep's folder is the pool, its largest size the held-out
-one, whose losses are means over seeds. No run's loss is seen before the run is picked and paid for.
+`--replay` does the same with real runs: a sweep's folder is the pool, less what the study's own
+fits leave out (`benchmarks.study.records`), its largest size the held-out one, whose losses are
+means over seeds. No run's loss is seen before the run is picked and paid for.
 Each trial leaves out another tenth of the trunks, from the grid too, and begins elsewhere.
 """
 
@@ -21,13 +22,14 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks.pools import Pool, Recorded, Simulated, Truth, whole
+from benchmarks.study.records import load_study
 from results.record import RunRecord
-from results.store import read_records
 from scaling.architecture import ArchitectureBatch
 from scaling.fit import fit_law
 from scaling.law import Law
@@ -35,7 +37,6 @@ from scaling.table import RunTable
 from sweeps.adaptive import candidates_of
 from sweeps.design import read_design
 from sweeps.information import Goal, Runs, beliefs_of, pick, run_noise
-from sweeps.schedule import learning_rate_for
 
 GRID = """
 name = "grid"
@@ -180,26 +181,14 @@ def panel_of(records: Sequence[RunRecord]) -> Panel:
     return Panel(Runs.of(list(found)), np.array([np.mean(losses) for losses in found.values()]))
 
 
-def _by_the_rule(record: RunRecord) -> bool:
-    """Whether it was trained at the recipe's learning rate, and not to test another one."""
-    recipe = record.recipe
-    rate = learning_rate_for(record.architecture.build(),
-                             recipe.batch_sequences * recipe.sequence_length)
-    return abs(recipe.learning_rate / rate - 1) < 0.01
-
-
 def replay(folder: str, seed: int, share: float) -> dict[str, float]:
     """Adaptive against grid on the real runs of a sweep's folder."""
-    records = [record for record in read_records(folder)
-               if record.status == "finished" and _by_the_rule(record)]
-    largest = max(record.n_parameters.non_embedding for record in records)
-    held = [r for r in records if r.n_parameters.non_embedding > 0.9 * largest]
-    smaller = [r for r in records if r.n_parameters.non_embedding <= 0.9 * largest]
+    study = load_study(Path(folder))
     generator = np.random.default_rng(seed)
-    keys = sorted({record.trunk_key for record in smaller})
+    keys = sorted({record.trunk_key for record in study.fitted})
     kept = set(generator.permutation(keys)[round(LEFT_OUT * len(keys)):])
-    pool = [record for record in smaller if record.trunk_key in kept]
-    return compare(lambda: Recorded(pool), panel_of(held), share, generator, seed)
+    pool = [record for record in study.fitted if record.trunk_key in kept]
+    return compare(lambda: Recorded(pool), panel_of(study.held_out), share, generator, seed)
 
 
 # --- all -----------------------------------------------------------------------------------------

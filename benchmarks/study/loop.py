@@ -13,10 +13,12 @@ from results.record import RunRecord
 from scaling.architecture import Architecture, ArchitectureBatch
 from scaling.law import Law
 
-SPEED_QUANTILES = (0.0, 0.35, 0.65, 0.85)
-"""Decode budgets, as quantiles of the panel's measured speeds; 0 asks for nothing."""
-MEMORY_QUANTILES = (1.0, 0.5)
-"""Memory budgets, as quantiles of the panel's memory; 1 asks for nothing."""
+FAST_ENOUGH = (1.0, 0.6, 0.4, 0.2)
+"""Decode budgets, as the share of the panel's shapes that are to meet them."""
+SMALL_ENOUGH = (1.0, 0.5)
+"""Memory budgets, likewise."""
+LEAST_FEASIBLE = 2
+"""Budgets that fewer shapes meet leave no choice to judge."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,17 +80,27 @@ def judge(panel: list[PanelShape], law: Law, noise_log: float) -> list[Verdict]:
     """The tool's pick under each budget against the panel's truth.
 
     The pick is made with predicted loss and predicted speed; the truth is trained loss and measured
-    speed. A pick that misses the measured budget by more than the timing's own noise is a failure.
+    speed. No pick, or one that misses the measured budget, is a failure.
     """
     measured = np.array([shape.measured_tokens_per_s for shape in panel])
     memory = np.array([shape.memory_bytes for shape in panel])
     budgets = sorted(set.intersection(*(set(shape.losses) for shape in panel)))
-    verdicts = []
-    for tokens, speed, room in itertools.product(budgets, SPEED_QUANTILES, MEMORY_QUANTILES):
-        needed = float(np.quantile(measured, speed)) if speed else 0.0
-        allowed = float(np.quantile(memory, room))
-        verdicts.append(_verdict(panel, law, noise_log, tokens, needed, allowed))
-    return verdicts
+    verdicts = [
+        _verdict(panel, law, noise_log, tokens, 1 / _limit(1 / measured, fast),
+                 _limit(memory, small))
+        for tokens, fast, small in itertools.product(budgets, FAST_ENOUGH, SMALL_ENOUGH)
+    ]
+    return [verdict for verdict in verdicts if verdict.feasible >= LEAST_FEASIBLE]
+
+
+def _limit(costs: np.ndarray, share: float) -> float:
+    """The limit that `share` of the costs meet, halfway (in logarithm) to the first that does not:
+    a budget on the very edge of a shape would ask which side of it the timing's noise fell."""
+    ordered = np.sort(costs)
+    meeting = round(share * len(ordered))
+    if meeting == len(ordered):
+        return float("inf")
+    return float(np.sqrt(ordered[meeting - 1] * ordered[meeting]))
 
 
 def _verdict(
@@ -96,7 +108,7 @@ def _verdict(
 ) -> Verdict:
     shapes = ArchitectureBatch.of(shape.architecture for shape in panel)
     predicted_loss = law.loss(shapes, float(tokens))
-    fits = np.array([shape.memory_bytes <= allowed for shape in panel])
+    fits = np.array([shape.memory_bytes for shape in panel]) <= allowed
     promised = fits & (np.array([shape.predicted_tokens_per_s for shape in panel]) >= needed)
     true = fits & (np.array([shape.measured_tokens_per_s for shape in panel]) >= needed)
     observed = np.array([shape.losses[tokens] for shape in panel])

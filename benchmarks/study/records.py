@@ -18,7 +18,7 @@ FOLDER = Path(__file__).parents[2] / "results" / "reference"
 HELD_OUT_FROM = 0.9
 """Share of the largest non-embedding count from which a record counts as of the held-out size."""
 
-LEAST_STEPS = 200
+LEAST_STEPS = 300
 """Runs of fewer optimizer steps enter no fit: they have hardly left the warmup, and their loss does
 not yet fall as a power of the tokens. Chosen below the held-out size, by `rollouts`."""
 
@@ -46,18 +46,18 @@ class Study:
 
     @property
     def fitted_table(self) -> RunTable:
-        """The runs a law may see, less what their seeds do to all shapes alike."""
-        return without_seed_effects(self.fitted)
+        """The runs a law may see."""
+        return table_of(self.fitted)
 
     @property
     def held_out_table(self) -> RunTable:
-        """The largest size, as trained."""
+        """The largest size."""
         return table_of(self.held_out)
 
     @property
     def whole_table(self) -> RunTable:
         """All sizes: what the shipped law is fitted on."""
-        return without_seed_effects([*self.fitted, *self.held_out])
+        return table_of([*self.fitted, *self.held_out])
 
 
 def load_study(folder: Path = FOLDER) -> Study:
@@ -87,47 +87,6 @@ def size_of(record: RunRecord) -> int:
 def round_size(count: int) -> int:
     """To a quarter of an octave: the sizes of the design are about an octave apart."""
     return round(2 ** (round(float(np.log2(count)) * 4) / 4))
-
-
-def seed_effects(records: list[RunRecord]) -> dict[tuple[int, int], float]:
-    """(seed, tokens) -> what that text, read up to there, adds to ln loss of every model.
-
-    All runs of a seed read the same text in the same order, so a stretch of hard text moves them
-    together: averaging over shapes does not help, and a law fitted on one seed takes it for the
-    bend of its token term. It is estimated by least squares from the shapes that were trained with
-    several seeds, against the mean of the seeds: ln loss = shape at its budget + effect.
-    """
-    cells: dict[Any, dict[int, float]] = {}
-    for record in records:
-        assert record.loss is not None
-        cells.setdefault((record.architecture, record.tokens), {})[record.seed] = float(
-            np.log(record.loss))
-    repeated = {cell: losses for cell, losses in cells.items() if len(losses) > 1}
-    names = sorted({(seed, tokens) for (_, tokens), losses in repeated.items() for seed in losses})
-    places = {name: place for place, name in enumerate(names)}
-    rows, values = [], []
-    for (_, tokens), losses in repeated.items():
-        middle = float(np.mean(list(losses.values())))
-        for seed, loss in losses.items():
-            row = np.zeros(len(names))
-            for other in losses:
-                row[places[other, tokens]] -= 1 / len(losses)
-            row[places[seed, tokens]] += 1
-            rows.append(row)
-            values.append(loss - middle)
-    if not rows:
-        return {}
-    # The least solution of the rank-deficient system: the effects of a budget's seeds sum to 0.
-    effects = np.linalg.lstsq(np.array(rows), np.array(values), rcond=None)[0]
-    return dict(zip(names, map(float, effects), strict=True))
-
-
-def without_seed_effects(records: list[RunRecord]) -> RunTable:
-    """The records as a table, each loss divided by its seed's effect where that is known."""
-    effects = seed_effects(records)
-    table = table_of(records)
-    effect = np.array([effects.get((record.seed, record.tokens), 0.0) for record in records])
-    return dataclasses.replace(table, loss=table.loss * np.exp(-effect))
 
 
 class SeedNoise(NamedTuple):

@@ -4,11 +4,12 @@ import dataclasses
 
 import numpy as np
 
-from benchmarks.study.records import Study, without_seed_effects
+from benchmarks.study.records import Study
 from results.record import RunRecord
+from results.tables import table_of
 from scaling.fit import fit_law
 
-FLOORS = (0, 200, 300)
+FLOORS = (0, 200, 300, 400)
 """Least optimizer steps that are tried."""
 
 SPLITS = ((30_000, 30_000, 60_000), (60_000, 60_000, 100_000), (30_000, 60_000, 100_000))
@@ -42,8 +43,8 @@ def _error(
 ) -> float:
     seen = [record for record in below if record.n_parameters.non_embedding < fit_below
             and record.recipe.total_steps >= floor]
-    asked = without_seed_effects([
+    asked = table_of([
         record for record in below if ask_from <= record.n_parameters.non_embedding < ask_below])
-    law = fit_law(without_seed_effects(seen), form="shape", bootstrap=0, holdout=False).law
+    law = fit_law(table_of(seen), form="shape", bootstrap=0, holdout=False).law
     predicted = np.array([row["loss"] for row in law.predict_table(asked)["rows"]])
     return float(np.abs(np.log(predicted / asked.loss)).mean())

@@ -7,7 +7,7 @@ import numpy as np
 
 from benchmarks.study.effects import Effect
 from benchmarks.study.laws import HeldOut
-from benchmarks.study.loop import PanelShape, Verdict
+from benchmarks.study.loop import LEAST_FEASIBLE, PanelShape, Verdict
 from benchmarks.study.measure import SharingTiming
 from benchmarks.study.records import LEAST_STEPS, SeedNoise, Study
 from benchmarks.study.rollouts import NAMES, RollOut
@@ -71,9 +71,7 @@ which have hardly left the warmup.
 
 Seeds of one shape and budget differ by {100 * noise.run:.2f} % of loss (standard deviation, \
 {noise.freedom} degrees of freedom). Every shape of a seed reads the same text in the same order; \
-between shapes of one seed, {100 * noise.paired:.2f} % of noise is left. What a seed does to all \
-shapes alike is estimated from the shapes trained with several and taken out of the fitted runs; \
-the held-out runs are taken as they are.
+between shapes of one seed, {100 * noise.paired:.2f} % of noise is left.
 
 ![loss against compute](figures/runs.png)
 """
@@ -182,7 +180,8 @@ What the `shape` form, fitted below the held-out size, says beside the published
 def loop_section(panel: list[PanelShape], verdicts: list[Verdict]) -> str:
     """Regret of the pick."""
     rows = [[
-        f"{v.tokens:,}", f"{v.decode_tokens_per_s:,.0f}", f"{v.memory_bytes / 1e6:.2f} MB",
+        f"{v.tokens:,}", f"{v.decode_tokens_per_s:,.0f}" if v.decode_tokens_per_s else "–",
+        f"{v.memory_bytes / 1e6:.2f} MB" if np.isfinite(v.memory_bytes) else "–",
         str(v.feasible), "–" if v.pick is None else shape_words(v.pick),
         "–" if v.best is None else shape_words(v.best),
         f"{v.regret:.4f}" if np.isfinite(v.regret) else "missed",
@@ -195,8 +194,10 @@ def loop_section(panel: list[PanelShape], verdicts: list[Verdict]) -> str:
 
 {len(panel)} shapes of the held-out size, trained and timed on this machine; the law has not seen \
 the size, the device profile has not seen the shapes. The tool picks by predicted loss and \
-predicted speed; regret is the trained loss of the pick less that of the best shape whose measured \
-speed meets the budget.
+predicted speed; regret is the trained loss of the pick (mean over {min(s.seeds for s in panel)} \
+seeds) less that of the best shape whose measured speed meets the budget. Budgets lie halfway \
+between neighbouring shapes, at the fastest 60, 40 and 20 % and the smaller half; those that fewer \
+than {LEAST_FEASIBLE} shapes meet are left out.
 
 {table(['tokens', 'decode ≥', 'memory ≤', 'feasible', 'pick', 'best', 'regret (nats)',
         'in seed noise'], rows)}
