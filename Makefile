@@ -29,7 +29,7 @@ study-report: $(CORE)
 	$(BIN)/python -m benchmarks.study
 
 benchmarks: $(TEST)
-	for name in fit holdout devices search train sweep; do $(BIN)/python -m benchmarks.$$name || exit 1; done
+	for name in fit holdout coverage devices search train sweep; do $(BIN)/python -m benchmarks.$$name || exit 1; done
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

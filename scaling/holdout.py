@@ -18,7 +18,7 @@ LARGEST_SHARE = 0.2  # of distinct sizes, held out as the largest
 MOST_FOLDS = 24  # of leave-one-shape-out; more shapes are pooled into so many folds
 POOLED_FOLDS = 10
 FOLD_STARTS = 4  # nearly every start ends at the optimum, so a few guard well enough
-MOST_ROWS = 2_000  # a larger table is held out on an even subset of its rows
+MOST_ROWS = 1_000  # a larger table is held out on an even subset of its rows: minutes otherwise
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,6 +14,7 @@ from benchmarks.study.rollouts import NAMES, RollOut
 from scaling.architecture import Architecture
 
 PUBLISHED_RATIO = "1.03 to 1.23 (arXiv 2510.18245); LLaMA-3.2-1B uses 4.8"
+PUBLISHED_PHI_INTERVAL = (0.41, 0.53)
 PUBLISHED_PHI = "0.46 [0.41, 0.53] (arXiv 2604.21106)"
 
 
@@ -124,6 +125,27 @@ def derived(fit: Any, name: str, seen: str | None = None) -> str:
     return f"{found['value']:.3g} {bounds(found.get('interval'))}"
 
 
+def disagreements(fit: Any) -> str:
+    """Where the law and the published figures part, and where the runs cannot tell."""
+    found = []
+    phi = fit.derived.get("sharing_phi")
+    if phi is not None and phi.get("interval") is not None:
+        low, high = phi["interval"]
+        apart = high < PUBLISHED_PHI_INTERVAL[0] or low > PUBLISHED_PHI_INTERVAL[1]
+        found.append(
+            "On sharing the study disagrees with the published exponent: at these sizes and "
+            "budgets a second application of a block buys nothing."
+            if apart and high < 0 else "On sharing the study disagrees with the published exponent."
+            if apart else "On sharing the study does not contradict the published exponent.")
+    ratio = fit.derived.get("best_mlp_attention_ratio")
+    low, high = fit.law.range["mlp_attention_ratio"]
+    if ratio is None or not low <= ratio["value"] <= high:
+        found.append("On the best MLP-to-attention ratio it cannot tell: at equal parameters and "
+                     "width another ratio is another depth, and these models have one to a dozen "
+                     "blocks.")
+    return " ".join(found)
+
+
 def law_section(
     results: list[HeldOut], own: HeldOut, noise: SeedNoise, rollouts: list[RollOut]
 ) -> str:
@@ -174,6 +196,8 @@ What the `shape` form, fitted below the held-out size, says beside the published
     ['GQA: parameter term grows as g to the',
      '–' if gamma is None else f"{gamma:.3g} {bounds(own.fit.intervals.get('gamma'))}", ''],
 ])}
+
+{disagreements(own.fit)}
 """
 
 
