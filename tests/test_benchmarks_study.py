@@ -13,6 +13,10 @@ def test_a_changed_number_or_word_is_found():
     assert differences("loss 1.234 of 5,000 runs", "loss 1.534 of 5,000 runs")
     assert differences("loss 1.234 of 5,000 runs", "loss 1.234 of 6,000 runs")
     assert differences("the best", "the worst")
+    assert differences("error 0.0114", "error 0.0150")
+    assert differences("error 0.0114", "error 0.0115") == []
+    assert differences("[-0.10, 0.05]", "[-0.10, 0.06]") == []
+    assert differences("[-0.10, 0.05]", "[-0.10, 0.12]")
 
 
 def test_every_record_agrees_with_its_own_architecture():

@@ -78,18 +78,42 @@ NUMBER = re.compile(r"[-+]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?")
 """Numbers of the text, with thousands' commas."""
 
 
+INTERVAL = re.compile(rf"\[({NUMBER.pattern})[ %]*, ({NUMBER.pattern})[ %]*\]")
+"""A resampled interval, as the text writes it."""
+
+INTERVAL_PLAY = 0.3
+"""Of an interval's width: by how much the number of threads was seen to move an end of one."""
+
+
 def differences(committed: str, rendered: str) -> list[str]:
     """Where two texts say different things: other words, or numbers apart by more than rounding.
 
-    Another processor's arithmetic may move the last digit of a resampled interval, so numbers may
-    differ by two per cent or one in the last place of a short one.
+    Numbers may differ by two per cent, or by one in their own last place; the ends of a resampled
+    interval by a part of its width, since the order of sums decides which draw an end falls on.
     """
     if NUMBER.sub("#", committed) != NUMBER.sub("#", rendered):
         return ["the words differ"]
-    pairs = zip(NUMBER.findall(committed), NUMBER.findall(rendered), strict=True)
-    return [f"{old} is {new} by the records" for old, new in pairs
-            if not math.isclose(float(old.replace(",", "")), float(new.replace(",", "")),
-                                rel_tol=0.02, abs_tol=0.011)]
+    play: dict[int, float] = {}
+    for interval in INTERVAL.finditer(committed):
+        width = abs(_value(interval[2]) - _value(interval[1]))
+        play |= dict.fromkeys((interval.start(1), interval.start(2)), INTERVAL_PLAY * width)
+    pairs = zip(NUMBER.finditer(committed), NUMBER.findall(rendered), strict=True)
+    return [f"{old[0]} is {new} by the records" for old, new in pairs
+            if not math.isclose(
+                _value(old[0]), _value(new), rel_tol=0.02,
+                abs_tol=max(1.1 * _last_place(old[0]), play.get(old.start(), 0.0)))]
+
+
+def _value(number: str) -> float:
+    return float(number.replace(",", ""))
+
+
+def _last_place(number: str) -> float:
+    """What one in the last decimal place is worth; 0 for whole numbers, which are counts."""
+    decimals = re.search(r"\.(\d+)", number)
+    if decimals is None or "e" in number:
+        return 0.0
+    return float(10.0 ** -len(decimals[1]))
 
 
 def main() -> int:
