@@ -7,6 +7,7 @@ against the query's, requests, load time.
 
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,13 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 }
 
 
+def all_at_work(seed: int) -> Callable[[int, int, float], np.ndarray]:
+    """Weights that all matter, where a fresh model's blocks would add nothing yet."""
+    source = np.random.default_rng(seed)
+    return lambda rows, columns, _: (
+        source.standard_normal((rows, columns), np.float32) * rows**-0.5)
+
+
 def hf_rows(folder: Path) -> list[tuple[str, str, str]]:
     """(case, class, largest difference of a logit) for random models."""
     import torch
@@ -41,7 +49,7 @@ def hf_rows(folder: Path) -> list[tuple[str, str, str]]:
     tokens = np.random.default_rng(0).integers(0, BASE.vocab_size, (2, 64))
     for number, (case, (changes, options)) in enumerate(CASES.items()):
         architecture = Architecture(**{**BASE.to_dict(), **changes})
-        decoder = Decoder(architecture, rngs=nnx.Rngs(number),
+        decoder = Decoder(architecture, draw=all_at_work(number),
                           sharing_order=options.get("sharing_order", "immediate"))
         parameters = nnx.to_pure_dict(nnx.state(decoder, nnx.Param))
         weights = save_weights(folder, f"run{number}", architecture, parameters)

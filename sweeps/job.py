@@ -21,7 +21,7 @@ from sweeps.worker import accelerator_expected
 
 __all__ = ["Branch", "CorpusSpec", "TrunkJob", "TrunkPlan", "job_keys", "resolve"]
 
-TRAINER_VERSION = 2
+TRAINER_VERSION = 3
 """Part of every run key: raised when a change to model or trainer moves losses."""
 
 SEQUENCE_LENGTH = 128

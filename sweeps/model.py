@@ -6,10 +6,12 @@ the same input are stored as one (query, key and value; gate and up): one large 
 than several small ones, and the numbers are the same.
 """
 
+from collections.abc import Callable
 from typing import Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from scaling.architecture import Architecture
@@ -21,6 +23,28 @@ NORM_EPSILON = 1e-5
 """Of LLaMA."""
 
 SharingOrder = Literal["immediate", "cycle"]
+
+Draw = Callable[[int, int, float], jax.Array | np.ndarray]
+"""(rows, columns, standard deviation) -> a matrix of fresh weights, float32."""
+
+
+def normal_weights(seed: int) -> Draw:
+    """Normal weights, the same for a seed wherever they are drawn.
+
+    They come from the host: the device's own generator has to be compiled for every size anew,
+    which takes longer than all the steps of a small run.
+    """
+    source = np.random.default_rng(seed)
+
+    def draw(rows: int, columns: int, deviation: float) -> np.ndarray:
+        return source.standard_normal((rows, columns), np.float32) * np.float32(deviation)
+
+    return draw
+
+
+def no_weights(rows: int, columns: int, deviation: float) -> jax.Array:
+    """Zeros: for a model whose shapes alone are asked for."""
+    return jnp.zeros((rows, columns))
 
 
 def rms_norm(x_BxTxD: jax.Array, gain_D: jax.Array) -> jax.Array:
@@ -62,21 +86,20 @@ class Block(nnx.Module):
     """One transformer block: x + attention(norm(x)), then x + mlp(norm(x))."""
 
     def __init__(
-        self, architecture: Architecture, rngs: nnx.Rngs, attention_chunk: int | None = None
+        self, architecture: Architecture, draw: Draw, attention_chunk: int | None = None
     ) -> None:
         a = architecture
         heads = a.n_heads + 2 * a.n_kv_heads
-        # Two branches a layer are added to the residual stream: each is begun small enough that
-        # their sum does not grow with depth.
-        into_residual = (2 * a.depth) ** -0.5
         self.architecture = a
         self.attention_chunk = attention_chunk
-        self.attention_norm_D = nnx.Param(jnp.ones(a.d_model))
-        self.query_key_value = _matrix(rngs, a.d_model, heads * a.head_dim)
-        self.attention_out = _matrix(rngs, a.n_heads * a.head_dim, a.d_model, into_residual)
-        self.mlp_norm_D = nnx.Param(jnp.ones(a.d_model))
-        self.gate_up = _matrix(rngs, a.d_model, 2 * a.d_ff)
-        self.down = _matrix(rngs, a.d_ff, a.d_model, into_residual)
+        self.attention_norm_D = nnx.Param(np.ones(a.d_model, np.float32))
+        self.query_key_value = _matrix(draw, a.d_model, heads * a.head_dim)
+        # What is added to the residual stream begins as nothing, so that a fresh model of any depth
+        # is its embedding alone and every block's first steps are the same size.
+        self.attention_out = _matrix(draw, a.n_heads * a.head_dim, a.d_model, 0.0)
+        self.mlp_norm_D = nnx.Param(np.ones(a.d_model, np.float32))
+        self.gate_up = _matrix(draw, a.d_model, 2 * a.d_ff)
+        self.down = _matrix(draw, a.d_ff, a.d_model, 0.0)
 
     def __call__(
         self, x_BxTxD: jax.Array, cos: jax.Array, sin: jax.Array, window: int | None
@@ -95,17 +118,15 @@ class Block(nnx.Module):
         batch, length, _ = x_BxTxD.shape
         heads = times(x_BxTxD, self.query_key_value[...])
         heads = heads.reshape(batch, length, a.n_heads + 2 * a.n_kv_heads, a.head_dim)
-        query_BxTxHxE, key_BxTxKxE, value_BxTxKxE = jnp.split(
-            heads, [a.n_heads, a.n_heads + a.n_kv_heads], axis=2
-        )
-        query_BxTxHxE = rotate(query_BxTxHxE * a.head_dim**-0.5, cos, sin)
-        key_BxTxKxE = rotate(key_BxTxKxE, cos, sin)
+        turned, value_BxTxKxE = jnp.split(heads, [a.n_heads + a.n_kv_heads], axis=2)
+        query_BxTxHxE, key_BxTxKxE = jnp.split(rotate(turned, cos, sin), [a.n_heads], axis=2)
+        query_BxTxHxE = query_BxTxHxE * a.head_dim**-0.5
         query_BxTxKxGxE = query_BxTxHxE.reshape(
             batch, length, a.n_kv_heads, a.gqa_group, a.head_dim
         )
         mixed_BxKxGxTxE = causal_attention(
             query_BxTxKxGxE.transpose(0, 2, 3, 1, 4), key_BxTxKxE.transpose(0, 2, 1, 3),
-            value_BxTxKxE.transpose(0, 2, 1, 3), window=window, chunk=self.attention_chunk,
+            value_BxTxKxE.transpose(0, 2, 1, 3), window, self.attention_chunk,
         )
         mixed = mixed_BxKxGxTxE.transpose(0, 3, 1, 2, 4).reshape(
             batch, length, a.n_heads * a.head_dim
@@ -126,7 +147,7 @@ class Decoder(nnx.Module):
         self,
         architecture: Architecture,
         *,
-        rngs: nnx.Rngs,
+        draw: Draw,
         sharing_order: SharingOrder = "immediate",
         compute_dtype: jnp.dtype = jnp.float32,
         attention_chunk: int | None = None,
@@ -135,7 +156,7 @@ class Decoder(nnx.Module):
 
         Args:
             architecture: the shape.
-            rngs: source of the weights.
+            draw: makes the weights.
             sharing_order: of a shared block's applications: one after the other, or the whole
                 stack repeated.
             compute_dtype: what the large multiplies are done in.
@@ -146,13 +167,13 @@ class Decoder(nnx.Module):
         self.sharing_order = sharing_order
         self.compute_dtype = compute_dtype
         self.embedding_VxD = _matrix(
-            rngs, a.vocab_size, a.d_model, (a.vocab_size / a.d_model) ** 0.5
+            draw, a.vocab_size, a.d_model, (a.vocab_size / a.d_model) ** 0.5
         )
         self.blocks = nnx.List(
-            [Block(a, rngs, attention_chunk) for _ in range(a.n_blocks)]
+            [Block(a, draw, attention_chunk) for _ in range(a.n_blocks)]
         )
-        self.norm_D = nnx.Param(jnp.ones(a.d_model))
-        self.head_DxV = None if a.tied_embeddings else _matrix(rngs, a.d_model, a.vocab_size)
+        self.norm_D = nnx.Param(np.ones(a.d_model, np.float32))
+        self.head_DxV = None if a.tied_embeddings else _matrix(draw, a.d_model, a.vocab_size)
 
     def layers(self) -> list[int]:
         """Block number of each applied layer, in order."""
@@ -192,7 +213,6 @@ def token_losses(logits_BxTxV: jax.Array, targets_BxT: jax.Array) -> jax.Array:
     return jnp.log(jnp.sum(jnp.exp(shifted), axis=-1)) - picked
 
 
-def _matrix(rngs: nnx.Rngs, rows: int, columns: int, scale: float = 1.0) -> nnx.Param:
-    """Normal weights of variance scale² / rows: what comes out is as large as what goes in."""
-    values = jax.random.normal(rngs.params(), (rows, columns), jnp.float32)
-    return nnx.Param(values * (scale * rows**-0.5))
+def _matrix(draw: Draw, rows: int, columns: int, scale: float = 1.0) -> nnx.Param:
+    """Weights of variance scale² / rows: what comes out is as large as what goes in."""
+    return nnx.Param(draw(rows, columns, scale * rows**-0.5))

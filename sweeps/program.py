@@ -19,17 +19,16 @@ from flax import nnx
 from results.record import content_key
 from scaling.architecture import Architecture
 from sweeps import schedule, sharding
-from sweeps.model import Decoder, SharingOrder, token_losses
+from sweeps.kept import KeptFunction
+from sweeps.model import Decoder, Draw, SharingOrder, no_weights, normal_weights, token_losses
 from sweeps.worker import machine_identity
 
 Parameters = Any  # a pytree of arrays
 
 
-ATTENTION_CHUNK = 32
+ATTENTION_CHUNK = 64
 """Queries attended at a time on a CPU, or a quarter of the sequence where that is more: smaller
 ones save little more and take longer to compile. An accelerator does all in one large multiply."""
-
-
 
 class TrainState(NamedTuple):
     """All that changes while training."""
@@ -72,12 +71,13 @@ class Program(NamedTuple):
     devices: int
 
 
-def use_compilation_cache(cache_dir: Path) -> None:
-    """Keep compiled programs between processes, apart for each kind of machine."""
+def use_compilation_cache(cache_dir: Path) -> Path:
+    """Keep compiled programs between processes, apart for each kind of machine; the folder."""
     folder = Path(cache_dir) / "compiled" / content_key(machine_identity(), jax.__version__)
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    return folder
 
 
 def optimizer(weight_decay: float) -> optax.GradientTransformation:
@@ -93,34 +93,44 @@ def optimizer(weight_decay: float) -> optax.GradientTransformation:
 
 def learning_rate_factors(architecture: Architecture, parameters: Parameters) -> Parameters:
     """For each leaf, its learning rate over that of the blocks' matrices."""
-    apart = (schedule.embedding_learning_rate_for(architecture, schedule.BASE_BATCH_TOKENS)
-             / schedule.learning_rate_for(architecture, schedule.BASE_BATCH_TOKENS))
+    matrix, gain, embedding = (
+        rate(architecture, schedule.BASE_BATCH_TOKENS) for rate in
+        (schedule.learning_rate_for, schedule.gain_learning_rate_for,
+         schedule.embedding_learning_rate_for)
+    )
 
     def factor(path: tuple[Any, ...], leaf: jax.Array) -> float:
-        width_free = leaf.ndim == 1 or "embedding_VxD" in jax.tree_util.keystr(path)
-        return apart if width_free else 1.0
+        if "embedding_VxD" in jax.tree_util.keystr(path):
+            return embedding / matrix
+        return gain / matrix if leaf.ndim == 1 else 1.0
 
     return jax.tree_util.tree_map_with_path(factor, parameters)
 
 
 @functools.lru_cache(maxsize=8)
-def program_for(setting: Setting) -> Program:
-    """The compiled functions of a setting; made once a process."""
+def program_for(setting: Setting, kept_in: Path | None = None) -> Program:
+    """The functions of a setting, compiled when first called; made once a process.
+
+    Args:
+        setting: what they depend on.
+        kept_in: a folder that keeps their traces between processes.
+    """
     compute_dtype = jnp.bfloat16 if setting.precision == "bfloat16" else jnp.float32
 
     chunk = None
     if jax.default_backend() == "cpu":
         chunk = max(ATTENTION_CHUNK, setting.sequence_length // 4)
 
-    def build(key: jax.Array) -> Decoder:
+    def build(draw: Draw) -> Decoder:
         return Decoder(
-            setting.architecture, rngs=nnx.Rngs(key), sharing_order=setting.sharing_order,
+            setting.architecture, draw=draw, sharing_order=setting.sharing_order,
             compute_dtype=compute_dtype, attention_chunk=chunk,
         )
 
-    graph, abstract = nnx.split(nnx.eval_shape(lambda: build(jax.random.key(0))))
+    graph, abstract = nnx.split(nnx.eval_shape(lambda: build(no_weights)))
     adam = optimizer(setting.weight_decay)
     factors = learning_rate_factors(setting.architecture, nnx.to_pure_dict(abstract))
+    empty_moments = jax.eval_shape(adam.init, nnx.to_pure_dict(abstract))
 
     def losses(parameters: Parameters, sequences_BxT1: jax.Array) -> jax.Array:
         model = nnx.merge(graph, _restored(abstract, parameters))
@@ -129,9 +139,11 @@ def program_for(setting: Setting) -> Program:
     def mean_loss(parameters: Parameters, sequences_BxT1: jax.Array) -> jax.Array:
         return jnp.mean(losses(parameters, sequences_BxT1))
 
-    def begin(seed: Any) -> TrainState:
-        parameters = nnx.to_pure_dict(nnx.state(build(jax.random.key(seed))))
-        return TrainState(parameters, adam.init(parameters))
+    def begin(seed: int) -> TrainState:
+        """A fresh state, on the host; Adam's count and moments begin as zeros."""
+        parameters = nnx.to_pure_dict(nnx.state(build(normal_weights(seed))))
+        moments = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), empty_moments)
+        return TrainState(parameters, moments)
 
     def step(state: TrainState, sequences: jax.Array, rate: jax.Array
              ) -> tuple[TrainState, jax.Array]:
@@ -160,29 +172,37 @@ def program_for(setting: Setting) -> Program:
         return _sharded(setting, begin, advance, window_losses)
     if setting.members > 1:
         return _population(setting, begin, advance, window_losses)
-    one_begin = jax.jit(begin)
-    one_advance = jax.jit(advance, donate_argnums=0)
-    one_window_losses = jax.jit(window_losses)
+    one_advance = KeptFunction(
+        advance, lambda state, *rest: (state, 0), identity=f"advance {setting}", folder=kept_in,
+        donate_first=True,
+    )
+    one_window_losses = KeptFunction(
+        window_losses, lambda *arguments: 0, identity=f"window losses {setting}", folder=kept_in,
+    )
 
     def advance_one(state: TrainState, batches: np.ndarray, rates: np.ndarray, count: int
                     ) -> tuple[TrainState, jax.Array]:
-        state, losses_S = one_advance(state, batches[0], rates[0], count)
+        state, losses_S = one_advance(state, batches[0], rates[0], np.int32(count))
         return state, losses_S[None]
 
     return Program(
-        begin=lambda seeds: one_begin(seeds[0]), advance=advance_one,
+        begin=lambda seeds: jax.device_put(begin(seeds[0])), advance=advance_one,
         window_losses=lambda parameters, windows: one_window_losses(parameters, windows)[None],
         member=lambda parameters, number: parameters, members=1, devices=1,
     )
 
 
 def _population(
-    setting: Setting, begin: Callable[..., Any], advance: Callable[..., Any],
+    setting: Setting, begin: Callable[[int], TrainState], advance: Callable[..., Any],
     window_losses: Callable[..., Any],
 ) -> Program:
     """The same functions for many runs at once: every array has one axis more, in front."""
+    def begin_all(seeds: np.ndarray) -> TrainState:
+        states = [begin(seed) for seed in seeds]
+        return jax.device_put(jax.tree.map(lambda *leaves: np.stack(leaves), *states))
+
     return Program(
-        begin=jax.jit(jax.vmap(begin)),
+        begin=begin_all,
         advance=jax.jit(jax.vmap(advance, in_axes=(0, 0, 0, None)), donate_argnums=0),
         window_losses=jax.jit(jax.vmap(window_losses, in_axes=(0, None))),
         member=lambda parameters, number: jax.tree.map(lambda leaf: leaf[number], parameters),
@@ -191,16 +211,14 @@ def _population(
 
 
 def _sharded(
-    setting: Setting, begin: Callable[..., Any], advance: Callable[..., Any],
+    setting: Setting, begin: Callable[[int], TrainState], advance: Callable[..., Any],
     window_losses: Callable[..., Any],
 ) -> Program:
     """The same functions with their arrays spread over several devices."""
     mesh = sharding.data_mesh(setting.devices)
     same = sharding.replicated(mesh)
     batch = sharding.batch_sharding(mesh)
-    shape = jax.eval_shape(begin, np.int64(0))
-    state = sharding.state_shardings(mesh, shape, setting.fully_sharded)
-    spread_begin = jax.jit(begin, out_shardings=state)
+    state = sharding.state_shardings(mesh, begin(0), setting.fully_sharded)
     spread_advance = jax.jit(
         advance, in_shardings=(state, batch, same, same), out_shardings=(state, same),
         donate_argnums=0,
@@ -215,7 +233,7 @@ def _sharded(
         return state, losses_S[None]
 
     return Program(
-        begin=lambda seeds: spread_begin(seeds[0]), advance=advance_one,
+        begin=lambda seeds: jax.device_put(begin(seeds[0]), state), advance=advance_one,
         window_losses=lambda parameters, windows: spread_losses(parameters, windows)[None],
         member=lambda parameters, number: parameters, members=1, devices=setting.devices,
     )

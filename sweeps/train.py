@@ -111,11 +111,11 @@ def train_members(
     check_divides(plans[0].batch_sequences, devices)
     if devices > 1 and len(jobs) > 1:
         raise BadInput(f"devices = {devices}: a population trains on one device")
-    use_compilation_cache(cache_dir)
+    compiled = use_compilation_cache(cache_dir)
     program = program_for(Setting(
         plans[0].architecture, jobs[0].sharing_order, plans[0].precision, jobs[0].weight_decay,
         plans[0].sequence_length, len(jobs), devices, fully_sharded and devices > 1,
-    ))
+    ), compiled)
     checkpoints = None
     if checkpoint_dir is not None:
         checkpoints = Checkpoints(Path(checkpoint_dir) / plans[0].trunk_key, checkpoint_seconds)

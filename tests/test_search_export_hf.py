@@ -171,7 +171,13 @@ def test_transformers_computes_what_the_decoder_computes(auto, tmp_path, changes
 
     architecture = shaped(**changes)
     order = options.get("sharing_order", "immediate")
-    decoder = Decoder(architecture, rngs=nnx.Rngs(2), sharing_order=order)
+    source = np.random.default_rng(2)
+
+    def draw(rows: int, columns: int, _: float) -> np.ndarray:
+        """Weights that all matter, where a fresh model's blocks would add nothing yet."""
+        return source.standard_normal((rows, columns), np.float32) * rows**-0.5
+
+    decoder = Decoder(architecture, draw=draw, sharing_order=order)
     parameters = nnx.to_pure_dict(nnx.state(decoder, nnx.Param))
     weights = save_weights(tmp_path, "run", architecture, parameters)
     export_hf(architecture, tmp_path / "out", weights, **options)

@@ -13,7 +13,7 @@ from flax import nnx
 
 from scaling.architecture import Architecture
 from sweeps.attention import causal_attention
-from sweeps.model import NORM_EPSILON, ROPE_BASE, Decoder, token_losses
+from sweeps.model import NORM_EPSILON, ROPE_BASE, Decoder, normal_weights, token_losses
 
 
 @pytest.fixture(autouse=True)
@@ -31,7 +31,10 @@ def tiny(**changes: Any) -> Architecture:
 
 
 def decoder(architecture: Architecture, seed: int = 0, **options: Any) -> Decoder:
-    return Decoder(architecture, rngs=nnx.Rngs(seed), **options)
+    """With weights that all matter: a fresh model's blocks would add nothing yet."""
+    draw = normal_weights(seed)
+    return Decoder(architecture, draw=lambda rows, columns, _: draw(rows, columns, rows**-0.5),
+                   **options)
 
 
 def tokens(architecture: Architecture, batch: int = 2, length: int = 12) -> jax.Array:
@@ -125,6 +128,15 @@ def test_attention_and_its_derivative_are_those_of_a_plain_softmax(
     got, wanted = (with_slopes(attention, query, key, value) for attention in (ours, plain))
     for one, other in zip(got, wanted, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+def test_fresh_blocks_add_nothing_to_the_residual_stream() -> None:
+    architecture = tiny()
+    model = Decoder(architecture, draw=normal_weights(0))
+    batch = tokens(architecture)
+    alone = Decoder(tiny(n_blocks=1), draw=normal_weights(0))
+    np.testing.assert_array_equal(model(batch), alone(batch))
+    assert float(jnp.std(model(batch))) > 0.1
 
 
 def test_the_forward_pass_is_the_arithmetic_of_the_papers() -> None:

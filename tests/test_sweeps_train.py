@@ -19,7 +19,7 @@ from results.record import ArchitectureFields, RunRecord, decode_record
 from scaling.errors import BadInput
 from sweeps import order, population
 from sweeps.job import CorpusSpec, TrunkJob, TrunkPlan, job_keys, resolve, weights_file
-from sweeps.model import Decoder
+from sweeps.model import Decoder, normal_weights
 from sweeps.outcome import thinned
 from sweeps.population import populations, train_population
 from sweeps.train import Progress, train_trunk
@@ -234,7 +234,7 @@ def test_kept_weights_are_the_trained_model(
     architecture = resolve(keeping).architecture
     assert sum(tensor.size for tensor in tensors.values()) == architecture.total_parameters
 
-    model = Decoder(architecture, rngs=nnx.Rngs(99))
+    model = Decoder(architecture, draw=normal_weights(99))
     model.embedding_VxD[...] = tensors["model.embed_tokens.weight"]
     model.norm_D[...] = tensors["model.norm.weight"]
     for number, block in enumerate(model.blocks):
