@@ -26,7 +26,7 @@ lint: $(TEST)
 	$(BIN)/mypy
 
 study-report: $(CORE)
-	$(BIN)/python -m benchmarks.study
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m benchmarks.study
 
 benchmarks: $(TEST)
 	for name in fit holdout coverage devices search train sweep; do $(BIN)/python -m benchmarks.$$name || exit 1; done

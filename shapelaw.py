@@ -8,6 +8,7 @@ inside the commands, so that `shapelaw --help` answers at once.
 import importlib
 import json
 import math
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
@@ -430,6 +431,9 @@ def export(arch: str, target: str, directory: Path, weights: Path | None, precis
 
 def main() -> NoReturn:
     """Run the command line; every way to end has its exit code and at most one line."""
+    # Matrices here are small: one thread is as fast, and the same digits come out on any number of
+    # cores. Read when NumPy is first imported, which no command has done yet.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
         code = cli.main(standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)
