@@ -1,9 +1,11 @@
 """What sweeping costs, beside the obvious way: wall time, lost work, FLOPs to an answer.
 
-    python -m benchmarks.sweep [wall] [faults] [adaptive] [--repeats 3] [--shapes 24]
+    python -m benchmarks.sweep [wall] [faults] [adaptive] [--repeats 3] [--shapes 24] [--budgets 1]
 
     wall      24 different small shapes, compilation included, caches cold and warm, against one
-              torch.compile model after another in one process; interleaved, medians
+              torch.compile model after another in one process; interleaved, medians. With
+              --budgets 2 each shape is trained to half its tokens too, as a scaling law asks for:
+              ours branches off one trunk, the peer trains another model
     faults    100 random kill -9 of driver and workers: what was lost
     adaptive  chosen runs against a grid, in simulation
 
@@ -32,7 +34,7 @@ from sweeps.runner import run_sweep
 
 SHAPES = """
 name = "wall"
-tokens_per_parameter = [8]
+tokens_per_parameter = {budgets}
 [base]
 non_embedding = [16_000, 32_000, 64_000]
 [vary]
@@ -44,9 +46,13 @@ sharing = [2, 3]
 """Nine shapes at each of three sizes, 128,000 to 512,000 tokens each; not each can be built."""
 
 
-def design_of(shapes: int) -> Design:
-    """The last (smallest) `shapes` trunks of SHAPES, as a design of its own."""
-    jobs = read_design(SHAPES).jobs()[-shapes:]
+def design_of(shapes: int, budgets: int = 1) -> Design:
+    """The last (smallest) `shapes` trunks of SHAPES, as a design of its own.
+
+    Each has 8 tokens a parameter, and with more budgets 4, 2, ... too.
+    """
+    wanted = [8 / 2**number for number in range(budgets)]
+    jobs = read_design(SHAPES.replace("{budgets}", json.dumps(wanted))).jobs()[-shapes:]
     runs = "".join(
         f"\n[[part.runs]]\ntokens = {list(job.tokens)}\n[part.runs.architecture]\n"
         + "".join(f"{name} = {json.dumps(value)}\n"
@@ -104,9 +110,9 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": paths}
 
 
-def wall(shapes: int, repeats: int) -> dict[str, Any]:
+def wall(shapes: int, repeats: int, budgets: int) -> dict[str, Any]:
     """Cold and warm, ours and the peer's, in turn."""
-    design = design_of(shapes)
+    design = design_of(shapes, budgets)
     jobs = design.jobs()
     timings: dict[str, list[Timing]] = {
         f"{who}_{state}": [] for state in ("cold", "warm") for who in ("ours", "peer")
@@ -130,7 +136,7 @@ def wall(shapes: int, repeats: int) -> dict[str, Any]:
     clock = {name: statistics.median(t[0] for t in all_of) for name, all_of in timings.items()}
     processor = {name: statistics.median(t[1] for t in all_of) for name, all_of in timings.items()}
     return {
-        "shapes": len(jobs), "flops": sum(resolve(job).flops for job in jobs),
+        "shapes": len(jobs), "budgets": budgets, "flops": sum(resolve(job).flops for job in jobs),
         "seconds": clock, "processor_seconds": processor, "repeats": timings,
         "cold_times_faster": clock["peer_cold"] / clock["ours_cold"],
         "warm_times_faster": clock["peer_warm"] / clock["ours_warm"],
@@ -144,6 +150,7 @@ def main() -> None:
     parser.add_argument("parts", nargs="*", choices=[[], "wall", "faults", "adaptive"])
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--shapes", type=int, default=24)
+    parser.add_argument("--budgets", type=int, default=1)
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--trials", type=int, default=24)
     parser.add_argument("--do", nargs=2, type=Path, help=argparse.SUPPRESS)
@@ -154,7 +161,7 @@ def main() -> None:
     parts = chosen.parts or ["wall", "faults", "adaptive"]
     found: dict[str, Any] = {}
     if "wall" in parts:
-        found["wall"] = wall(chosen.shapes, chosen.repeats)
+        found["wall"] = wall(chosen.shapes, chosen.repeats, chosen.budgets)
     if "faults" in parts:
         from benchmarks.faults import drill
 
