@@ -1,7 +1,7 @@
 """Traced programs, kept between processes.
 
-JAX keeps what it has compiled, but to find it again it first traces the Python function anew: half
-a second for a model that then trains for three. What is kept here is the traced function itself
+JAX keeps what it has compiled, but to find it again it first traces the Python function anew, which
+a small model notices. What is kept here is the traced function itself
 (`jax.export`: StableHLO), so that a process which meets a shape again goes straight to the compiled
 program. Traced or read, the same program runs: losses do not depend on which.
 """
@@ -9,14 +9,13 @@ program. Traced or read, the same program runs: losses do not depend on which.
 import contextlib
 import functools
 import hashlib
+import importlib.metadata
 import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import flax
 import jax
-import optax  # type: ignore[import-untyped]
 from jax import export
 
 from results.record import content_key
@@ -90,8 +89,8 @@ def _versions() -> str:
     """Of the libraries, the platform and our own source text."""
     here = Path(__file__).parent
     source = hashlib.sha256(b"".join((here / name).read_bytes() for name in SOURCES)).hexdigest()
-    return " ".join([jax.__version__, flax.__version__, optax.__version__, jax.default_backend(),
-                     source])
+    versions = (importlib.metadata.version(name) for name in ("jax", "flax", "optax"))
+    return " ".join([*versions, jax.default_backend(), source])
 
 
 def _read_whole(file: Path) -> bytes | None:

@@ -31,8 +31,7 @@ Draw = Callable[[int, int, float], jax.Array | np.ndarray]
 def normal_weights(seed: int) -> Draw:
     """Normal weights, the same for a seed wherever they are drawn.
 
-    They come from the host: the device's own generator has to be compiled for every size anew,
-    which takes longer than all the steps of a small run.
+    They come from the host: the device's own generator has to be compiled for every size anew.
     """
     source = np.random.default_rng(seed)
 
