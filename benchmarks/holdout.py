@@ -3,7 +3,8 @@
     python -m benchmarks.holdout [TABLE.csv ...]
 
 Every fit sees the training part of its split alone. Figures are mean absolute log errors of the
-held-out rows, with the rank correlation at fixed N and D in brackets where it exists. Tables with
+held-out rows, with the rank correlation at fixed N and D in brackets where it exists.
+`shape-depth` also prints psi, the exponent by which depth slows learning from tokens. Tables with
 N below and above 6e8 and 3e8 are cut there too, as published comparisons are.
 """
 
@@ -56,7 +57,8 @@ def compare(path: Path) -> None:
             rank = found["spearman_at_fixed_n_d"]
             cells.append(f"{found['mean_abs_log']:.5f}{'' if rank is None else f' [{rank:.2f}]'}"
                          .rjust(20))
-        print(f"{name:22s} {len(form.names):3d} {whole.objective:10.6f} " + " ".join(cells),
+        print(f"{name:22s} {len(form.names):3d} {whole.objective:10.6f} " + " ".join(cells)
+              + (f"  psi {whole.theta[form.index('psi')]:.3f}" if "psi" in form.names else ""),
               flush=True)
 
 

@@ -113,7 +113,30 @@ def conditional_additive(features: frozenset[str]) -> Form:
 
 
 def shape(features: frozenset[str]) -> Form:
-    """Our own form: shape acts on the capacity terms, tokens on a term that knows the size.
+    """Our own form: L = E + A·N_eff^-alpha + W·width^-omega + K·depth^-lambda + B·D^-beta·N^kappa.
+
+    `_shape` says what each piece is for.
+    """
+    return _shape("shape", "effective N, width and depth terms, and a token term that knows N "
+                  "(this project, after arXiv 2502.06857 and 2510.18245)", features)
+
+
+def shape_depth(features: frozenset[str]) -> Form:
+    """Our own form with B·D^-beta·N^kappa·depth^psi: depth, too, slows learning from tokens.
+
+    Shallow models learn fast and stop early. psi is positive on the published tables of Morph and
+    Gemstones and on the reference study (`python -m benchmarks.holdout`, results/reference); it
+    pays where one or two blocks are among the depths.
+    """
+    psi = Parameter("psi", "exponent by which depth slows learning from tokens", low=-0.5, high=0.6,
+                    start=(0.0, 0.3), prior=(0.0, 0.2))
+    return _shape("shape-depth", "shape, with a token term that knows N and the applied depth "
+                  "(this project)", features, (psi, Power("psi", "ln_depth", sign=1.0)))
+
+
+def _shape(name: str, paper: str, features: frozenset[str],
+           slowed_by: tuple[Parameter, Power] | None = None) -> Form:
+    """Shape acts on the capacity terms, tokens on a term that knows the size.
 
     L = E + A·N_eff^-alpha + W·width^-omega + K·depth^-lambda + B·D^-beta·N^kappa
 
@@ -131,7 +154,7 @@ def shape(features: frozenset[str]) -> Form:
       with phi = sigma/alpha.
     - kappa: larger models are further behind at equal tokens. It is free in sign, so that a recipe
       without the effect gives 0, and the law is kept monotone in N by bounding the term (see
-      `Form.monotone`).
+      `Form.monotone`). `slowed_by` is a further power of that term.
 
     All exponents carry wide Gaussian priors, worth less than one run: they decide only what a table
     leaves open.
@@ -147,6 +170,9 @@ def shape(features: frozenset[str]) -> Form:
         learning.append(Power("kappa", "ln_n", sign=1.0))
         parameters.append(Parameter("kappa", "exponent by which N slows learning from tokens",
                                     low=-0.5, high=0.6, start=(0.0, 0.3), prior=(0.0, 0.2)))
+    if slowed_by is not None:
+        parameters.append(slowed_by[0])
+        learning.append(slowed_by[1])
     if "ln_g" in features:
         capacity.append(Power("gamma", "ln_g", sign=1.0))
         parameters.append(Parameter("gamma", "exponent of GQA group g", low=0.0, high=1.0,
@@ -157,8 +183,8 @@ def shape(features: frozenset[str]) -> Form:
                                     start=(0.0, 0.2), prior=(0.1, 0.1)))
     terms = [_TERMS[0]]
     if "ln_r" in features:
-        for name, sign in (("MLP-heavy", 1.0), ("attention-heavy", -1.0)):
-            terms.append(Term(name, ("A",), (
+        for side, sign in (("MLP-heavy", 1.0), ("attention-heavy", -1.0)):
+            terms.append(Term(side, ("A",), (
                 *capacity, Power("rho", "ln_r", sign=sign, centred=False),
                 Power("tau", "one", sign=-sign, centred=False))))
         parameters += [
@@ -174,11 +200,8 @@ def shape(features: frozenset[str]) -> Form:
         terms += _WIDTH_DEPTH
         parameters += [dataclasses.replace(p, prior=None if p.log else _EXPONENT_PRIOR)
                        for p in _WIDTH_DEPTH_PARAMETERS]
-    return Form(
-        "shape", "effective N, width and depth terms, and a token term that knows N (this project, "
-        "after arXiv 2502.06857 and 2510.18245)", tuple(parameters), tuple(terms),
-        monotone=("tokens", "kappa") if len(learning) > 1 else None,
-    )
+    return Form(name, paper, tuple(parameters), tuple(terms),
+                monotone="tokens" if len(learning) > 1 else None)
 
 
 def literature(features: frozenset[str]) -> Form:
@@ -197,6 +220,7 @@ def literature(features: frozenset[str]) -> Form:
 FORMS = {
     "chinchilla": chinchilla, "morph": morph, "gemstones": gemstones, "conditional": conditional,
     "conditional-additive": conditional_additive, "looped": looped, "shape": shape,
+    "shape-depth": shape_depth,
 }
 """Every form by name: a function of the features that carry information to a declaration."""
 

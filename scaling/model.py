@@ -303,14 +303,14 @@ _GROWTH = {"ln_n": 1.0, "ln_width": 1 / 3, "ln_depth": 1 / 3}
 
 
 def _least_at_smaller_size(
-    terms: list[tuple[Array | float, float]], growing: Array, kappa: float, rows: Array
+    terms: list[tuple[Array | float, float]], growing: Array, growth: float, rows: Array
 ) -> Array:
     """Loss of the same shape, shrunk to where growing it would begin to hurt, for rows [k].
 
     A term that grows with N says that larger models are further behind at equal tokens. So few
     tokens that a larger model would end up worse are outside what such a term was fitted to: there
     the larger model is taken to be as good as the smaller one, which keeps a law monotone in N.
-    Shrinking N by e^u multiplies each term by e^(rate·u) and the growing one by e^(-kappa·u).
+    Shrinking N by e^u multiplies each term by e^(rate·u) and the growing one by e^(-growth·u).
     """
     values = [(np.broadcast_to(value, (int(rows.max()) + 1,) if np.ndim(value) == 0 else
                                np.shape(value))[rows], rate) for value, rate in terms]
@@ -318,11 +318,11 @@ def _least_at_smaller_size(
     high = np.full(len(rows), 60.0)
     for _ in range(50):
         middle = 0.5 * (low + high)
-        slack = -kappa * growing * np.exp(-kappa * middle)
+        slack = -growth * growing * np.exp(-growth * middle)
         for value, rate in values:
             slack = slack + rate * value * np.exp(np.minimum(rate * middle, _LARGEST_EXPONENT))
         low, high = np.where(slack < 0, middle, low), np.where(slack < 0, high, middle)
-    total = growing * np.exp(-kappa * low)
+    total = growing * np.exp(-growth * low)
     for value, rate in values:
         total = total + value * np.exp(np.minimum(rate * low, _LARGEST_EXPONENT))
     return total
@@ -338,38 +338,45 @@ def predict_log_loss(form: Form, theta: Array, features: Mapping[str, Array]) ->
         phi = np.array([theta[index[form.sharing_exponent]]])
         looped = looped_feature(phi, features)[0][0]
     growing: Array | None = None
+    growth = 0.0  # of the growing term, per unit of ln N at fixed shape
+    rises: dict[str, float] = {"ln_n": 0.0, "ln_width": 0.0, "ln_depth": 0.0}
     terms: list[tuple[Array | float, float]] = []  # value, fall per unit of ln N at fixed shape
     falls: dict[str, Array | float] = {"ln_n": 0.0, "ln_width": 0.0, "ln_depth": 0.0}
     for term in form.terms:
         value: Array | float = sum(float(theta[index[name]]) for name in term.coefficients)
         rate = 0.0
+        slopes: list[tuple[str, float]] = []
         for power in term.powers:
             column = looped if power.feature == "ln_n_looped" else features[power.feature]
             assert column is not None
             slope = power.sign * float(theta[index[power.parameter]])
             value = value + slope * column
             rate -= slope * _GROWTH.get(power.feature, 0.0)
+            if power.feature in falls:
+                slopes.append((power.feature, slope))
         value = np.exp(value)
-        if form.monotone is not None and term.name == form.monotone[0]:
-            growing = np.asarray(value)
+        if form.monotone is not None and term.name == form.monotone:
+            growing, growth = np.asarray(value), -rate
+            for feature, slope in slopes:
+                rises[feature] += slope
             continue
         total = total + value
         if form.monotone is not None:
             terms.append((value, rate))
-            for power in term.powers:
-                if power.feature in falls:
-                    pull = -power.sign * float(theta[index[power.parameter]])
-                    falls[power.feature] = falls[power.feature] + pull * value
+            for feature, slope in slopes:
+                falls[feature] = falls[feature] - slope * value
     if growing is not None:
-        assert form.monotone is not None
-        kappa = float(theta[index[form.monotone[1]]])
         total = total + growing
-        if kappa > 0:
-            # Growing width (N ~ width²) or depth (N ~ depth) alone lowers the other terms by this.
-            room = falls["ln_n"] + np.minimum(0.5 * falls["ln_width"], falls["ln_depth"])
-            over = np.flatnonzero(kappa * growing > room)
+        if growth > 0:
+            # Growing width (N ~ width²) or depth (N ~ depth) alone must lower the other terms by
+            # more than it raises this one.
+            wider = (rises["ln_n"] + 0.5 * rises["ln_width"]) * growing > (
+                falls["ln_n"] + 0.5 * falls["ln_width"])
+            deeper = (rises["ln_n"] + rises["ln_depth"]) * growing > (
+                falls["ln_n"] + falls["ln_depth"])
+            over = np.flatnonzero(wider | deeper)
             if over.size:
-                total[over] = _least_at_smaller_size(terms, growing[over], kappa, over)
+                total[over] = _least_at_smaller_size(terms, growing[over], growth, over)
     log_factor: Array | float = 0.0
     for piece in form.bowls:
         height, _ = bowl(features[piece.feature] - float(theta[index[piece.optimum]]))

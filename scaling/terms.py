@@ -85,9 +85,9 @@ class Form:
     bowls: tuple[Bowl, ...] = ()
     sharing_exponent: str | None = None
     """Parameter φ of the feature `ln_n_looped` = ln(N_once + sharing^φ·N_recurrent)."""
-    monotone: tuple[str, str] | None = None
-    """A term that grows with N and the parameter it does so by: predictions bound it where a larger
-    model would otherwise be predicted to be worse (see `scaling.model.predict_log_loss`)."""
+    monotone: str | None = None
+    """A term that may grow with N or depth: predictions bound it where a larger model would
+    otherwise be predicted to be worse (see `scaling.model.predict_log_loss`)."""
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -60,9 +60,9 @@ def test_held_out_error_of_the_true_form_is_about_the_noise() -> None:
 
 def test_auto_takes_the_form_that_predicts_held_out_shapes() -> None:
     table = shaped_runs()
-    assert set(candidates(table)) == {"chinchilla", "morph", "gemstones", "shape"}
+    assert set(candidates(table)) == {"chinchilla", "morph", "gemstones", "shape", "shape-depth"}
     choice = choose(table, delta=1e-3)
-    assert choice.form in ("shape", "gemstones")
+    assert choice.form in ("shape", "shape-depth", "gemstones")
     assert choice.form in choice.reason
     assert "chinchilla" in choice.scores
 

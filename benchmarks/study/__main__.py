@@ -19,7 +19,7 @@ from benchmarks.study.effects import (
 from benchmarks.study.laws import BOOTSTRAP, compare
 from benchmarks.study.loop import judge, panel_of
 from benchmarks.study.records import FOLDER, load_study, seed_noise
-from benchmarks.study.rollouts import roll_out
+from benchmarks.study.rollouts import roll_out, roll_out_forms
 from scaling.fit import fit_law
 
 INTRODUCTION = """# The reference study
@@ -47,9 +47,10 @@ def render(write: bool) -> str:
     effects = paired_effects([run for run in runs if "learning_rate" not in run.label])
     fitted, held_out = study.fitted_table, study.held_out_table
     results = compare(fitted, held_out)
-    own = next(result for result in results[1:] if result.form == "shape")
-    # The only form with a term for every axis the study moved, so the one that can answer a query
-    # about them; the table shows the others, and what `auto` would have taken, beside it.
+    # Chosen below the held-out size, among the forms with a term for every axis the study moved:
+    # the others, shown beside it, cannot answer a query about those.
+    forms = roll_out_forms(study)
+    own = next(result for result in results[1:] if result.form == next(iter(forms)))
     panel = panel_of(study.held_out, measure.panel_speeds())
     verdicts = judge(panel, own.fit.law, noise.run)
     timings = measure.sharing_timings()
@@ -63,13 +64,14 @@ def render(write: bool) -> str:
         figures.panel_figure(panel, folder / "panel.png")
         figures.sharing_figure(timings, shared, folder / "sharing.png")
         own.fit.law.to_file(FOLDER / "reference-below-held-out.json")
-        whole = fit_law(study.whole_table, form="shape", bootstrap=BOOTSTRAP, holdout=False,
+        whole = fit_law(study.whole_table, form=own.form, bootstrap=BOOTSTRAP, holdout=False,
                         label="reference", source="results/reference, all sizes")
         whole.law.to_file(FOLDER / "laws" / "reference.json")
     return "\n".join([
         INTRODUCTION, text.runs_section(study, noise), text.effects_section(effects),
         text.learning_rate_section(learning_rate_check(runs)),
-        text.law_section(results, own, noise, roll_out(study)), text.loop_section(panel, verdicts),
+        text.law_section(results, own, noise, roll_out(study), forms),
+        text.loop_section(panel, verdicts),
         text.sharing_section(timings, shared), CAVEATS,
     ])
 
