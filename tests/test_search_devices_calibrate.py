@@ -203,12 +203,25 @@ def test_nothing_to_time_is_refused() -> None:
             llamacpp.measure(shape(1, 64, 1, 64), **options)  # type: ignore[arg-type]
 
 
-def test_of_many_rounds_the_luckiest_sixth_is_set_aside() -> None:
+def test_of_many_rounds_the_luckiest_tenth_is_set_aside() -> None:
     assert settled([2.0]) == 2.0
     assert settled([5.0, 1.0, 4.0, 3.0, 2.0]) == 1.0
-    assert settled([6.0, 5.0, 1.0, 4.0, 3.0, 2.0]) == 2.0
+    assert settled([10.0, 9.0, 8.0, 7.0, 6.0, 5.0, 1.0, 4.0, 3.0, 2.0]) == 2.0
     lucky = best([1.0] * 12, [0.5, *[1.0] * 11])
     assert (lucky.decode_s, lucky.spread) == (1.0, 0.0)
+
+
+def test_a_round_comes_back_to_small_shapes_and_visits_every_other_once() -> None:
+    cases = jax_cases(32.0)
+    order = timing.visiting_order(cases)
+    small = {index for index, case in enumerate(cases)
+             if case.architecture.applied_parameters < timing.SMALL_PARAMETERS}
+    assert 0 < len(small) < len(cases)
+    for index in range(len(cases)):
+        assert order.count(index) == (timing.SMALL_VISITS if index in small else 1)
+    first = min(small)
+    visits = [place for place, index in enumerate(order) if index == first]
+    assert min(np.diff(visits)) > len(small), "larger shapes lie between two visits"
 
 
 def test_turns_are_merged_round_by_round(pretend: None) -> None:

@@ -46,11 +46,11 @@ def render(write: bool) -> str:
     noise = seed_noise()
     effects = paired_effects([run for run in runs if "learning_rate" not in run.label])
     fitted, held_out = study.fitted_table, study.held_out_table
-    results = compare(fitted, held_out)
+    results, automatic = compare(fitted, held_out)
     # Chosen below the held-out size, among the forms with a term for every axis the study moved:
     # the others, shown beside it, cannot answer a query about those.
     forms = roll_out_forms(study)
-    own = next(result for result in results[1:] if result.form == next(iter(forms)))
+    own = next(result for result in results if result.form == next(iter(forms)))
     panel = panel_of(study.held_out, measure.panel_speeds())
     verdicts = judge(panel, own.fit.law, noise.run)
     timings = measure.sharing_timings()
@@ -70,8 +70,8 @@ def render(write: bool) -> str:
     return "\n".join([
         INTRODUCTION, text.runs_section(study, noise), text.effects_section(effects),
         text.learning_rate_section(learning_rate_check(runs)),
-        text.law_section(results, own, noise, roll_out(study), forms),
-        text.loop_section(panel, verdicts),
+        text.law_section(results, automatic, own, noise, roll_out(study), forms),
+        text.loop_section(panel, verdicts, measure.spreads()),
         text.sharing_section(timings, shared), CAVEATS,
     ])
 

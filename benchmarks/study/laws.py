@@ -103,8 +103,8 @@ def ask(fit: Fit, table: RunTable) -> HeldOut:
     )
 
 
-def compare(fitted: RunTable, held_out: RunTable) -> list[HeldOut]:
-    """All forms and the automatic choice, the choice first."""
-    names = ["auto", *FORMS]
+def compare(fitted: RunTable, held_out: RunTable) -> tuple[list[HeldOut], str]:
+    """All forms, and which of them `auto` takes."""
+    chosen = fit_law(fitted, form="auto", bootstrap=0, holdout=False).law.form
     return [ask(fit_law(fitted, form=name, bootstrap=BOOTSTRAP, holdout=False), held_out)
-            for name in names]
+            for name in FORMS], chosen

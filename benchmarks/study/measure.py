@@ -28,9 +28,9 @@ from sweeps.worker import processor_name
 MACHINE = FOLDER / "machine"
 PROFILE = MACHINE / "this-machine.toml"
 WORKLOAD = Workload(name="study", prompt=64, generated=32)
-TURNS = 3
-ROUNDS = 12
-"""Of timing every shape, over all turns."""
+TURNS = 6
+ROUNDS = 18
+"""Of timing every shape, over all turns: a quarter of an hour in which some minutes are quiet."""
 BITS = 32.0
 
 Rounds = tuple[list[float], list[float]]
@@ -139,6 +139,12 @@ def _measured(family: str, kind: str, shape: Architecture, run: Rounds) -> Measu
 def read_measured(path: Path = MACHINE / "measured.jsonl") -> list[Measured]:
     """What `measure_all` wrote."""
     return [msgspec.json.decode(line, type=Measured) for line in path.read_bytes().splitlines()]
+
+
+def spreads() -> tuple[float, float]:
+    """How far the two best rounds of a timing lie apart, relatively: the median, the most."""
+    found = [one.spread for one in read_measured()]
+    return float(np.median(found)), max(found)
 
 
 def predicted_decode_s(shapes: list[Architecture]) -> tuple[np.ndarray, np.ndarray]:

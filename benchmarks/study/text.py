@@ -72,7 +72,8 @@ which have hardly left the warmup.
 
 The panel of 128,000 parameters was the held-out size once, and was looked at several times while \
 the design, the form and the rule for budgets below were settled. It is fitted now. The size held \
-out here was trained after all of these were fixed, with the same panel, and entered no choice.
+out here was trained after all of these were fixed and entered no choice; its panel is the same, \
+less one shape whose name asks for another's at that size.
 
 Seeds of one shape and budget differ by {100 * noise.run:.2f} % of loss (standard deviation, \
 {noise.freedom} degrees of freedom). Every shape of a seed reads the same text in the same order; \
@@ -151,20 +152,24 @@ def disagreements(fit: Any) -> str:
 
 
 def law_section(
-    results: list[HeldOut], own: HeldOut, noise: SeedNoise, rollouts: list[RollOut],
-    own_forms: dict[str, tuple[float, ...]],
+    results: list[HeldOut], automatic: str, own: HeldOut, noise: SeedNoise,
+    rollouts: list[RollOut], own_forms: dict[str, tuple[float, ...]],
 ) -> str:
     """Forms on the held-out size, and what the law says about shape."""
-    chosen, *forms = results
-    rows = [[f"{result.form}{' (auto)' if result is chosen else ''}", f"{result.mean_abs_log:.4f}",
+    ordered = sorted(results, key=lambda one: one.mean_abs_log)
+    rows = [[f"{result.form}{' (auto)' if result.form == automatic else ''}",
+             f"{result.mean_abs_log:.4f}",
              f"{result.mean_abs_log_of_means:.4f}", f"{result.bias_log:+.4f}",
              "–" if result.rank is None else f"{result.rank:.2f}",
              bounds(result.rank_interval, ".2f"), f"{100 * result.coverage:.0f} %"]
-            for result in [chosen, *sorted(forms, key=lambda one: one.mean_abs_log)]]
-    best = min(forms, key=lambda one: one.mean_abs_log)
-    chinchilla = next(one for one in forms if one.form == "chinchilla")
-    values = own.fit.law.parameters
-    gamma = values.get("gamma")
+            for result in ordered]
+    best = ordered[0]
+    chinchilla = next(one for one in results if one.form == "chinchilla")
+
+    def exponent(name: str) -> str:
+        value = own.fit.law.parameters.get(name)
+        return "–" if value is None else f"{value:.3g} {bounds(own.fit.intervals.get(name))}"
+
     return f"""## Which law predicts the size it never saw
 
 Which runs are too short to fit was decided below that size: mean absolute log error of the \
@@ -191,7 +196,7 @@ Best: `{best.form}`, {best.mean_abs_log:.4f}, which is \
 of the means over seeds, {best.mean_abs_log_of_means:.4f} against \
 {chinchilla.mean_abs_log_of_means:.4f}. A perfect law would be off by the noise of one run, \
 {noise.run * math.sqrt(2 / math.pi):.4f} if that is normal. \
-From the smaller sizes alone `auto` takes `{chosen.form}`. The law that the tool uses below is \
+From the smaller sizes alone `auto` takes `{automatic}`. The law that the tool uses below is \
 `{own.form}`.
 
 ![held out](figures/held-out.png)
@@ -205,15 +210,18 @@ What the `{own.form}` form, fitted below the held-out size, says beside the publ
     ['best MLP-to-attention ratio', derived(
         own.fit, 'best_mlp_attention_ratio', 'mlp_attention_ratio'), PUBLISHED_RATIO],
     ['sharing exponent φ, at equal depth', derived(own.fit, 'sharing_phi'), PUBLISHED_PHI],
-    ['GQA: parameter term grows as g to the',
-     '–' if gamma is None else f"{gamma:.3g} {bounds(own.fit.intervals.get('gamma'))}", ''],
+    ['GQA: parameter term grows as g to the', exponent('gamma'), ''],
+    ['token term grows as N to the', exponent('kappa'), ''],
+    ['token term grows as depth to the', exponent('psi'), ''],
 ])}
 
 {disagreements(own.fit)}
 """
 
 
-def loop_section(panel: list[PanelShape], verdicts: list[Verdict]) -> str:
+def loop_section(
+    panel: list[PanelShape], verdicts: list[Verdict], spreads: tuple[float, float]
+) -> str:
     """Regret of the pick."""
     rows = [[
         f"{v.tokens:,}", f"{v.decode_tokens_per_s:,.0f}" if v.decode_tokens_per_s else "–",
@@ -241,7 +249,8 @@ so, and its picks missed it.) Budgets that fewer than {LEAST_FEASIBLE} shapes me
         'in seed noise'], rows)}
 
 Regret within two standard deviations of seed noise on {good} of {len(verdicts)} budgets. \
-Predicted against measured decode speed: mean error {100 * error:.1f} %.
+Predicted against measured decode speed: mean error {100 * error:.1f} %. The two best rounds of a \
+timing differ by {100 * spreads[0]:.1f} % in the median, {100 * spreads[1]:.1f} % at most.
 
 ![the panel](figures/panel.png)
 """

@@ -15,6 +15,11 @@ from search.devices.fitting import Observation
 from search.workload import Workload
 
 Progress = Callable[[str], None]
+SMALL_PARAMETERS = 1e6
+"""Applied, below which a visit costs next to nothing."""
+SMALL_VISITS = 3
+"""A round to each small shape. A neighbour on the same core slows them by two fifths for seconds at
+a time, so they are come back to rather than timed for longer."""
 Engine = Literal["jax", "llama.cpp"]
 
 
@@ -77,6 +82,8 @@ def time_cases(
 ) -> list[Timed]:
     """Time every case at the first prompt length and every third also at the others, in rounds.
 
+    Small cases of the jax engine are visited several times a round, between the others.
+
     Returns one entry a case and prompt length, cases in order.
 
     Raises:
@@ -88,14 +95,15 @@ def time_cases(
         for index in range(len(cases))
         for prompt in (prompts if index % 3 == 1 else prompts[:1])
     }
+    order = visiting_order(cases) if engine == "jax" else list(range(len(cases)))
     with tempfile.TemporaryDirectory(prefix="shapelaw-") as folder:
         kept: dict[int, Runner] = {}
         try:
             for round_ in range(rounds):
                 if progress is not None:
                     progress(f"{engine}: round {round_ + 1} of {rounds}, {len(cases)} shapes")
-                for index, case in enumerate(cases):
-                    runner = kept.get(index) or _prepare(engine, case, Path(folder))
+                for index in order:
+                    runner = kept.get(index) or _prepare(engine, cases[index], Path(folder))
                     if engine == "llama.cpp":
                         kept[index] = runner  # its file is written once
                     for prompt in (p for i, p in found if i == index):
@@ -111,6 +119,17 @@ def time_cases(
         Timed(cases[index], prompt, decode_tokens, tuple(prefill), tuple(decode))
         for (index, prompt), (prefill, decode) in found.items()
     ]
+
+
+def visiting_order(cases: Sequence[Case]) -> list[int]:
+    """One round's visits, as indices of the cases: the small ones again before each part of the
+    others."""
+    small = [index for index, case in enumerate(cases)
+             if case.architecture.applied_parameters < SMALL_PARAMETERS]
+    others = [index for index in range(len(cases)) if index not in small]
+    part = -(-len(others) // SMALL_VISITS)
+    return [index for visit in range(SMALL_VISITS)
+            for index in [*small, *others[visit * part:(visit + 1) * part]]]
 
 
 def _prepare(engine: Engine, case: Case, folder: Path) -> Runner:

@@ -40,12 +40,17 @@ class Runner(Protocol):
 
 
 def settled(rounds: Sequence[float]) -> float:
-    """The best of the rounds, once a sixth of them has been set aside.
+    """The best of the rounds, once a tenth of them has been set aside.
 
     What is read from DRAM depends on what else the memory is doing: over seconds it varies by 8 %
     on a shared machine, in both directions, so that the best of many rounds is the luckiest one.
+    No more than a tenth: with a busy neighbour, few of the rounds are undisturbed.
     """
-    return sorted(rounds)[len(rounds) // 6]
+    return sorted(rounds)[_settled_rank(rounds)]
+
+
+def _settled_rank(rounds: Sequence[float]) -> int:
+    return len(rounds) // 10
 
 
 def best(prefill: list[float], decode: list[float]) -> Timing:
@@ -54,8 +59,7 @@ def best(prefill: list[float], decode: list[float]) -> Timing:
 
 
 def _gap(seconds: list[float]) -> float:
-    at = len(seconds) // 6
-    first, *rest = sorted(seconds)[at:]
+    first, *rest = sorted(seconds)[_settled_rank(seconds):]
     return rest[0] / first - 1 if rest else 0.0
 
 
