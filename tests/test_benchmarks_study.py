@@ -3,6 +3,7 @@
 import pytest
 
 from benchmarks.study.__main__ import differences, render
+from benchmarks.study.effects import labelled
 from benchmarks.study.records import FOLDER, load_study
 from results.store import read_records
 from scaling.architecture import Architecture
@@ -30,6 +31,14 @@ def test_every_record_agrees_with_its_own_architecture():
         steps = record.recipe.total_steps
         assert record.tokens == steps * record.recipe.batch_sequences * (
             record.recipe.sequence_length)
+
+
+def test_every_record_is_a_point_of_the_design_whatever_text_this_python_brings(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("sweeps.job.corpus_identity", lambda spec: "of another Python")
+    records = read_records(FOLDER)
+    assert len(labelled(records)) == len(records)
 
 
 def test_no_fitted_run_is_of_the_held_out_size():

@@ -6,10 +6,12 @@ a seed does to both cancels.
 
 import dataclasses
 from collections import defaultdict
+from typing import NamedTuple
 
 import numpy as np
 
 from results.record import RunRecord
+from scaling.architecture import Architecture
 from sweeps.design import load_design
 from sweeps.job import resolve
 
@@ -42,12 +44,37 @@ class Labelled:
 
 
 def labelled(records: list[RunRecord]) -> list[Labelled]:
-    """Records of the design, each with the label of the point it was made for."""
-    planned = {branch.run_key: one for one in load_design(DESIGN).layout()[0]
-               for branch in resolve(one.job).branches}
-    return [Labelled(record, planned[record.run_key].part, planned[record.run_key].label,
-                     planned[record.run_key].nominal)
-            for record in records if record.run_key in planned]
+    """Records of the design, each with the label of the point it was made for.
+
+    Matched by what was trained, not by key: a key knows the text, which is that of another Python
+    where another Python reads the records.
+    """
+    planned = {}
+    for one in load_design(DESIGN).layout()[0]:
+        plan = resolve(one.job)
+        for branch in plan.branches:
+            planned[_Trained(plan.architecture, one.job.seed, branch.tokens,
+                             _rate(plan.learning_rate))] = one
+    found = []
+    for record in records:
+        match = planned.get(_Trained(record.architecture.build(), record.seed, record.tokens,
+                                     _rate(record.recipe.learning_rate)))
+        if match is not None:
+            found.append(Labelled(record, match.part, match.label, match.nominal))
+    return found
+
+
+class _Trained(NamedTuple):
+    """What tells the runs of the design apart."""
+
+    architecture: Architecture
+    seed: int
+    tokens: int
+    learning_rate: str
+
+
+def _rate(learning_rate: float) -> str:
+    return f"{learning_rate:.6g}"
 
 
 def paired_effects(runs: list[Labelled]) -> list[Effect]:
