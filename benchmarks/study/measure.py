@@ -30,7 +30,7 @@ PROFILE = MACHINE / "this-machine.toml"
 WORKLOAD = Workload(name="study", prompt=64, generated=32)
 TURNS = 6
 ROUNDS = 18
-"""Of timing every shape, over all turns: a quarter of an hour in which some minutes are quiet."""
+"""Of timing every shape, over all turns: ten minutes, some of which are quiet."""
 BITS = 32.0
 
 Rounds = tuple[list[float], list[float]]
