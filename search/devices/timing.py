@@ -18,8 +18,8 @@ Progress = Callable[[str], None]
 SMALL_PARAMETERS = 1e6
 """Applied, below which a visit costs next to nothing."""
 SMALL_VISITS = 3
-"""A round to each small shape. A neighbour on the same core slows them by two fifths for seconds at
-a time, so they are come back to rather than timed for longer."""
+"""A round to each small shape. A neighbour on the same core slows them for seconds at a time, so
+they are come back to rather than timed for longer."""
 Engine = Literal["jax", "llama.cpp"]
 
 
