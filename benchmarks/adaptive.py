@@ -4,17 +4,19 @@
     python -m benchmarks.adaptive --replay FOLDER [--trials 12] [--share 0.333]
 
 In simulation each trial draws a truth: the project's own form with parameters scattered around
-those of small byte-level models, bent by a random smooth field that no form has. A grid (every axis
-at every size, three budgets) is run on it once. The adaptive sweep begins with cheap trunks picked
-at random and asks `sweeps.information` for the rest, round by round, until it has spent a third of
-the grid's FLOPs; a random third of the grid stands beside it. All fit the same form and answer for
-a size none of them trained: which shape is best (regret: its true loss above that of the truly best
-one, nats) and what the losses are (mean absolute log error).
+those of small byte-level models, bent by a random smooth field that no form has (`--bend 0`: not
+bent, the law is known but for its parameters; proposals doubt the form as far as it is bent). A
+grid (every axis at every size, three budgets) is run on it once. The adaptive sweep begins with
+cheap trunks picked at random and asks `sweeps.information` for the rest, round by round, until it
+has spent a third of the grid's FLOPs; a random third of the grid stands beside it. All fit the same
+form and answer for a size none of them trained: which shape is best (regret: its true loss above
+that of the truly best one, nats) and what the losses are (mean absolute log error).
 
 `--replay` does the same with real runs: a sweep's folder is the pool, less what the study's own
-fits leave out (`benchmarks.study.records`), its largest size the held-out one, whose losses are
-means over seeds. No run's loss is seen before the run is picked and paid for.
-Each trial leaves out another tenth of the trunks, from the grid too, and begins elsewhere.
+fits leave out (`benchmarks.study.records`); in every other trial its largest size is the held-out
+one, else the next, and the losses asked are means over seeds. No run's loss is seen before the run
+is picked and paid for. Each trial leaves out another tenth of the trunks, from the grid too, and
+begins elsewhere. Two sizes and one set of runs: trials agree more than sweeps done anew would.
 """
 
 import argparse
@@ -28,7 +30,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.pools import Pool, Recorded, Simulated, Truth, whole
-from benchmarks.study.records import load_study
+from benchmarks.study.records import HELD_OUT_FROM, load_study
 from results.record import RunRecord
 from scaling.architecture import ArchitectureBatch
 from scaling.fit import fit_law
@@ -36,7 +38,7 @@ from scaling.law import Law
 from scaling.table import RunTable
 from sweeps.adaptive import candidates_of
 from sweeps.design import read_design
-from sweeps.information import Goal, Runs, beliefs_of, pick, run_noise
+from sweeps.information import Runs, outlook_of, pick
 
 GRID = """
 name = "grid"
@@ -62,10 +64,10 @@ sharing = [2]
 """
 TOKENS = 3_200_000.0
 FORM = "shape"
-BOOTSTRAP, STARTS = 200, 8
-ROUNDS, RUNS_A_ROUND = 5, 24
+STARTS = 8
+ROUNDS, RUNS_A_ROUND = 5, 100
 """Rounds the budget is spread over; what one leaves unspent, those after it spend."""
-BEGINNING = 0.2
+BEGINNING = 0.1
 """Of the budget, spent before the first law."""
 FIRST_RUNS = 30
 """Rows the first law needs at least."""
@@ -95,9 +97,9 @@ class Panel:
                 "error": float(np.mean(np.abs(np.log(predicted / self.loss))))}
 
 
-def fitted(table: RunTable, seed: int, bootstrap: int = 0) -> Law:
+def fitted(table: RunTable, seed: int) -> Law:
     """The same fit for everyone."""
-    return fit_law(table, FORM, bootstrap=bootstrap, seed=seed, holdout=False, starts=STARTS).law
+    return fit_law(table, FORM, bootstrap=0, seed=seed, holdout=False, starts=STARTS).law
 
 
 def begin(pool: Pool, budget: float, generator: np.random.Generator) -> float:
@@ -115,7 +117,7 @@ def begin(pool: Pool, budget: float, generator: np.random.Generator) -> float:
 
 
 def adaptive(
-    pool: Pool, panel: Panel, budget: float, generator: np.random.Generator, seed: int
+    pool: Pool, panel: Panel, budget: float, doubt: float, generator: np.random.Generator, seed: int
 ) -> tuple[Law, float]:
     """Spend up to `budget` FLOPs, choosing as it goes; the last law and the FLOPs spent."""
     spent, number = begin(pool, budget, generator), 0
@@ -124,12 +126,11 @@ def adaptive(
         share = (budget - spent) / max(1, ROUNDS - number)
         if not candidates or share < min(one.flops for one in candidates):
             return fitted(pool.table(), seed), spent
-        goal: Goal = "loss" if number % 2 else "best shape"
-        law = fitted(pool.table(), seed, BOOTSTRAP)
-        rows = np.flatnonzero(panel.last() | (goal == "loss"))
-        beliefs = beliefs_of(law, candidates, panel.runs.take(rows), goal, pool.held())
-        picks, _ = pick(beliefs, candidates, run_noise(law), RUNS_A_ROUND, share,
-                        again=pool.again)
+        law = fitted(pool.table(), seed)
+        last = panel.runs.take(np.flatnonzero(panel.last()))
+        outlook = outlook_of(law, candidates, {"best shape": last, "loss": panel.runs},
+                             pool.held(), doubt)
+        picks, _ = pick(outlook, candidates, RUNS_A_ROUND, share, again=pool.again)
         if not picks:
             return fitted(pool.table(), seed), spent
         spent += pool.train(picks)
@@ -137,13 +138,14 @@ def adaptive(
 
 
 def compare(
-    make: Callable[[], Pool], panel: Panel, share: float, generator: np.random.Generator, seed: int
+    make: Callable[[], Pool], panel: Panel, share: float, doubt: float,
+    generator: np.random.Generator, seed: int,
 ) -> dict[str, float]:
     """The grid, the adaptive sweep and a random part of the grid, on one pool each."""
     grid, chosen, chance = make(), make(), make()
     trunks = whole(grid.candidates())
     cost = grid.train(trunks)
-    law, spent = adaptive(chosen, panel, share * cost, generator, seed)
+    law, spent = adaptive(chosen, panel, share * cost, doubt, generator, seed)
     left = share * cost
     for place in generator.permutation(len(trunks)):
         if trunks[int(place)].flops <= left:
@@ -162,10 +164,11 @@ def simulate(seed: int, share: float, bend: float) -> dict[str, float]:
     truth = Truth.draw(generator, bend)
     shapes = ArchitectureBatch.of(
         dict.fromkeys(p.architecture for p in read_design(HELD_OUT).layout()[0]))
-    tokens = np.full(len(shapes), TOKENS)
+    panel = Panel(Runs(shapes, np.full(len(shapes), TOKENS), np.arange(len(shapes))),
+                  truth.loss(shapes, TOKENS))
     candidates = candidates_of(read_design(GRID))
-    return compare(lambda: Simulated(truth, candidates, generator),
-                   Panel(Runs(shapes, tokens), truth.loss(shapes, tokens)), share, generator, seed)
+    return compare(lambda: Simulated(truth, candidates, generator), panel, share, bend,
+                   generator, seed)
 
 
 # --- real runs -----------------------------------------------------------------------------------
@@ -184,11 +187,18 @@ def panel_of(records: Sequence[RunRecord]) -> Panel:
 def replay(folder: str, seed: int, share: float) -> dict[str, float]:
     """Adaptive against grid on the real runs of a sweep's folder."""
     study = load_study(Path(folder))
+    pool, asked = study.fitted, study.held_out
+    if seed % 2:
+        largest = max(record.n_parameters.non_embedding for record in pool)
+        asked = [record for record in pool
+                 if record.n_parameters.non_embedding > HELD_OUT_FROM * largest]
+        chosen = {id(record) for record in asked}
+        pool = [record for record in pool if id(record) not in chosen]
     generator = np.random.default_rng(seed)
-    keys = sorted({record.trunk_key for record in study.fitted})
+    keys = sorted({record.trunk_key for record in pool})
     kept = set(generator.permutation(keys)[round(LEFT_OUT * len(keys)):])
-    pool = [record for record in study.fitted if record.trunk_key in kept]
-    return compare(lambda: Recorded(pool), panel_of(study.held_out), share, generator, seed)
+    pool = [record for record in pool if record.trunk_key in kept]
+    return compare(lambda: Recorded(pool), panel_of(asked), share, 1.0, generator, seed)
 
 
 # --- all -----------------------------------------------------------------------------------------

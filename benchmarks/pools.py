@@ -114,7 +114,8 @@ class Simulated:
         return sum(one.flops for one in picks)
 
     def held(self) -> Runs:
-        return Runs.of([(shape, tokens) for shape, tokens, _, _ in self._rows])
+        return Runs.of([(shape, tokens) for shape, tokens, _, _ in self._rows],
+                       [trunk for _, _, _, trunk in self._rows])
 
     def table(self) -> RunTable:
         shapes = [shape for shape, _, _, _ in self._rows]
@@ -170,8 +171,9 @@ class Recorded:
         return table_of(self._records())
 
     def held(self) -> Runs:
-        return Runs.of([(record.architecture.build(), record.tokens)
-                        for record in self._records()])
+        records = self._records()
+        return Runs.of([(record.architecture.build(), record.tokens) for record in records],
+                       [record.trunk_key for record in records])
 
     def _records(self) -> list[RunRecord]:
         return [record for key, budgets in self._had.items()

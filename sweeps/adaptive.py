@@ -18,7 +18,7 @@ from scaling.architecture import Architecture, ArchitectureBatch
 from scaling.errors import BadInput
 from scaling.law import Law
 from sweeps.design import Design
-from sweeps.information import Goal, Runs, beliefs_of, pick, run_noise
+from sweeps.information import Goal, Runs, outlook_of, pick
 from sweeps.job import TrunkJob, resolve
 from sweeps.layout import Planned
 from sweeps.sources import CorpusSpec
@@ -58,54 +58,60 @@ def propose(
 
     Args:
         design: its shapes, sizes and budgets are what can be run.
-        law: fitted so far, with bootstrap draws.
+        law: fitted so far. How sure it is follows from the runs held, or from its bootstrap draws
+            where it has seen more runs than these.
         count: trunks to propose, at most.
         flops: training FLOPs they may cost together; `count` times the median candidate where None.
         targets: the shapes the answer is about: those that fit a device, say. The shapes of the
             design's largest size where None.
         tokens: the targets' training tokens; 20 for each non-embedding parameter where None.
-        goal: `best shape`: which target has the least loss; `loss`: the targets' losses themselves.
-        held: runs already done, those of the law among them; a shape proposed again gets a seed of
-            its own.
+        goal: `best shape`: which target has the least loss; `loss`: the targets' losses themselves;
+            None: both, each counted by the share of its uncertainty that is left.
+        held: runs already done; a shape proposed again gets a seed of its own.
 
     Returns:
-        `runs` in the order picked; `uncertainty` before and after, in nats (the standard deviation
-        of the loss differences that decide, or of the loss); `design`, a TOML text of the runs.
+        `runs` in the order picked; `uncertainty` before and after for each question, in nats (the
+        expected error, root mean square, of the loss differences that decide, or of the loss);
+        `design`, a TOML text of the runs.
 
     Raises:
-        BadInput: the law has no draws, or nothing fits the budget.
+        BadInput: the law has neither runs nor draws, or nothing fits the budget.
     """
     if count < 1:
         raise BadInput(f"next = {count}: one or more is needed")
     if flops is not None and not flops > 0:
         raise BadInput(f"flops = {flops}: a positive number is needed")
-    if len(law.draws) < 2:
-        raise BadInput(f"law = {law.label}: has no bootstrap draws; fit it with --bootstrap 200")
     batch = _targets(design, targets)
     budget_of_target = np.broadcast_to(
         tokens if tokens is not None else TOKENS_PER_PARAMETER * batch.non_embedding_parameters,
         (len(batch),))
-    goal = goal or ("best shape" if len(batch) > 1 else "loss")
+    asked = Runs(batch, budget_of_target, np.arange(len(batch)))
+    both: tuple[Goal, ...] = ("best shape", "loss") if len(batch) > 1 else ("loss",)
+    questions = (goal,) if goal is not None else both
     candidates = candidates_of(design)
     budget = flops if flops is not None else count * float(
         np.median([one.flops for one in candidates]))
-    done = [(record.architecture.build(), record.tokens) for record in held
-            if unusable(record) is None]
-    beliefs = beliefs_of(law, candidates, Runs(batch, budget_of_target), goal,
-                         Runs.of(done) if done else None)
-    picks, after = pick(beliefs, candidates, run_noise(law), count, budget)
+    done = [record for record in held if unusable(record) is None]
+    seen = Runs.of([(record.architecture.build(), record.tokens) for record in done],
+                   [record.trunk_key for record in done])
+    outlook = outlook_of(law, candidates, dict.fromkeys(questions, asked),
+                         seen if len(seen) >= max(law.runs, 1) else None)
+    picks, errors = pick(outlook, candidates, count, budget)
+    cheapest = min(one.flops for one in candidates)
+    if cheapest > budget:
+        raise BadInput(f"flops = {budget:.3g}: the cheapest run costs {cheapest:.3g}")
     if not picks:
-        raise BadInput(f"flops = {budget:.3g}: the cheapest run costs "
-                       f"{min(one.flops for one in candidates):.3g}")
-    scale = math.exp(beliefs.best_log_loss)
-    runs = _runs(picks, after, held, scale)
+        raise BadInput("next: no run of this design would make the answer surer")
+    scale = math.exp(outlook.best_log_loss)
+    uncertainty = [dict(zip(questions, (scale * np.sqrt(np.maximum(left, 0.0))).tolist(),
+                            strict=True)) for left in (outlook.errors(outlook.start), *errors)]
+    runs = _runs(picks, uncertainty[1:], held)
     return {
-        "goal": goal, "law": law.label, "targets": len(batch), "flops_budget": budget,
+        "goals": list(questions), "law": law.label, "targets": len(batch), "flops_budget": budget,
         "flops": sum(run["flops"] for run in runs),
-        "uncertainty": {"before": scale * math.sqrt(max(beliefs.variance, 0.0)),
-                        "after": scale * math.sqrt(max(after[-1], 0.0))},
-        "best": {"architecture": beliefs.best.to_dict(),
-                 "probability": beliefs.best_probability},
+        "uncertainty": {"before": uncertainty[0], "after": uncertainty[-1]},
+        "best": {"architecture": outlook.best.to_dict(),
+                 "probability": outlook.best_probability},
         "runs": runs,
         "design": design_text(design, runs),
     }
@@ -161,7 +167,7 @@ def _targets(
 
 
 def _runs(
-    picks: Sequence[Candidate], after: Sequence[float], held: Sequence[RunRecord], scale: float
+    picks: Sequence[Candidate], after: Sequence[dict[str, float]], held: Sequence[RunRecord]
 ) -> list[dict[str, Any]]:
     """The picks as plain values; a shape met before gets the next seed."""
     used: dict[Architecture, set[int]] = {}
@@ -177,7 +183,7 @@ def _runs(
             "non_embedding": one.architecture.non_embedding_parameters,
             "tokens": list(one.tokens), "seed": seed, "flops": one.flops,
             "batch_sequences": one.job.batch_sequences, "warmup_steps": one.job.warmup_steps,
-            "uncertainty_after": scale * math.sqrt(max(left, 0.0)),
+            "uncertainty_after": left,
         })
     return rows
 
@@ -206,9 +212,10 @@ def proposal_table(proposal: dict[str, Any]) -> "RenderableType":
     from rich.table import Table
     from rich.text import Text
 
+    goals = proposal["goals"]
     table = Table(box=None, padding=(0, 2), header_style="dim")
     for title in ("shape", "d_model × blocks", "parameters", "tokens", "seed", "FLOPs",
-                  "uncertainty then"):
+                  *(f"{goal} then" for goal in goals)):
         table.add_column(title)
     for run in proposal["runs"]:
         shape = run["architecture"]
@@ -216,13 +223,13 @@ def proposal_table(proposal: dict[str, Any]) -> "RenderableType":
         table.add_row(
             run["shape"], f"{shape['d_model']}×{shape['n_blocks']}{sharing}",
             f"{run['non_embedding']:,}", ", ".join(f"{t:,}" for t in run["tokens"]),
-            str(run["seed"]), f"{run['flops']:.2g}", f"{run['uncertainty_after']:.4f} nats",
+            str(run["seed"]), f"{run['flops']:.2g}",
+            *(f"±{run['uncertainty_after'][goal]:.4f} nats" for goal in goals),
         )
-    asked = ("which shape has the least loss" if proposal["goal"] == "best shape"
-             else "the loss of the targets")
     before, after = (proposal["uncertainty"][when] for when in ("before", "after"))
     head = Text(
-        f"To learn {asked} ({proposal['targets']} targets): {len(proposal['runs'])} runs, "
-        f"{proposal['flops']:.3g} FLOPs; uncertainty {before:.4f} → {after:.4f} nats expected."
+        f"{len(proposal['runs'])} runs, {proposal['flops']:.3g} FLOPs, to learn about "
+        f"{proposal['targets']} targets. Error expected of a fit: " + "; ".join(
+            f"{goal} ±{before[goal]:.4f} → ±{after[goal]:.4f} nats" for goal in goals) + "."
     )
     return Group(head, table)

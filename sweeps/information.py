@@ -1,32 +1,33 @@
-"""What a run would tell: one Gaussian over what is asked and what could be observed.
+"""What a run would tell: how far off a fit's answers would be, with it and without.
 
-A fitted law leaves three things open about ln loss, and their covariances add up:
+A law is fitted by least squares, and its form is only nearly right. Let d be what the form misses
+ln loss by: a smooth field, after Kennedy & O'Hagan (2001), section 4.2. A fit to the runs R with
+slopes H, noise e of deviation s, and unit widths of what is known of its parameters without runs
+takes d for truth and misses the targets T, with slopes Z, by
 
-- its parameters: by its bootstrap draws;
-- its form, which is only nearly right: by a smooth field on top of it, after Kennedy & O'Hagan
-  (2001), section 4.2, that pulls the fit at the runs it holds;
-- the effect of a shape axis that its runs never varied.
+    d_T - Z A^-1 H'(d_R + e),        A = H'H + s^2 I,
 
-A run that has not been done tells about the answer as far as its loss varies with it: observing y
-with noise R leaves of the answers' covariance
+so that the expected square of an answer c'(ln loss of the targets) is, with g = A^-1 Z'c and the
+field's covariance K,
 
-    Var(a | y) = Var(a) - Cov(a, y) [Cov(y) + R]^-1 Cov(y, a)
+    c'K_TT c - 2 g'H'K_RT c + g' V g,        V = Var[H'(d_R + e)].
 
-whatever y turns out to be (sequential design of experiments for a linear model: Chaloner &
-Verdinelli 1995, equation 4). Runs are picked one by one; the covariances are updated after each.
+This is Box & Draper's (1959) criterion of variance and bias together, taken over an uncertain form.
+A further run changes A, V and H'K_RT by sums over its own rows. It can do harm: a cheap run far
+from what is asked pulls a fit that is wrong there. Runs are picked one by one by what they leave.
 """
 
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeVar
+from typing import Literal, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
 from scaling.architecture import Architecture, ArchitectureBatch
 from scaling.errors import BadInput
 from scaling.features import architecture_features
-from scaling.law import Law, wanted_features
+from scaling.law import Law, to_inner, wanted_features
 from scaling.model import Model
 
 Array = np.ndarray
@@ -34,8 +35,9 @@ Goal = Literal["best shape", "loss"]
 
 DRAWS = 400
 MOST_TARGETS = 64
-NOISE_UNKNOWN = 0.008
-"""Standard deviation of ln loss between seeds of small runs, where the law does not say."""
+NOISE, NOISE_WORTH = 0.008, 10
+"""Standard deviation of ln loss between seeds of small runs, as a law's residuals find it, and how
+many residuals' worth it counts beside these."""
 SHARED_NOISE = 0.8
 """Of a run's noise variance, what all budgets of its trunk share (its weights and text order)."""
 SCALE_ERROR, SHAPE_ERROR = 0.015, 0.005
@@ -51,7 +53,10 @@ UNSEEN_EFFECT = 0.02
 UNSEEN_AXES = ("ln_x", "ln_r", "ln_g", "ln_s")
 VAGUE = 3.0
 """Width of what is known, without any run, of a parameter for which a form has no prior."""
-RUN_LEAST_GAIN = 1e-12
+LEAST_GAIN = 1e-5
+"""Of the share of the error left, that a further run must take away."""
+SURE = 1e-6
+"""Share of that width left to a parameter that all draws of a law agree on."""
 
 
 class Observable(Protocol):
@@ -71,155 +76,255 @@ Run = TypeVar("Run", bound=Observable)
 
 
 @dataclass(frozen=True, eq=False)
-class Beliefs:
-    """One Gaussian over the answers [q] and, after them, every candidate's log losses [m]."""
-
-    covariance: Array
-    """[q + m, q + m]."""
-    slices: list[slice]
-    """Where each candidate's observations stand."""
-    weights: Array
-    """Of each answer's variance in what is to be made small [q], of sum 1."""
-    best: Architecture
-    """The target believed to have the least loss."""
-    best_log_loss: float
-    best_probability: float
-
-    @property
-    def variance(self) -> float:
-        """Weighted variance of the answers."""
-        return float(self.weights @ np.diag(self.covariance)[: len(self.weights)])
-
-
-@dataclass(frozen=True, eq=False)
 class Runs:
     """Budgets of shapes: asked about, possible, or done."""
 
     architectures: ArchitectureBatch
     tokens: Array
     """[n]."""
+    trunks: Array
+    """Which rows are budgets of one trunk, by any label [n]."""
 
     def __len__(self) -> int:
         return len(self.tokens)
 
     @classmethod
-    def of(cls, pairs: Sequence[tuple[Architecture, float]]) -> "Runs":
-        """From pairs of a shape and its tokens."""
+    def of(
+        cls, pairs: Sequence[tuple[Architecture, float]], trunks: Sequence[str] | None = None
+    ) -> "Runs":
+        """From pairs of a shape and its tokens; each a trunk of its own where none are named."""
         return cls(ArchitectureBatch.of(shape for shape, _ in pairs),
-                   np.array([float(tokens) for _, tokens in pairs]))
+                   np.array([float(tokens) for _, tokens in pairs]),
+                   np.arange(len(pairs)) if trunks is None else np.array(trunks))
 
     def take(self, rows: Array) -> "Runs":
         """Some of them."""
-        return Runs(self.architectures.take(rows), self.tokens[rows])
+        return Runs(self.architectures.take(rows), self.tokens[rows], self.trunks[rows])
 
-    def draws(self, law: Law) -> Array:
-        """ln loss by the law's draws [k, n]."""
-        return np.log(law.loss_draws(self.architectures, self.tokens, DRAWS))
-
-    def features(self) -> Mapping[str, Array]:
-        """Where they stand."""
-        return architecture_features(
-            self.architectures, self.tokens, "non_embedding", tuple(SHAPE_REACH))
+    def log_loss(self, law: Law) -> Array:
+        """By the law [n]."""
+        return np.log(law.loss(self.architectures, self.tokens))
 
 
-def beliefs_of(
-    law: Law, candidates: Sequence[Observable], targets: Runs, goal: Goal,
-    held: Runs | None = None,
-) -> Beliefs:
-    """What is believed before any candidate is run.
+class State(NamedTuple):
+    """What the expected errors need to know of the runs had so far, as sums over their rows."""
+
+    information: Array
+    """A = H'H + s^2 I [p, p]."""
+    score: Array
+    """V [p, p]."""
+    shared: Array
+    """H'K between the runs and the answers [p, q]."""
+    pulled: Array
+    """K H between every candidate's rows and the runs [m, p]."""
+
+
+@dataclass(frozen=True, eq=False)
+class Outlook:
+    """Expected errors of the answers to one or more questions, and how each candidate changes them.
+
+    Sizes: p parameters, q answers, n candidates of at most b budgets, m rows of theirs together.
+    """
+
+    start: State
+    questions: tuple[Goal, ...]
+    weights: Array
+    """Of each answer's variance in each question's [questions, q]; each question's sum to 1."""
+    answer_slopes: Array
+    """Z'c [p, q]."""
+    alone: Array
+    """c'K c, the variance of the form's error in each answer [q]."""
+    slopes: Array
+    """Of candidates' rows [n, b, p], zero where a candidate has fewer budgets."""
+    rows: Array
+    """Which of the m rows those are [n, b]; any, where there is none."""
+    real: Array
+    """Whether there is one [n, b]."""
+    kernel: Array
+    """Of the form's error between rows [m, m]."""
+    to_answers: Array
+    """The same from rows to answers [m, q]."""
+    noise: float
+    """Standard deviation of ln loss of one run."""
+    best: Architecture
+    """The target believed to have the least loss."""
+    best_log_loss: float
+    best_probability: float
+
+    def errors(self, state: State) -> Array:
+        """Expected squared error of each question's answers, weighted [..., questions]."""
+        slopes = np.broadcast_to(
+            self.answer_slopes, state.information.shape[:-2] + self.answer_slopes.shape)
+        follow = np.linalg.solve(state.information, slopes)
+        squares = (self.alone - 2 * np.sum(follow * state.shared, axis=-2)
+                   + np.sum(follow * (state.score @ follow), axis=-2))
+        found: Array = squares @ self.weights.T
+        return found
+
+    def share_left(self, state: State) -> Array:
+        """Of the errors at the start, in the mean over the questions [...]."""
+        found: Array = np.mean(self.errors(state) / self.errors(self.start), axis=-1)
+        return found
+
+    def with_each(self, state: State) -> State:
+        """The state after each candidate by itself [n, ...]; without `pulled`."""
+        return self._grown(state, np.arange(len(self.rows)))
+
+    def with_run(self, state: State, number: int) -> State:
+        """The state after one candidate."""
+        grown = self._grown(state, np.array([number]))
+        rows = self.rows[number][self.real[number]]
+        added = self.kernel[:, rows] @ self.slopes[number][self.real[number]]
+        return State(grown.information[0], grown.score[0], grown.shared[0], state.pulled + added)
+
+    def _grown(self, state: State, chosen: Array) -> State:
+        rows, real, slopes = self.rows[chosen], self.real[chosen], self.slopes[chosen]
+        turned = slopes.transpose(0, 2, 1)
+        cross = turned @ state.pulled[rows]
+        pairs = real[:, :, None] & real[:, None, :]
+        own = np.where(pairs, self.kernel[rows[:, :, None], rows[:, None, :]]
+                       + noise_covariance(np.zeros(rows.shape[1]), self.noise), 0.0)
+        return State(
+            information=state.information + turned @ slopes,
+            score=state.score + cross + cross.transpose(0, 2, 1) + turned @ own @ slopes,
+            shared=state.shared + turned @ self.to_answers[rows],
+            pulled=state.pulled,
+        )
+
+
+def outlook_of(
+    law: Law, candidates: Sequence[Observable], asked: Mapping[Goal, Runs],
+    held: Runs | None = None, doubt: float = 1.0,
+) -> Outlook:
+    """What is expected before any candidate is run.
 
     Args:
-        law: fitted so far, with bootstrap draws.
+        law: fitted so far.
         candidates: what could be run.
-        targets: what the answer is about; the most promising MOST_TARGETS count.
-        goal: `best shape`: which target has the least loss; `loss`: each target's loss.
-        held: the runs the law was fitted to.
+        asked: for `best shape`, among which targets the least loss is looked for; for `loss`, the
+            targets whose losses are asked. The most promising MOST_TARGETS of each count.
+        held: the runs the law was fitted to; without them its draws stand for them.
+        doubt: how far the form may be off, in SCALE_ERROR and SHAPE_ERROR; 0: it is right.
+
+    Raises:
+        BadInput: the best of fewer than two shapes is asked, or the law has neither runs nor draws.
     """
-    top = np.argsort(law.loss(targets.architectures, targets.tokens))[:MOST_TARGETS]
-    targets = targets.take(top)
+    if held is None and len(law.draws) < 2:
+        raise BadInput(f"law = {law.label}: has no bootstrap draws; fit it with --bootstrap 200")
+    targets = {goal: _promising(law, runs) for goal, runs in asked.items()}
     possible = Runs.of([(one.architecture, t) for one in candidates for t in one.tokens])
-    parts = [targets, possible] + ([held] if held is not None else [])
-    draws = np.concatenate([part.draws(law) for part in parts], axis=1)
-    tables = [part.features() for part in parts]
-    features = {name: np.concatenate([table[name] for table in tables]) for name in SHAPE_REACH}
-    new, t = len(targets) + len(possible), len(targets)
-    mean = np.median(draws, axis=0)
-    parameters = _parameters(draws, mean)
-    covariance = (
-        parameters[:new, :new]
-        + _form(features, _pull(law, parts, new))
-        + _unseen({name: values[:new] for name, values in features.items()}, law.features)
+    places = [*targets.values(), possible] + ([held] if held is not None else [])
+    slopes, draws = _slopes(law, places)
+    kernel = doubt**2 * _form_error(places)
+    noise, size = run_noise(law), slopes.shape[1]
+    asked_rows = sum(len(runs) for runs in targets.values())
+    ends = (asked_rows, asked_rows + len(possible))
+    target, row, had = slice(0, ends[0]), slice(*ends), slice(ends[1], None)
+    if held is not None:
+        information = slopes[had].T @ slopes[had] + noise**2 * np.eye(size)
+        missed = kernel[had, had] + noise_covariance(held.trunks, noise)
+        score = slopes[had].T @ missed @ slopes[had] + noise**4 * np.eye(size)
+    else:
+        spread = _spread(draws, size)
+        information = noise**2 * np.linalg.inv(spread + SURE**2 * np.eye(size))
+        score = information @ spread @ information
+    shared = slopes[had].T @ kernel[had, target]
+    follow = np.linalg.solve(information, slopes[target].T)
+    covariance = (kernel[target, target] - shared.T @ follow - follow.T @ shared
+                  + follow.T @ score @ follow)
+    contrasts: list[Array] = []
+    shares: list[Array] = []
+    start, found = 0, (0, 0.0)
+    chosen, means = next(iter(targets.values())), np.zeros(0)
+    for goal, runs in targets.items():
+        part = slice(start, start + len(runs))
+        mean = runs.log_loss(law)
+        contrast, weights, best, probability = answers_of(mean, covariance[part, part], goal)
+        if start == 0 or goal == "best shape":
+            chosen, means, found = runs, mean, (best, probability)
+        contrasts.append(np.zeros((len(contrast), asked_rows)))
+        contrasts[-1][:, part] = contrast
+        shares.append(weights)
+        start = part.stop
+    contrast = np.concatenate(contrasts)
+    weights = np.zeros((len(targets), len(contrast)))
+    start = 0
+    for place, share in enumerate(shares):
+        weights[place, start:start + len(share)] = share
+        start += len(share)
+    numbers, real = _padded([len(one.tokens) for one in candidates])
+    return Outlook(
+        start=State(information, score, shared @ contrast.T, kernel[row, had] @ slopes[had]),
+        questions=tuple(targets), weights=weights, answer_slopes=(contrast @ slopes[target]).T,
+        alone=np.einsum("qt,tu,qu->q", contrast, kernel[target, target], contrast),
+        slopes=slopes[row][numbers] * real[:, :, None], rows=numbers, real=real,
+        kernel=kernel[row, row], to_answers=kernel[row, target] @ contrast.T, noise=noise,
+        best=chosen.architectures[found[0]], best_log_loss=float(means[found[0]]),
+        best_probability=found[1],
     )
-    contrast, weights, best, probability = answers_of(mean[:t], covariance[:t, :t], goal)
-    ask = np.zeros((len(contrast) + len(possible), new))
-    ask[: len(contrast), :t] = contrast
-    ask[len(contrast):, t:] = np.eye(len(possible))
-    slices, start = [], len(contrast)
-    for one in candidates:
-        slices.append(slice(start, start + len(one.tokens)))
-        start += len(one.tokens)
-    return Beliefs(ask @ covariance @ ask.T, slices, weights, targets.architectures[best],
-                   float(mean[best]), probability)
 
 
-def _parameters(draws: Array, mean: Array) -> Array:
-    """Covariance [n, n] of ln losses over bootstrap draws [k, n]."""
-    centred = draws - mean
+def _promising(law: Law, runs: Runs) -> Runs:
+    return runs.take(np.argsort(runs.log_loss(law))[:MOST_TARGETS])
+
+
+def _padded(lengths: Sequence[int]) -> tuple[Array, Array]:
+    """Rows [n, b] of candidates that stand one after the other, and which of these exist."""
+    starts = np.cumsum([0, *lengths[:-1]])
+    steps = np.arange(max(lengths))
+    real = steps[None, :] < np.array(lengths)[:, None]
+    return np.where(real, starts[:, None] + steps[None, :], 0), real
+
+
+def _slopes(law: Law, places: Sequence[Runs]) -> tuple[Array, Array]:
+    """Slopes [n, p] of ln loss at all places, and the parameters by the law's draws [k, p].
+
+    Parameters are measured in the width of what is known of them without any run. A shape axis that
+    the law's runs did not vary counts as one more, of unknown sign: it can be fitted once runs vary
+    it.
+    """
+    form, wanted = law.declaration, wanted_features(law.declaration)
+    model = Model(form, _joined([
+        architecture_features(one.architectures, one.tokens, law.count, wanted) for one in places]))
+    widths = np.array([VAGUE if p.prior is None else p.prior[1] for p in form.parameters])
+    seen = model.log_loss_and_jacobian(model.centred(law.inner()[None, :]))[1][0] * widths
+    features = _features(places)
+    unseen = [UNSEEN_EFFECT * features[name][:, None] for name in UNSEEN_AXES
+              if name not in law.features]
+    draws = model.centred(to_inner(form, law.draws[:DRAWS])) / widths
+    return np.concatenate([seen, *unseen], axis=1), draws
+
+
+def _spread(draws: Array, size: int) -> Array:
+    """Covariance [size, size] of the parameters by draws [k, p]; 1 for those they do not have."""
+    centred = draws - np.median(draws, axis=0)
     # A draw that ran away would make every candidate look telling: spreads are clipped at four.
-    spread = 1.4826 * np.median(np.abs(centred), axis=0)
-    spread = np.where(spread > 0, spread, np.abs(centred).max(axis=0))
-    centred = np.clip(centred, -4 * spread, 4 * spread)
-    found: Array = centred.T @ centred / (len(centred) - 1)
+    width = 1.4826 * np.median(np.abs(centred), axis=0)
+    width = np.where(width > 0, width, np.abs(centred).max(axis=0))
+    centred = np.clip(centred, -4 * width, 4 * width)
+    found, drawn = np.eye(size), draws.shape[1]
+    found[:drawn, :drawn] = centred.T @ centred / (len(centred) - 1)
     return found
 
 
-def _form(features: Mapping[str, Array], pull: Array) -> Array:
-    """Covariance [n, n] of what the form's error makes the law miss new places by.
-
-    The error is a smooth field d, a sum of squared exponentials. A fit takes d at the runs it holds
-    for truth: it misses a place z by d(z) - pull(z) · d(held), so that far from its runs a law is
-    off by more than its draws say, in a way that more runs of the same kind do not mend.
-
-    Args:
-        features: of the n new places and, after them, the h runs held.
-        pull: [n, h] how far the law's prediction at each place follows each run.
-    """
+def _form_error(places: Sequence[Runs]) -> Array:
+    """Covariance [n, n] of what the form misses ln loss by: a sum of squared exponentials."""
+    features = _features(places)
     kernel: Array = np.zeros((1, 1))
     for deviation, reaches in ((SCALE_ERROR, SCALE_REACH), (SHAPE_ERROR, SHAPE_REACH)):
         distance = sum(((features[name][:, None] - features[name][None, :]) / reach) ** 2
                        for name, reach in reaches.items())
         kernel = kernel + deviation**2 * np.exp(-0.5 * distance)
-    missed = np.concatenate([np.eye(len(pull)), -pull], axis=1)
-    found: Array = missed @ kernel @ missed.T
-    return found
+    return kernel
 
 
-def _pull(law: Law, parts: Sequence[Runs], new: int) -> Array:
-    """[n, h]: how far the law's prediction at each of `new` places follows each run after them.
-
-    The hat matrix of least squares about the law, Z (H'H + R P)^-1 H' with slopes Z and H at the
-    places and the runs, noise R, and the precision P of what is known of parameters without runs.
-    """
-    form = law.declaration
-    tables = [architecture_features(part.architectures, part.tokens, law.count,
-                                    wanted_features(form)) for part in parts]
-    model = Model(form, {name: np.concatenate([table[name] for table in tables])
-                         for name in wanted_features(form)})
-    slopes = model.log_loss_and_jacobian(model.centred(law.inner()[None, :]))[1][0]
-    places, held = slopes[:new], slopes[new:]
-    widths = np.array([VAGUE if p.prior is None else p.prior[1] for p in form.parameters])
-    inner = held.T @ held + run_noise(law) ** 2 * np.diag(widths**-2.0)
-    found: Array = places @ np.linalg.solve(inner, held.T)
-    return found
+def _features(places: Sequence[Runs]) -> dict[str, Array]:
+    return _joined([architecture_features(one.architectures, one.tokens, "non_embedding",
+                                          tuple(SHAPE_REACH)) for one in places])
 
 
-def _unseen(features: Mapping[str, Array], seen: Sequence[str]) -> Array:
-    """Covariance [n, n] of effects of unknown sign along axes that the law's runs did not vary."""
-    found: Array = np.zeros((1, 1))
-    for name in UNSEEN_AXES:
-        if name not in seen:
-            found = found + UNSEEN_EFFECT**2 * np.outer(features[name], features[name])
-    return found
+def _joined(tables: Sequence[Mapping[str, Array]]) -> dict[str, Array]:
+    return {name: np.concatenate([table[name] for table in tables]) for name in tables[0]}
 
 
 def answers_of(mean: Array, covariance: Array, goal: Goal) -> tuple[Array, Array, int, float]:
@@ -249,26 +354,26 @@ def answers_of(mean: Array, covariance: Array, goal: Goal) -> tuple[Array, Array
 
 
 def run_noise(law: Law) -> float:
-    """Standard deviation of ln loss of one run."""
-    if law.residuals.size < 3:
-        return NOISE_UNKNOWN
-    return max(float(np.std(law.residuals)), 1e-4)
+    """Standard deviation of ln loss of one run: from the residuals, shrunk to what is usual."""
+    fitted = len(law.parameters)
+    free = max(law.runs - fitted, 0) if law.residuals.size else 0
+    squares = law.runs * float(np.var(law.residuals)) if free else 0.0
+    return math.sqrt((squares + NOISE_WORTH * NOISE**2) / (free + NOISE_WORTH))
 
 
-def noise_covariance(budgets: int, deviation: float) -> Array:
-    """Of the ln losses of one trunk's budgets: most of it is the trunk's, the rest their own."""
-    shared = SHARED_NOISE * np.ones((budgets, budgets))
-    return deviation**2 * (shared + (1 - SHARED_NOISE) * np.eye(budgets))
+def noise_covariance(trunks: Array, deviation: float) -> Array:
+    """Of ln losses [n, n]: most of a run's noise is its trunk's, the rest each budget's own."""
+    same = trunks[:, None] == trunks[None, :]
+    return deviation**2 * (SHARED_NOISE * same + (1 - SHARED_NOISE) * np.eye(len(trunks)))
 
 
 # --- picking -----------------------------------------------------------------------------------
 
 
 def pick(
-    beliefs: Beliefs, candidates: Sequence[Run], deviation: float, count: int, flops: float,
-    *, again: bool = True,
-) -> tuple[list[Run], list[float]]:
-    """The runs, in order, and the weighted variance of the answers left after each.
+    outlook: Outlook, candidates: Sequence[Run], count: int, flops: float, *, again: bool = True,
+) -> tuple[list[Run], list[Array]]:
+    """The runs, in order, and the expected squared errors [questions] left after each.
 
     A trunk may be picked `again`, to be trained with another seed.
 
@@ -281,48 +386,34 @@ def pick(
         lambda gains, left, runs: gains / costs,
         lambda gains, left, runs: np.where(costs <= 1.5 * left / runs, gains, gains * 1e-3 / costs),
     ]
-    best: tuple[list[Run], list[float]] = ([], [math.inf])
+    best: tuple[list[Run], list[Array]] = ([], [])
+    least = math.inf
     for rule in rules:
-        found = _greedy(beliefs, candidates, costs, deviation, count, flops, rule, again)
-        if found[0] and found[1][-1] < best[1][-1]:
-            best = found
-    return best if best[0] else ([], [])
+        picks, state, errors = _greedy(outlook, candidates, costs, count, flops, rule, again)
+        left = float(outlook.share_left(state))
+        if picks and left < least:
+            best, least = (picks, errors), left
+    return best
 
 
 def _greedy(
-    beliefs: Beliefs, candidates: Sequence[Run], costs: Array, deviation: float, count: int,
-    flops: float, rule: Callable[[Array, float, int], Array], again: bool,
-) -> tuple[list[Run], list[float]]:
-    covariance, weights = beliefs.covariance.copy(), beliefs.weights
-    left, picks, after = flops, [], []
+    outlook: Outlook, candidates: Sequence[Run], costs: Array, count: int, flops: float,
+    rule: Callable[[Array, float, int], Array], again: bool,
+) -> tuple[list[Run], State, list[Array]]:
+    state, left = outlook.start, flops
+    picks: list[Run] = []
+    errors: list[Array] = []
     allowed = np.ones(len(candidates), dtype=bool)
     for number in range(count):
-        gains = np.array([_gain(covariance, place, weights, deviation)
-                          for place in beliefs.slices])
-        scores = np.where(allowed & (costs <= left), rule(gains, left, count - number), -math.inf)
-        chosen = int(np.argmax(scores))
-        if not scores[chosen] > -math.inf or gains[chosen] < RUN_LEAST_GAIN:
+        gains = outlook.share_left(state) - outlook.share_left(outlook.with_each(state))
+        useful = allowed & (costs <= left) & (gains > LEAST_GAIN)
+        if not useful.any():
             break
-        covariance = _observe(covariance, beliefs.slices[chosen], deviation)
+        chosen = int(np.argmax(np.where(useful, rule(gains, left, count - number), -math.inf)))
+        state = outlook.with_run(state, chosen)
         left -= costs[chosen]
         if not again:
             allowed &= np.array([one.trunk != candidates[chosen].trunk for one in candidates])
         picks.append(candidates[chosen])
-        after.append(float(weights @ np.diag(covariance)[: len(weights)]))
-    return picks, after
-
-
-def _gain(covariance: Array, place: slice, weights: Array, deviation: float) -> float:
-    """Weighted variance of the answers that observing `place` removes."""
-    inner = covariance[place, place] + noise_covariance(place.stop - place.start, deviation)
-    cross = covariance[place, : len(weights)]
-    solved = np.linalg.solve(inner, cross)
-    return float(weights @ np.sum(cross * solved, axis=0))
-
-
-def _observe(covariance: Array, place: slice, deviation: float) -> Array:
-    """The covariance after `place` has been observed."""
-    inner = covariance[place, place] + noise_covariance(place.stop - place.start, deviation)
-    cross = covariance[place, :]
-    reduced: Array = covariance - cross.T @ np.linalg.solve(inner, cross)
-    return reduced
+        errors.append(outlook.errors(state))
+    return picks, state, errors
