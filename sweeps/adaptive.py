@@ -102,7 +102,7 @@ def propose(
         raise BadInput(f"flops = {budget:.3g}: the cheapest run costs {cheapest:.3g}")
     if not picks:
         raise BadInput("next: no run of this design would make the answer surer")
-    scale = math.exp(outlook.best_log_loss)
+    scale = math.exp(outlook.best.log_loss)
     uncertainty = [dict(zip(questions, (scale * np.sqrt(np.maximum(left, 0.0))).tolist(),
                             strict=True)) for left in (outlook.errors(outlook.start), *errors)]
     runs = _runs(picks, uncertainty[1:], held)
@@ -110,8 +110,8 @@ def propose(
         "goals": list(questions), "law": law.label, "targets": len(batch), "flops_budget": budget,
         "flops": sum(run["flops"] for run in runs),
         "uncertainty": {"before": uncertainty[0], "after": uncertainty[-1]},
-        "best": {"architecture": outlook.best.to_dict(),
-                 "probability": outlook.best_probability},
+        "best": {"architecture": outlook.best.architecture.to_dict(),
+                 "probability": outlook.best.probability},
         "runs": runs,
         "design": design_text(design, runs),
     }

@@ -119,6 +119,14 @@ class State(NamedTuple):
     """K H between every candidate's rows and the runs [m, p]."""
 
 
+class Best(NamedTuple):
+    """The target believed to have the least loss, and with what probability it has."""
+
+    architecture: Architecture
+    log_loss: float
+    probability: float
+
+
 @dataclass(frozen=True, eq=False)
 class Outlook:
     """Expected errors of the answers to one or more questions, and how each candidate changes them.
@@ -146,10 +154,7 @@ class Outlook:
     """The same from rows to answers [m, q]."""
     noise: float
     """Standard deviation of ln loss of one run."""
-    best: Architecture
-    """The target believed to have the least loss."""
-    best_log_loss: float
-    best_probability: float
+    best: Best
 
     def errors(self, state: State) -> Array:
         """Expected squared error of each question's answers, weighted [..., questions]."""
@@ -167,7 +172,7 @@ class Outlook:
         return found
 
     def with_each(self, state: State) -> State:
-        """The state after each candidate by itself [n, ...]; without `pulled`."""
+        """The state after each candidate by itself [n, ...], but for `pulled`, which stays."""
         return self._grown(state, np.arange(len(self.rows)))
 
     def with_run(self, state: State, number: int) -> State:
@@ -232,26 +237,8 @@ def outlook_of(
     follow = np.linalg.solve(information, slopes[target].T)
     covariance = (kernel[target, target] - shared.T @ follow - follow.T @ shared
                   + follow.T @ score @ follow)
-    contrasts: list[Array] = []
-    shares: list[Array] = []
-    start, found = 0, (0, 0.0)
-    chosen, means = next(iter(targets.values())), np.zeros(0)
-    for goal, runs in targets.items():
-        part = slice(start, start + len(runs))
-        mean = runs.log_loss(law)
-        contrast, weights, best, probability = answers_of(mean, covariance[part, part], goal)
-        if start == 0 or goal == "best shape":
-            chosen, means, found = runs, mean, (best, probability)
-        contrasts.append(np.zeros((len(contrast), asked_rows)))
-        contrasts[-1][:, part] = contrast
-        shares.append(weights)
-        start = part.stop
-    contrast = np.concatenate(contrasts)
-    weights = np.zeros((len(targets), len(contrast)))
-    start = 0
-    for place, share in enumerate(shares):
-        weights[place, start:start + len(share)] = share
-        start += len(share)
+    contrast, weights, best = _stacked(targets, [one.log_loss(law) for one in targets.values()],
+                                       covariance)
     numbers, real = _padded([len(one.tokens) for one in candidates])
     return Outlook(
         start=State(information, score, shared @ contrast.T, kernel[row, had] @ slopes[had]),
@@ -259,9 +246,33 @@ def outlook_of(
         alone=np.einsum("qt,tu,qu->q", contrast, kernel[target, target], contrast),
         slopes=slopes[row][numbers] * real[:, :, None], rows=numbers, real=real,
         kernel=kernel[row, row], to_answers=kernel[row, target] @ contrast.T, noise=noise,
-        best=chosen.architectures[found[0]], best_log_loss=float(means[found[0]]),
-        best_probability=found[1],
+        best=best,
     )
+
+
+def _stacked(
+    targets: Mapping[Goal, Runs], means: Sequence[Array], covariance: Array
+) -> tuple[Array, Array, Best]:
+    """All questions' answers below each other [q, t], their weights [questions, q], and the best.
+
+    The best is that of the question for it, if it is asked.
+    """
+    contrasts = np.zeros((0, len(covariance)))
+    weights = np.zeros((0, 0))
+    found: dict[Goal, Best] = {}
+    start = 0
+    for (goal, runs), mean in zip(targets.items(), means, strict=True):
+        part = slice(start, start + len(runs))
+        contrast, share, best, probability = answers_of(mean, covariance[part, part], goal)
+        placed = np.zeros((len(contrast), len(covariance)))
+        placed[:, part] = contrast
+        contrasts = np.concatenate([contrasts, placed])
+        old, weights = weights, np.zeros((len(weights) + 1, len(contrasts)))
+        weights[:-1, :old.shape[1]] = old
+        weights[-1, old.shape[1]:] = share
+        found[goal] = Best(runs.architectures[best], float(mean[best]), probability)
+        start = part.stop
+    return contrasts, weights, found.get("best shape", next(iter(found.values())))
 
 
 def _promising(law: Law, runs: Runs) -> Runs:
