@@ -227,8 +227,9 @@ def proposal_table(proposal: dict[str, Any]) -> "RenderableType":
             *(f"±{run['uncertainty_after'][goal]:.4f} nats" for goal in goals),
         )
     before, after = (proposal["uncertainty"][when] for when in ("before", "after"))
+    number = len(proposal["runs"])
     head = Text(
-        f"{len(proposal['runs'])} runs, {proposal['flops']:.3g} FLOPs, to learn about "
+        f"{number} run{'s' if number > 1 else ''}, {proposal['flops']:.3g} FLOPs, to learn about "
         f"{proposal['targets']} targets. Error expected of a fit: " + "; ".join(
             f"{goal} ±{before[goal]:.4f} → ±{after[goal]:.4f} nats" for goal in goals) + "."
     )
