@@ -22,6 +22,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -171,8 +172,7 @@ def main() -> None:
         from benchmarks.adaptive import repeated, simulate
 
         found["adaptive"] = {
-            name: repeated(lambda seed, bend=bend: simulate(seed, 1 / 3, bend),  # type: ignore[misc]
-                           range(chosen.trials))
+            name: repeated(partial(simulate, share=1 / 3, bend=bend), range(chosen.trials))
             for name, bend in (("on a known law", 0.0), ("on a law that bends", 1.0))}
     print(json.dumps(found, indent=1))
 
