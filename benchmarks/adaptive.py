@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.pools import Pool, Recorded, Simulated, Truth, whole
-from benchmarks.study.records import HELD_OUT_FROM, load_study
+from benchmarks.study.records import by_size, load_study
 from results.record import RunRecord
 from scaling.architecture import ArchitectureBatch
 from scaling.fit import fit_law
@@ -189,11 +189,7 @@ def replay(folder: str, seed: int, share: float) -> dict[str, float]:
     study = load_study(Path(folder))
     pool, asked = study.fitted, study.held_out
     if seed % 2:
-        largest = max(record.n_parameters.non_embedding for record in pool)
-        asked = [record for record in pool
-                 if record.n_parameters.non_embedding > HELD_OUT_FROM * largest]
-        chosen = {id(record) for record in asked}
-        pool = [record for record in pool if id(record) not in chosen]
+        pool, asked = by_size(pool)
     generator = np.random.default_rng(seed)
     keys = sorted({record.trunk_key for record in pool})
     kept = set(generator.permutation(keys)[round(LEFT_OUT * len(keys)):])

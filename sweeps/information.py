@@ -3,14 +3,17 @@
 A law is fitted by least squares, and its form is only nearly right. Let d be what the form misses
 ln loss by: a smooth field, after Kennedy & O'Hagan (2001), section 4.2. A fit to the runs R with
 slopes H, noise e of deviation s, and unit widths of what is known of its parameters without runs
-takes d for truth and misses the targets T, with slopes Z, by
+takes d for truth and, with true parameters t, misses the targets T with slopes Z by
 
-    d_T - Z A^-1 H'(d_R + e),        A = H'H + s^2 I,
+    d_T - Z A^-1 [H'(d_R + e) - s^2 t],        A = H'H + s^2 I,
 
 so that the expected square of an answer c'(ln loss of the targets) is, with g = A^-1 Z'c and the
 field's covariance K,
 
-    c'K_TT c - 2 g'H'K_RT c + g' V g,        V = Var[H'(d_R + e)].
+    c'K_TT c - 2 g'H'K_RT c + g' V g,        V = Var[H'(d_R + e)] + s^4 I.
+
+Where the runs are not at hand, the covariance P of a law's draws stands for them: A = s^2 P^-1 and
+V = A P A.
 
 This is Box & Draper's (1959) criterion of variance and bias together, taken over an uncertain form.
 A further run changes A, V and H'K_RT by sums over its own rows. It can do harm: a cheap run far
@@ -23,6 +26,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol, TypeVar
 
 import numpy as np
+from scipy.linalg import block_diag
 
 from scaling.architecture import Architecture, ArchitectureBatch
 from scaling.errors import BadInput
@@ -219,8 +223,11 @@ def outlook_of(
     targets = {goal: _promising(law, runs) for goal, runs in asked.items()}
     possible = Runs.of([(one.architecture, t) for one in candidates for t in one.tokens])
     places = [*targets.values(), possible] + ([held] if held is not None else [])
-    slopes, draws = _slopes(law, places)
-    kernel = doubt**2 * _form_error(places)
+    model, widths = _model(law, places)
+    features = _joined([architecture_features(one.architectures, one.tokens, "non_embedding",
+                                              tuple(SHAPE_REACH)) for one in places])
+    slopes = _slopes(law, model, widths, features)
+    kernel = doubt**2 * _form_error(features)
     noise, size = run_noise(law), slopes.shape[1]
     asked_rows = sum(len(runs) for runs in targets.values())
     ends = (asked_rows, asked_rows + len(possible))
@@ -230,7 +237,7 @@ def outlook_of(
         missed = kernel[had, had] + noise_covariance(held.trunks, noise)
         score = slopes[had].T @ missed @ slopes[had] + noise**4 * np.eye(size)
     else:
-        spread = _spread(draws, size)
+        spread = _spread(law, model, widths, size)
         information = noise**2 * np.linalg.inv(spread + SURE**2 * np.eye(size))
         score = information @ spread @ information
     shared = slopes[had].T @ kernel[had, target]
@@ -257,22 +264,19 @@ def _stacked(
 
     The best is that of the question for it, if it is asked.
     """
-    contrasts = np.zeros((0, len(covariance)))
-    weights = np.zeros((0, 0))
+    contrasts: list[Array] = []
+    weights: list[Array] = []
     found: dict[Goal, Best] = {}
     start = 0
     for (goal, runs), mean in zip(targets.items(), means, strict=True):
         part = slice(start, start + len(runs))
         contrast, share, best, probability = answers_of(mean, covariance[part, part], goal)
-        placed = np.zeros((len(contrast), len(covariance)))
-        placed[:, part] = contrast
-        contrasts = np.concatenate([contrasts, placed])
-        old, weights = weights, np.zeros((len(weights) + 1, len(contrasts)))
-        weights[:-1, :old.shape[1]] = old
-        weights[-1, old.shape[1]:] = share
+        contrasts.append(contrast)
+        weights.append(share[None, :])
         found[goal] = Best(runs.architectures[best], float(mean[best]), probability)
         start = part.stop
-    return contrasts, weights, found.get("best shape", next(iter(found.values())))
+    best_of = found.get("best shape", next(iter(found.values())))
+    return block_diag(*contrasts), block_diag(*weights), best_of
 
 
 def _promising(law: Law, runs: Runs) -> Runs:
@@ -287,27 +291,32 @@ def _padded(lengths: Sequence[int]) -> tuple[Array, Array]:
     return np.where(real, starts[:, None] + steps[None, :], 0), real
 
 
-def _slopes(law: Law, places: Sequence[Runs]) -> tuple[Array, Array]:
-    """Slopes [n, p] of ln loss at all places, and the parameters by the law's draws [k, p].
-
-    Parameters are measured in the width of what is known of them without any run. A shape axis that
-    the law's runs did not vary counts as one more, of unknown sign: it can be fitted once runs vary
-    it.
+def _model(law: Law, places: Sequence[Runs]) -> tuple[Model, Array]:
+    """The law's form at all places; the widths [p] of what is known of its parameters without runs.
     """
     form, wanted = law.declaration, wanted_features(law.declaration)
     model = Model(form, _joined([
         architecture_features(one.architectures, one.tokens, law.count, wanted) for one in places]))
-    widths = np.array([VAGUE if p.prior is None else p.prior[1] for p in form.parameters])
+    return model, np.array([VAGUE if p.prior is None else p.prior[1] for p in form.parameters])
+
+
+def _slopes(law: Law, model: Model, widths: Array, features: Mapping[str, Array]) -> Array:
+    """Slopes [n, p] of ln loss at all places, parameters measured in their widths.
+
+    A shape axis that the law's runs did not vary counts as one more, of unknown sign: it can be
+    fitted once runs vary it.
+    """
     seen = model.log_loss_and_jacobian(model.centred(law.inner()[None, :]))[1][0] * widths
-    features = _features(places)
     unseen = [UNSEEN_EFFECT * features[name][:, None] for name in UNSEEN_AXES
               if name not in law.features]
-    draws = model.centred(to_inner(form, law.draws[:DRAWS])) / widths
-    return np.concatenate([seen, *unseen], axis=1), draws
+    found: Array = np.concatenate([seen, *unseen], axis=1)
+    return found
 
 
-def _spread(draws: Array, size: int) -> Array:
-    """Covariance [size, size] of the parameters by draws [k, p]; 1 for those they do not have."""
+def _spread(law: Law, model: Model, widths: Array, size: int) -> Array:
+    """Covariance [size, size] of the parameters by the law's draws; 1 for those it does not have.
+    """
+    draws = model.centred(to_inner(law.declaration, law.draws[:DRAWS])) / widths
     centred = draws - np.median(draws, axis=0)
     # A draw that ran away would make every candidate look telling: spreads are clipped at four.
     width = 1.4826 * np.median(np.abs(centred), axis=0)
@@ -318,20 +327,14 @@ def _spread(draws: Array, size: int) -> Array:
     return found
 
 
-def _form_error(places: Sequence[Runs]) -> Array:
+def _form_error(features: Mapping[str, Array]) -> Array:
     """Covariance [n, n] of what the form misses ln loss by: a sum of squared exponentials."""
-    features = _features(places)
     kernel: Array = np.zeros((1, 1))
     for deviation, reaches in ((SCALE_ERROR, SCALE_REACH), (SHAPE_ERROR, SHAPE_REACH)):
         distance = sum(((features[name][:, None] - features[name][None, :]) / reach) ** 2
                        for name, reach in reaches.items())
         kernel = kernel + deviation**2 * np.exp(-0.5 * distance)
     return kernel
-
-
-def _features(places: Sequence[Runs]) -> dict[str, Array]:
-    return _joined([architecture_features(one.architectures, one.tokens, "non_embedding",
-                                          tuple(SHAPE_REACH)) for one in places])
 
 
 def _joined(tables: Sequence[Mapping[str, Array]]) -> dict[str, Array]:

@@ -1,5 +1,7 @@
 """Adaptive sweeps: the runs picked are those a known truth says are worth most."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -8,21 +10,25 @@ from benchmarks import pools
 from results.store import read_records
 from scaling.architecture import Architecture
 from scaling.errors import BadInput
+from scaling.features import architecture_features
 from scaling.law import Law
 from sweeps.adaptive import candidates_of, design_text, proposal_table, propose
 from sweeps.design import Design, load_design, read_design
 from sweeps.information import (
     SCALE_ERROR,
     SHAPE_ERROR,
+    SHAPE_REACH,
     Goal,
     Outlook,
     Runs,
     _form_error,
+    _model,
     _slopes,
     answers_of,
     noise_covariance,
     outlook_of,
     pick,
+    run_noise,
 )
 from sweeps.job import job_keys, resolve
 
@@ -86,8 +92,10 @@ def test_the_expected_error_is_that_of_fits_to_runs_made_up() -> None:
                           *["second again"] * len(extra.tokens)])
     order = np.argsort(targets.log_loss(law))
     places = [targets.take(order), everything]
-    slopes, _ = _slopes(law, places)
-    kernel = _form_error(places)
+    tables = [architecture_features(one.architectures, one.tokens, "non_embedding",
+                                    tuple(SHAPE_REACH)) for one in places]
+    features = {name: np.concatenate([table[name] for table in tables]) for name in SHAPE_REACH}
+    slopes, kernel = _slopes(law, *_model(law, places), features), _form_error(features)
     generator = np.random.default_rng(3)
     draws, count = 20_000, len(targets)
     field = generator.standard_normal((draws, len(kernel))) @ np.linalg.cholesky(
@@ -254,6 +262,24 @@ def test_bad_requests_are_named(options: dict[str, object], named: str) -> None:
 def test_a_law_without_draws_is_refused() -> None:
     with pytest.raises(BadInput, match="--bootstrap"):
         propose(GRID, law_with({}, draws=1), 2)
+
+
+def test_a_law_without_draws_will_do_where_its_runs_are_at_hand() -> None:
+    records = read_records("results/reference")[:60]
+    bare = dataclasses.replace(law_with({}), draws=np.zeros((0, len(pools.TRUTH))), runs=60)
+    assert propose(GRID, bare, 2, held=records)["runs"]
+    with pytest.raises(BadInput, match="--bootstrap"):
+        propose(GRID, bare, 2, held=records[:30])
+
+
+def test_the_noise_is_that_of_many_residuals_and_more_than_that_of_few() -> None:
+    """A fit of 14 parameters to 28 runs leaves half of the noise's variance in the residuals."""
+    law = law_with({})
+    seen = float(np.std(law.residuals))
+    assert run_noise(law) == pytest.approx(0.008), "of how many runs is not known"
+    assert run_noise(dataclasses.replace(law, runs=5000)) == pytest.approx(seen, rel=0.01)
+    few = run_noise(dataclasses.replace(law, runs=28))
+    assert 2**0.5 * seen < few < 0.008, "drawn to what is usual"
 
 
 def test_the_table_shows_each_run() -> None:

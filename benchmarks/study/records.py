@@ -60,16 +60,18 @@ class Study:
         return table_of([*self.fitted, *self.held_out])
 
 
+def by_size(records: list[RunRecord]) -> tuple[list[RunRecord], list[RunRecord]]:
+    """Those below the largest size, and those of it."""
+    least = HELD_OUT_FROM * max(record.n_parameters.non_embedding for record in records)
+    return ([record for record in records if record.n_parameters.non_embedding <= least],
+            [record for record in records if record.n_parameters.non_embedding > least])
+
+
 def load_study(folder: Path = FOLDER) -> Study:
     """Read and part the records."""
     records = read_records(folder)
-    largest = max(record.n_parameters.non_embedding for record in records)
     finished = [record for record in records if record.status == "finished"]
-    by_rule = [record for record in finished if followed_the_rule(record)]
-    held_out = [record for record in by_rule
-                if record.n_parameters.non_embedding > HELD_OUT_FROM * largest]
-    chosen = {id(record) for record in held_out}
-    below = [record for record in by_rule if id(record) not in chosen]
+    below, held_out = by_size([record for record in finished if followed_the_rule(record)])
     return Study(
         records=records,
         learning_rate_checks=[record for record in finished if not followed_the_rule(record)],
