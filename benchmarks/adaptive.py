@@ -31,14 +31,15 @@ import numpy as np
 
 from benchmarks.pools import Pool, Recorded, Simulated, Truth, whole
 from benchmarks.study.records import by_size, load_study
-from results.record import RunRecord
-from scaling.architecture import ArchitectureBatch
-from scaling.fit import fit_law
-from scaling.law import Law
-from scaling.table import RunTable
-from sweeps.adaptive import candidates_of
-from sweeps.design import read_design
-from sweeps.information import Runs, outlook_of, pick
+from shapelaw.results.record import RunRecord
+from shapelaw.scaling.architecture import ArchitectureBatch
+from shapelaw.scaling.fit import fit_law
+from shapelaw.scaling.law import Law
+from shapelaw.scaling.run_table import RunTable
+from shapelaw.sweeps.adaptive.expected_error import Runs, outlook_of, pick
+from shapelaw.sweeps.adaptive.proposals import candidates_of
+from shapelaw.sweeps.design.design import read_design
+from shapelaw.sweeps.design.layout import layout
 
 GRID = """
 name = "grid"
@@ -93,8 +94,10 @@ class Panel:
         predicted = law.loss(self.runs.architectures, self.runs.tokens)
         last = self.last()
         chosen = np.argmin(np.where(last, predicted, np.inf))
-        return {"regret": float(self.loss[chosen] - self.loss[last].min()),
-                "error": float(np.mean(np.abs(np.log(predicted / self.loss))))}
+        return {
+            "regret": float(self.loss[chosen] - self.loss[last].min()),
+            "error": float(np.mean(np.abs(np.log(predicted / self.loss)))),
+        }
 
 
 def fitted(table: RunTable, seed: int) -> Law:
@@ -128,8 +131,9 @@ def adaptive(
             return fitted(pool.table(), seed), spent
         law = fitted(pool.table(), seed)
         last = panel.runs.take(np.flatnonzero(panel.last()))
-        outlook = outlook_of(law, candidates, {"best shape": last, "loss": panel.runs},
-                             pool.held(), doubt)
+        outlook = outlook_of(
+            law, candidates, {"best shape": last, "loss": panel.runs}, pool.held(), doubt
+        )
         picks, _ = pick(outlook, candidates, RUNS_A_ROUND, share, again=pool.again)
         if not picks:
             return fitted(pool.table(), seed), spent
@@ -138,8 +142,12 @@ def adaptive(
 
 
 def compare(
-    make: Callable[[], Pool], panel: Panel, share: float, doubt: float,
-    generator: np.random.Generator, seed: int,
+    make: Callable[[], Pool],
+    panel: Panel,
+    share: float,
+    doubt: float,
+    generator: np.random.Generator,
+    seed: int,
 ) -> dict[str, float]:
     """The grid, the adaptive sweep and a random part of the grid, on one pool each."""
     grid, chosen, chance = make(), make(), make()
@@ -150,10 +158,16 @@ def compare(
     for place in generator.permutation(len(trunks)):
         if trunks[int(place)].flops <= left:
             left -= chance.train([trunks[int(place)]])
-    result = {"share_of_flops": spent / cost, "grid_runs": float(len(grid.table())),
-              "adaptive_runs": float(len(chosen.table()))}
-    for name, found in (("grid", fitted(grid.table(), seed)), ("adaptive", law),
-                        ("random", fitted(chance.table(), seed))):
+    result = {
+        "share_of_flops": spent / cost,
+        "grid_runs": float(len(grid.table())),
+        "adaptive_runs": float(len(chosen.table())),
+    }
+    for name, found in (
+        ("grid", fitted(grid.table(), seed)),
+        ("adaptive", law),
+        ("random", fitted(chance.table(), seed)),
+    ):
         result |= {f"{name}_{which}": value for which, value in panel.errors(found).items()}
     return result
 
@@ -163,12 +177,16 @@ def simulate(seed: int, share: float, bend: float) -> dict[str, float]:
     generator = np.random.default_rng(seed)
     truth = Truth.draw(generator, bend)
     shapes = ArchitectureBatch.of(
-        dict.fromkeys(p.architecture for p in read_design(HELD_OUT).layout()[0]))
-    panel = Panel(Runs(shapes, np.full(len(shapes), TOKENS), np.arange(len(shapes))),
-                  truth.loss(shapes, TOKENS))
+        dict.fromkeys(p.architecture for p in layout(read_design(HELD_OUT))[0])
+    )
+    panel = Panel(
+        Runs(shapes, np.full(len(shapes), TOKENS), np.arange(len(shapes))),
+        truth.loss(shapes, TOKENS),
+    )
     candidates = candidates_of(read_design(GRID))
-    return compare(lambda: Simulated(truth, candidates, generator), panel, share, bend,
-                   generator, seed)
+    return compare(
+        lambda: Simulated(truth, candidates, generator), panel, share, bend, generator, seed
+    )
 
 
 # --- real runs -----------------------------------------------------------------------------------
@@ -192,7 +210,7 @@ def replay(folder: str, seed: int, share: float) -> dict[str, float]:
         pool, asked = by_size(pool)
     generator = np.random.default_rng(seed)
     keys = sorted({record.trunk_key for record in pool})
-    kept = set(generator.permutation(keys)[round(LEFT_OUT * len(keys)):])
+    kept = set(generator.permutation(keys)[round(LEFT_OUT * len(keys)) :])
     pool = [record for record in pool if record.trunk_key in kept]
     return compare(lambda: Recorded(pool), panel_of(asked), share, 1.0, generator, seed)
 
@@ -202,15 +220,20 @@ def replay(folder: str, seed: int, share: float) -> dict[str, float]:
 
 def summary(rows: Sequence[dict[str, float]]) -> dict[str, Any]:
     """Means over trials with their standard errors; how much worse adaptive is, in pairs."""
+
     def mean(values: Sequence[float]) -> dict[str, float]:
         spread = float(np.std(values, ddof=1)) / len(values) ** 0.5 if len(values) > 1 else 0.0
-        return {"mean": float(np.mean(values)), "standard_error": spread,
-                "median": float(np.median(values))}
+        return {
+            "mean": float(np.mean(values)),
+            "standard_error": spread,
+            "median": float(np.median(values)),
+        }
 
     found: dict[str, Any] = {name: mean([row[name] for row in rows]) for name in rows[0]}
     for which in ("regret", "error"):
         found[f"adaptive_minus_grid_{which}"] = mean(
-            [row[f"adaptive_{which}"] - row[f"grid_{which}"] for row in rows])
+            [row[f"adaptive_{which}"] - row[f"grid_{which}"] for row in rows]
+        )
     return found
 
 
@@ -226,15 +249,29 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--trials", type=int, default=12)
     parser.add_argument("--share", type=float, default=1 / 3)
-    parser.add_argument("--bend", type=float, default=1.0,
-                        help="of the simulated truth: how far it is from the form; 0: not at all")
+    parser.add_argument(
+        "--bend",
+        type=float,
+        default=1.0,
+        help="of the simulated truth: how far it is from the form; 0: not at all",
+    )
     parser.add_argument("--replay", help="a sweep's folder")
     parser.add_argument("--first", type=int, default=0, help="number of the first trial")
     chosen = parser.parse_args()
     seeds = range(chosen.first, chosen.first + chosen.trials)
-    print(json.dumps(repeated(
-        lambda seed: simulate(seed, chosen.share, chosen.bend) if chosen.replay is None
-        else replay(chosen.replay, seed, chosen.share), seeds), indent=1))
+    print(
+        json.dumps(
+            repeated(
+                lambda seed: (
+                    simulate(seed, chosen.share, chosen.bend)
+                    if chosen.replay is None
+                    else replay(chosen.replay, seed, chosen.share)
+                ),
+                seeds,
+            ),
+            indent=1,
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -29,13 +29,28 @@ class Browser:
         self.events: list[dict[str, Any]] = []
         self._number = 0
         self._process = subprocess.Popen(
-            [program, "--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run",
-             "--remote-debugging-port=0", "--remote-allow-origins=*",
-             f"--user-data-dir={folder}", "about:blank"],
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            [
+                program,
+                "--headless=new",
+                "--no-sandbox",
+                "--disable-gpu",
+                "--no-first-run",
+                "--remote-debugging-port=0",
+                "--remote-allow-origins=*",
+                f"--user-data-dir={folder}",
+                "about:blank",
+            ],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
         port_file = folder / "DevToolsActivePort"
-        port = self._until(lambda: port_file.read_text().split()[0] if port_file.exists()
-                           and port_file.read_text().count("\n") else None)
+        port = self._until(
+            lambda: (
+                port_file.read_text().split()[0]
+                if port_file.exists() and port_file.read_text().count("\n")
+                else None
+            )
+        )
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/json") as reply:
             target = next(each for each in json.load(reply) if each["type"] == "page")
         self._socket = websocket.create_connection(target["webSocketDebuggerUrl"], timeout=60)
@@ -45,14 +60,18 @@ class Browser:
 
     def resize(self, width: int, height: int, *, phone: bool = False) -> None:
         """Another screen."""
-        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height,
-                  deviceScaleFactor=1, mobile=phone)
+        self.call(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=1,
+            mobile=phone,
+        )
 
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
         """One command of the protocol; events that arrive meanwhile are kept."""
         self._number += 1
-        self._socket.send(json.dumps(
-            {"id": self._number, "method": method, "params": parameters}))
+        self._socket.send(json.dumps({"id": self._number, "method": method, "params": parameters}))
         while True:
             message = json.loads(self._socket.recv())
             if message.get("id") == self._number:
@@ -62,8 +81,9 @@ class Browser:
 
     def run(self, expression: str) -> Any:
         """The value of a JavaScript expression, awaited."""
-        result = self.call("Runtime.evaluate", expression=expression, returnByValue=True,
-                           awaitPromise=True)
+        result = self.call(
+            "Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True
+        )
         assert "exceptionDetails" not in result, result
         return result["result"].get("value")
 
@@ -74,12 +94,24 @@ class Browser:
 
     def press(self, key: str, times: int = 1) -> None:
         """Press a key on whatever has the focus."""
-        codes = {"ArrowLeft": 37, "ArrowRight": 39, "ArrowDown": 40, "Enter": 13, "Tab": 9,
-                 "Home": 36, "End": 35}
+        codes = {
+            "ArrowLeft": 37,
+            "ArrowRight": 39,
+            "ArrowDown": 40,
+            "Enter": 13,
+            "Tab": 9,
+            "Home": 36,
+            "End": 35,
+        }
         for _ in range(times):
             for kind in ("keyDown", "keyUp"):
-                self.call("Input.dispatchKeyEvent", type=kind, key=key, code=key,
-                          windowsVirtualKeyCode=codes[key])
+                self.call(
+                    "Input.dispatchKeyEvent",
+                    type=kind,
+                    key=key,
+                    code=key,
+                    windowsVirtualKeyCode=codes[key],
+                )
         self.settle()
 
     def settle(self) -> None:

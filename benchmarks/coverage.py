@@ -19,26 +19,52 @@ from pathlib import Path
 
 import numpy as np
 
-from results.published import read_table
-from scaling.features import table_features
-from scaling.fit import fit_law
-from scaling.forms import build_form
-from scaling.holdout import varying
-from scaling.law import to_inner
-from scaling.model import Array, predict_log_loss
-from scaling.table import RunTable, clusters
+from shapelaw.results.tables.reader import read_table
+from shapelaw.scaling.bound_form import Array, predict_log_loss
+from shapelaw.scaling.features import table_features
+from shapelaw.scaling.fit import fit_law
+from shapelaw.scaling.forms import build_form
+from shapelaw.scaling.holdout.splits import varying
+from shapelaw.scaling.law import to_inner
+from shapelaw.scaling.run_table import RunTable, clusters
 
 STUDY = Path(__file__).parents[1] / "results" / "reference"
 LEVEL = 0.9
 DRAWS, STARTS = 100, 8
 LARGER = float(np.log(3))
 _POWERS = {"E": 1.8, "A": 400.0, "B": 1200.0, "alpha": 0.34, "beta": 0.34}
-_SHAPED = {"E": 1.6, "A": 150.0, "B": 1500.0, "alpha": 0.4, "beta": 0.42, "kappa": 0.05,
-           "gamma": 0.02, "sigma": 0.1, "rho": 0.25, "tau": 0.1, "W": 4.0, "K": 0.9, "omega": 0.5,
-           "lambda": 0.7}
-_SMALL = {"E": 0.55, "A": 1.05, "B": 120.0, "alpha": 0.2, "beta": 0.47, "kappa": 0.08,
-          "gamma": 0.03, "sigma": -0.05, "rho": 0.15, "tau": 0.3, "W": 8.0, "K": 0.13,
-          "omega": 1.2, "lambda": 1.0}
+_SHAPED = {
+    "E": 1.6,
+    "A": 150.0,
+    "B": 1500.0,
+    "alpha": 0.4,
+    "beta": 0.42,
+    "kappa": 0.05,
+    "gamma": 0.02,
+    "sigma": 0.1,
+    "rho": 0.25,
+    "tau": 0.1,
+    "W": 4.0,
+    "K": 0.9,
+    "omega": 0.5,
+    "lambda": 0.7,
+}
+_SMALL = {
+    "E": 0.55,
+    "A": 1.05,
+    "B": 120.0,
+    "alpha": 0.2,
+    "beta": 0.47,
+    "kappa": 0.08,
+    "gamma": 0.03,
+    "sigma": -0.05,
+    "rho": 0.15,
+    "tau": 0.3,
+    "W": 8.0,
+    "K": 0.13,
+    "omega": 1.2,
+    "lambda": 1.0,
+}
 """As laws fitted to models of 1e4 to 1e5 parameters are."""
 
 
@@ -92,16 +118,27 @@ def repeat(case: Case, objective: str, seed: int) -> Outcome:
 
     shared = case.trunk_noise * generator.standard_normal(int(groups.max()) + 1)[groups]
     log_loss = case.log_loss(features) + shared + noise(len(groups))
-    fit = fit_law(dataclasses.replace(case.table, loss=np.exp(log_loss)), case.form,
-                  bootstrap=DRAWS, seed=seed, holdout=False, objective=objective, starts=STARTS)
+    fit = fit_law(
+        dataclasses.replace(case.table, loss=np.exp(log_loss)),
+        case.form,
+        bootstrap=DRAWS,
+        seed=seed,
+        holdout=False,
+        objective=objective,
+        starts=STARTS,
+    )
     names = case.parameters()
-    covered = [fit.intervals[name][0] <= case.truth[name] <= fit.intervals[name][1]
-               for name in names]
+    covered = [
+        fit.intervals[name][0] <= case.truth[name] <= fit.intervals[name][1] for name in names
+    ]
     shares = []
     for where in (features, _larger(features)):
         low, high = fit.law.interval_of(where, LEVEL)
-        loss = np.exp(case.log_loss(where) + noise(len(groups))
-                      + case.trunk_noise * generator.standard_normal(len(groups)))
+        loss = np.exp(
+            case.log_loss(where)
+            + noise(len(groups))
+            + case.trunk_noise * generator.standard_normal(len(groups))
+        )
         shares.append(float(np.mean((low <= loss) & (loss <= high))))
     open_ones = fit.diagnostics["not_identified"]
     return Outcome(np.array(covered), np.array([name in open_ones for name in names]), *shares)
@@ -109,8 +146,15 @@ def repeat(case: Case, objective: str, seed: int) -> Outcome:
 
 def _larger(features: Mapping[str, Array]) -> dict[str, Array]:
     """The same shapes with more of everything; width and depth grow alike (N ~ width²·depth)."""
-    growth = {"ln_n": 1, "ln_d": 1, "ln_n_once": 1, "ln_n_recurrent": 1, "ln_width": 1 / 3,
-              "ln_depth": 1 / 3, "ln_x": -1 / 6}
+    growth = {
+        "ln_n": 1,
+        "ln_d": 1,
+        "ln_n_once": 1,
+        "ln_n_recurrent": 1,
+        "ln_width": 1 / 3,
+        "ln_depth": 1 / 3,
+        "ln_x": -1 / 6,
+    }
     return {name: column + LARGER * growth.get(name, 0) for name, column in features.items()}
 
 
@@ -121,28 +165,50 @@ def cases() -> list[Case]:
     trunk = np.repeat(np.arange(12), 8)
     found = [
         Case("chinchilla", "grid of 48 runs", _table(grid_n, grid_d), _POWERS, 0.0, 0.005),
-        Case("chinchilla", "12 trunks, 8 checkpoints each",
-             _table(np.geomspace(1e7, 2e9, 12)[trunk], np.tile(np.geomspace(1e9, 3e10, 8), 12),
-                    trunk), _POWERS, 0.006, 0.004),
-        Case("chinchilla", "tokens proportional to N",
-             _table(np.geomspace(1e6, 1e9, 30), 20 * np.geomspace(1e6, 1e9, 30)), _POWERS, 0.0,
-             0.004),
+        Case(
+            "chinchilla",
+            "12 trunks, 8 checkpoints each",
+            _table(
+                np.geomspace(1e7, 2e9, 12)[trunk], np.tile(np.geomspace(1e9, 3e10, 8), 12), trunk
+            ),
+            _POWERS,
+            0.006,
+            0.004,
+        ),
+        Case(
+            "chinchilla",
+            "tokens proportional to N",
+            _table(np.geomspace(1e6, 1e9, 30), 20 * np.geomspace(1e6, 1e9, 30)),
+            _POWERS,
+            0.0,
+            0.004,
+        ),
     ]
     some = _random_runs(80, seed=3)
     for form, columns, more in (
         ("morph", ("d_model", "n_layers"), {"epsilon": 2e-3, "gamma": 0.9}),
-        ("gemstones", ("d_model", "n_layers"),
-         {"W": 4.0, "K": 0.9, "omega": 0.45, "lambda": 0.7}),
-        ("conditional", ("d_model", "mlp_attention_ratio"),
-         {"c_x": 0.03, "x_opt": 0.08, "c_r": 0.02, "r_opt": 1.03}),
+        ("gemstones", ("d_model", "n_layers"), {"W": 4.0, "K": 0.9, "omega": 0.45, "lambda": 0.7}),
+        (
+            "conditional",
+            ("d_model", "mlp_attention_ratio"),
+            {"c_x": 0.03, "x_opt": 0.08, "c_r": 0.02, "r_opt": 1.03},
+        ),
         ("looped", ("sharing",), {"phi": 0.459}),
     ):
         found.append(Case(form, "80 runs", _only(some, columns), {**_POWERS, **more}, 0.0, 0.005))
-    found.append(Case("shape", "120 runs, every axis", _random_runs(120, seed=4), _SHAPED, 0.0,
-                      0.006))
-    found.append(Case("shape", "24 runs, d_model / layers alone",
-                      _only(_random_runs(24, seed=5), ("d_model", "n_layers")), _SHAPED, 0.0,
-                      0.006))
+    found.append(
+        Case("shape", "120 runs, every axis", _random_runs(120, seed=4), _SHAPED, 0.0, 0.006)
+    )
+    found.append(
+        Case(
+            "shape",
+            "24 runs, d_model / layers alone",
+            _only(_random_runs(24, seed=5), ("d_model", "n_layers")),
+            _SHAPED,
+            0.0,
+            0.006,
+        )
+    )
     if STUDY.is_dir():
         study, _ = read_table(STUDY)
         found.append(Case("shape", "the reference study", study, _SMALL, 0.006, 0.004))
@@ -160,19 +226,23 @@ def _random_runs(rows: int, seed: int) -> RunTable:
     n = 10 ** generator.uniform(7, 9.3, rows)
     width = (n * 10 ** generator.uniform(0.8, 2.2, rows) / 12) ** (1 / 3)
     return _table(
-        n, n * 10 ** generator.uniform(0.7, 2.2, rows), d_model=width,
+        n,
+        n * 10 ** generator.uniform(0.7, 2.2, rows),
+        d_model=width,
         n_layers=n / 12 / width**2,
         mlp_attention_ratio=np.exp(generator.uniform(-1.0, 1.5, rows)),
         gqa_group=generator.choice([1.0, 2.0, 4.0], rows),
-        sharing=generator.choice([1.0, 2.0, 4.0], rows))
+        sharing=generator.choice([1.0, 2.0, 4.0], rows),
+    )
 
 
 def _only(table: RunTable, columns: tuple[str, ...]) -> RunTable:
     return dataclasses.replace(table, shape={name: table.shape[name] for name in columns})
 
 
-def measure(case: Case, objective: str, repetitions: int, pool: ProcessPoolExecutor | None = None
-            ) -> list[Outcome]:
+def measure(
+    case: Case, objective: str, repetitions: int, pool: ProcessPoolExecutor | None = None
+) -> list[Outcome]:
     """Every repetition of a case."""
     arguments = [case] * repetitions, [objective] * repetitions, range(repetitions)
     return list((map if pool is None else pool.map)(repeat, *arguments))
@@ -187,8 +257,10 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     print(f"{options.objective}, {options.repetitions} repetitions, {DRAWS} draws each")
-    print(f"{'form':12s} {'design':34s} {'parameter':12s} {'truth':>9s} {'covered':>8s} "
-          f"{'not identified':>15s}")
+    print(
+        f"{'form':12s} {'design':34s} {'parameter':12s} {'truth':>9s} {'covered':>8s} "
+        f"{'not identified':>15s}"
+    )
     with ProcessPoolExecutor() as pool:
         for case in cases():
             if options.only not in f"{case.form} {case.design}":
@@ -198,13 +270,19 @@ def main(arguments: list[str] | None = None) -> None:
             flagged = np.array([one.flagged for one in found])
             head = f"{case.form:12s} {case.design:34s}"
             for k, name in enumerate(case.parameters()):
-                print(f"{head} {name:12s} {case.truth[name]:9.4g} {covered[:, k].mean():8.2f} "
-                      f"{flagged[:, k].mean():15.2f}")
+                print(
+                    f"{head} {name:12s} {case.truth[name]:9.4g} {covered[:, k].mean():8.2f} "
+                    f"{flagged[:, k].mean():15.2f}"
+                )
             known = covered[~flagged]
-            print(f"{head} {'identified':12s} {'':9s} "
-                  f"{known.mean() if known.size else float('nan'):8.2f} {flagged.mean():15.2f}")
-            for name, share in (("seen", [one.seen for one in found]),
-                                ("3× larger", [one.larger for one in found])):
+            print(
+                f"{head} {'identified':12s} {'':9s} "
+                f"{known.mean() if known.size else float('nan'):8.2f} {flagged.mean():15.2f}"
+            )
+            for name, share in (
+                ("seen", [one.seen for one in found]),
+                ("3× larger", [one.larger for one in found]),
+            ):
                 print(f"{head} {'runs ' + name:22s} {np.mean(share):8.2f}", flush=True)
 
 

@@ -8,10 +8,10 @@ import csv
 import dataclasses
 from pathlib import Path
 
-from scaling.architecture import Architecture
-from search.devices.fitting import Observation
-from search.known import load_architecture
-from search.workload import Workload
+from shapelaw.scaling.architecture import Architecture
+from shapelaw.search.architectures import load_architecture
+from shapelaw.search.devices.calibration.least_squares import Observation
+from shapelaw.search.workload import Workload
 
 FOLDER = Path(__file__).resolve().parents[2] / "shared" / "data" / "devices"
 
@@ -55,9 +55,10 @@ def apple_chips() -> list[AppleChip] | None:
         return None
     chips: dict[str, AppleChip] = {}
     for row in table:
-        chip = chips.setdefault(row["device"], AppleChip(
-            row["device"], float(row["mem_bw_GBps_nominal"]) * 1e9, {}, {}, row["trust"]
-        ))
+        chip = chips.setdefault(
+            row["device"],
+            AppleChip(row["device"], float(row["mem_bw_GBps_nominal"]) * 1e9, {}, {}, row["trust"]),
+        )
         bits = FORMAT_BITS[row["quant"]]
         chip.decode[bits] = 1 / float(row["decode_tok_s"])
         if row["prefill_tok_s"]:
@@ -88,9 +89,11 @@ def jetson_architecture(model: str) -> Architecture:
     third layer (and the last) global, which gives its 6 attention layers.
     """
     known = {
-        "SmolLM2-135M": "smollm2-135m", "SmolLM2-360M": "smollm2-360m",
+        "SmolLM2-135M": "smollm2-135m",
+        "SmolLM2-360M": "smollm2-360m",
         "Qwen3-0.6B": "qwen3-0.6b",
-        "Llama3.2-1B": "llama-3.2-1b", "Gemma3-1B": "gemma-3-1b",
+        "Llama3.2-1B": "llama-3.2-1b",
+        "Gemma3-1B": "gemma-3-1b",
     }
     if model == "Qwen2.5-0.5B":
         # 469 MiB is the publisher's own file, which stores an LM head beside the embedding; files
@@ -100,8 +103,15 @@ def jetson_architecture(model: str) -> Architecture:
         return load_architecture(known[model])
     width, heads, d_ff = {"LFM2.5-350M": (1024, 16, 4608), "LFM2.5-1.2B": (2048, 32, 8192)}[model]
     return Architecture(
-        vocab_size=65536, d_model=width, n_blocks=16, n_heads=heads, n_kv_heads=8, head_dim=64,
-        d_ff=d_ff, window=3, global_every=3,
+        vocab_size=65536,
+        d_model=width,
+        n_blocks=16,
+        n_heads=heads,
+        n_kv_heads=8,
+        head_dim=64,
+        d_ff=d_ff,
+        window=3,
+        global_every=3,
     )
 
 
@@ -129,10 +139,14 @@ def jetson_rows() -> list[JetsonRow] | None:
         # Q4_K_M mixes formats, so the file's own mean less the half bit of scales is its precision.
         file_bytes = float(row["weight_bytes"]) / 1e6 * 2**20
         bits = file_bytes * 8 / float(shape.total_parameters) - SCALE_BITS
-        found.append(JetsonRow(
-            row["model"], row["device"].split("@")[1],
-            Observation(shape, JETSON_DECODE, "decode", bits, float(row["itl_ms"]) / 1e3),
-            Observation(shape, JETSON_DECODE, "prefill", bits, float(row["ttft_ms"]) / 1e3),
-            file_bytes, float(row["j_per_decode_tok"]),
-        ))
+        found.append(
+            JetsonRow(
+                row["model"],
+                row["device"].split("@")[1],
+                Observation(shape, JETSON_DECODE, "decode", bits, float(row["itl_ms"]) / 1e3),
+                Observation(shape, JETSON_DECODE, "prefill", bits, float(row["ttft_ms"]) / 1e3),
+                file_bytes,
+                float(row["j_per_decode_tok"]),
+            )
+        )
     return found

@@ -31,7 +31,7 @@ def sections() -> dict[str, Callable[[], list[str]]]:
 def main(arguments: list[str]) -> int:
     """Run the sections asked for. Exit code 2 for a name that is none."""
     if "--fit-catalogue" in arguments:
-        from benchmarks.fit_catalogue import write_catalogue
+        from benchmarks.write_catalogue import write_catalogue
 
         print("\n".join(write_catalogue()))
         return 0
@@ -42,9 +42,8 @@ def main(arguments: list[str]) -> int:
         if at + 1 == len(arguments) or not arguments[at + 1].isdigit() or arguments[at + 1] == "0":
             print("--rounds: a whole number above 0 is needed", file=sys.stderr)
             return 2
-        devices_measured.ROUNDS = dict.fromkeys(
-            devices_measured.ROUNDS, int(arguments[at + 1]))
-        del arguments[at:at + 2]
+        devices_measured.ROUNDS = dict.fromkeys(devices_measured.ROUNDS, int(arguments[at + 1]))
+        del arguments[at : at + 2]
     wanted = arguments or list(known)
     for name in wanted:
         if name not in known:

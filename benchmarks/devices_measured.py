@@ -5,12 +5,24 @@ from collections.abc import Sequence
 import numpy as np
 
 from benchmarks.devices_published import percent, verdict
-from scaling.architecture import Architecture
-from search.devices.calibrate import Measured, bare_speeds, cases_for, errors_on, fit_measured
-from search.devices.calibration_fit import Fit, roofline
-from search.devices.calibration_shapes import Case, shape
-from search.devices.fitting import Phase
-from search.devices.timing import Engine, Timed, activation_bits, repeatability, time_cases
+from shapelaw.scaling.architecture import Architecture
+from shapelaw.search.devices.calibration.calibrate import (
+    Measured,
+    bare_speeds,
+    cases_for,
+    errors_on,
+    fit_measured,
+)
+from shapelaw.search.devices.calibration.cases import Case, shape
+from shapelaw.search.devices.calibration.constants_fit import Fit, roofline
+from shapelaw.search.devices.calibration.least_squares import Phase
+from shapelaw.search.devices.calibration.timing import (
+    Engine,
+    Timed,
+    activation_bits,
+    repeatability,
+    time_cases,
+)
 
 ROUNDS: dict[Engine, int] = {"jax": 12, "llama.cpp": 5}
 """Of timing every shape once; `--rounds` sets both."""
@@ -27,17 +39,37 @@ JAX_UNSEEN = tuple(
 
 # The held-out panel of the reference study: models trained for minutes, 30 to 250 us a token.
 JAX_UNSEEN_SMALL = (
-    (13, 28, 2, 2, 80, 1), (7, 40, 4, 2, 112, 1), (3, 56, 4, 4, 176, 1), (5, 56, 4, 1, 104, 1),
-    (6, 56, 4, 4, 52, 1), (3, 56, 4, 4, 176, 2), (1, 64, 4, 4, 576, 1), (2, 72, 4, 4, 200, 1),
-    (1, 88, 4, 2, 392, 1), (1, 104, 4, 4, 272, 1), (2, 48, 4, 4, 376, 1), (2, 64, 4, 2, 272, 1),
+    (13, 28, 2, 2, 80, 1),
+    (7, 40, 4, 2, 112, 1),
+    (3, 56, 4, 4, 176, 1),
+    (5, 56, 4, 1, 104, 1),
+    (6, 56, 4, 4, 52, 1),
+    (3, 56, 4, 4, 176, 2),
+    (1, 64, 4, 4, 576, 1),
+    (2, 72, 4, 4, 200, 1),
+    (1, 88, 4, 2, 392, 1),
+    (1, 104, 4, 4, 272, 1),
+    (2, 48, 4, 4, 376, 1),
+    (2, 64, 4, 2, 272, 1),
     (2, 80, 4, 4, 160, 1),
 )
 
 LLAMA_CPP_UNSEEN = (
-    (4, 256, 2, 768, 8), (60, 256, 4, 512, 8), (50, 320, 5, 1024, 8), (32, 384, 6, 1024, 8),
-    (10, 448, 1, 1536, 8), (30, 576, 3, 1536, 8), (60, 576, 3, 1536, 8), (16, 704, 11, 1856, 8),
-    (20, 768, 3, 2048, 8), (12, 896, 2, 4864, 8), (8, 1088, 17, 2944, 8), (10, 1280, 5, 3584, 8),
-    (18, 640, 10, 1728, 4), (24, 512, 8, 1408, 4), (10, 640, 5, 1728, 16),
+    (4, 256, 2, 768, 8),
+    (60, 256, 4, 512, 8),
+    (50, 320, 5, 1024, 8),
+    (32, 384, 6, 1024, 8),
+    (10, 448, 1, 1536, 8),
+    (30, 576, 3, 1536, 8),
+    (60, 576, 3, 1536, 8),
+    (16, 704, 11, 1856, 8),
+    (20, 768, 3, 2048, 8),
+    (12, 896, 2, 4864, 8),
+    (8, 1088, 17, 2944, 8),
+    (10, 1280, 5, 3584, 8),
+    (18, 640, 10, 1728, 4),
+    (24, 512, 8, 1408, 4),
+    (10, 640, 5, 1728, 16),
 )
 
 
@@ -49,30 +81,44 @@ def jax_engine() -> list[str]:
         for blocks, width, kv, d_ff, sharing in JAX_UNSEEN
     ]
     small = [
-        Case(Architecture(
-            vocab_size=256, d_model=width, n_blocks=blocks, sharing=sharing, n_heads=heads,
-            n_kv_heads=kv, head_dim=width // heads, d_ff=d_ff), bits)
+        Case(
+            Architecture(
+                vocab_size=256,
+                d_model=width,
+                n_blocks=blocks,
+                sharing=sharing,
+                n_heads=heads,
+                n_kv_heads=kv,
+                head_dim=width // heads,
+                d_ff=d_ff,
+            ),
+            bits,
+        )
         for blocks, width, heads, kv, d_ff, sharing in JAX_UNSEEN_SMALL
     ]
     fit, held, all_timed, bare = _calibrate_beside("jax", [*large, *small])
     errors = errors_on(fit, _first(held), bits, "decode")
     lines = _rows(held, errors, "decode")
     lines += _summary(fit, all_timed, held, bits, bare)
-    good = bool(np.all(np.abs(errors[:len(large)]) <= 0.10))
-    mean = float(np.mean(np.abs(errors[len(large):])))
-    return [*lines, f"bar: each of the three variants within 10 %: {verdict(good)}",
-            f"bar: the small panel within 8 % in the mean: {100 * mean:.1f} %: "
-            f"{verdict(mean <= 0.08)}"]
+    good = bool(np.all(np.abs(errors[: len(large)]) <= 0.10))
+    mean = float(np.mean(np.abs(errors[len(large) :])))
+    return [
+        *lines,
+        f"bar: each of the three variants within 10 %: {verdict(good)}",
+        f"bar: the small panel within 8 % in the mean: {100 * mean:.1f} %: {verdict(mean <= 0.08)}",
+    ]
 
 
 def llamacpp_engine() -> list[str]:
     """Twenty shapes calibrate, fifteen others are predicted."""
-    from search.devices.engines.llamacpp import available
+    from shapelaw.search.devices.engines.llamacpp import available
 
     if not available():
         return ["skipped: xllamacpp or gguf is not installed (extra `llamacpp`)"]
-    unseen = [Case(shape(blocks, width, kv, d_ff), float(bits))
-              for blocks, width, kv, d_ff, bits in LLAMA_CPP_UNSEEN]
+    unseen = [
+        Case(shape(blocks, width, kv, d_ff), float(bits))
+        for blocks, width, kv, d_ff, bits in LLAMA_CPP_UNSEEN
+    ]
     fit, held, all_timed, bare = _calibrate_beside("llama.cpp", unseen)
     bits = activation_bits("llama.cpp")
     lines = _rows(held, errors_on(fit, _first(held), bits, "decode"), "decode")
@@ -85,7 +131,8 @@ def llamacpp_engine() -> list[str]:
         allowed = max(bar, 1.5 * noise)
         lines.append(
             f"bar: {phase} at most {100 * bar:.0f} % or 1.5 × repeatability ({100 * noise:.1f} %): "
-            f"{100 * mean:.1f} %: {verdict(mean <= allowed)}")
+            f"{100 * mean:.1f} %: {verdict(mean <= allowed)}"
+        )
     return lines
 
 
@@ -95,10 +142,14 @@ def _calibrate_beside(
     """Time calibration and unseen shapes in the same rounds; fit on the former only."""
     cases = cases_for(engine)
     rounds = ROUNDS[engine]
-    print(f"   timing {len(cases)} shapes to calibrate and {len(unseen)} unseen ones, "
-          f"{rounds} rounds", flush=True)
-    timed = time_cases(engine, [*cases, *unseen], prompts=PROMPTS, decode_tokens=DECODE_TOKENS,
-                       rounds=rounds)
+    print(
+        f"   timing {len(cases)} shapes to calibrate and {len(unseen)} unseen ones, "
+        f"{rounds} rounds",
+        flush=True,
+    )
+    timed = time_cases(
+        engine, [*cases, *unseen], prompts=PROMPTS, decode_tokens=DECODE_TOKENS, rounds=rounds
+    )
     bare = bare_speeds(engine)
     hidden = set(unseen)
     seen = [t for t in timed if t.case not in hidden]
@@ -118,7 +169,8 @@ def _rows(held: Sequence[Timed], errors: np.ndarray, phase: Phase) -> list[str]:
         seconds = timed.seconds(phase)
         lines.append(
             f"{timed.case.label}: {1e3 * seconds:.2f} ms measured (halves of the rounds agree to "
-            f"{100 * timed.repeatability(phase):.1f} %), predicted {percent(float(error))}")
+            f"{100 * timed.repeatability(phase):.1f} %), predicted {percent(float(error))}"
+        )
     return lines
 
 
@@ -138,7 +190,8 @@ def _summary(
             f"{phase}: unseen {100 * float(np.mean(errors)):.1f} % (worst "
             f"{100 * float(np.max(errors)):.1f} %), calibrated {100 * float(np.mean(own)):.1f} %, "
             f"repeatability {100 * repeatability(shown, phase):.1f} %, plain roofline "
-            f"{100 * float(np.mean(flat)):.0f} %")
+            f"{100 * float(np.mean(flat)):.0f} %"
+        )
     lines.append("fitted: " + ", ".join(f"{k} {v:.3g}" for k, v in fit.values.items()))
     lines.append("not determined: " + (", ".join(fit.not_determined) or "nothing"))
     return lines

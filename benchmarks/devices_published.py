@@ -14,15 +14,21 @@ from benchmarks.fit_catalogue import (
     iphone_observations,
 )
 from benchmarks.fit_jetson import energy_held_out, fit_mode, template_of
-from scaling.architecture import Architecture, ArchitectureBatch
-from search.devices.catalogue import load_device
-from search.devices.constants import constants
-from search.devices.cost import costs
-from search.devices.fitting import Observation, predict
-from search.explain import explain
-from search.known import load_architecture
-from search.sparse_attention import BlockSparse, Eviction, Quest, VerticalSlash, compression
-from search.workload import Workload, load_workload
+from shapelaw.scaling.architecture import Architecture, ArchitectureBatch
+from shapelaw.search.architectures import load_architecture
+from shapelaw.search.devices.calibration.least_squares import Observation, predict
+from shapelaw.search.devices.catalogue import load_device
+from shapelaw.search.devices.constants import constants
+from shapelaw.search.devices.cost import costs
+from shapelaw.search.devices.explain import explain
+from shapelaw.search.sparse_attention import (
+    BlockSparse,
+    Eviction,
+    Quest,
+    VerticalSlash,
+    compression,
+)
+from shapelaw.search.workload import Workload, load_workload
 
 
 def percent(value: float) -> str:
@@ -57,12 +63,14 @@ def iphone() -> list[str]:
         f"{blocks} blocks × {sharing}: {1e3 * seconds:.2f} ms, published {ms} ({percent(error)}); "
         f"plain roofline {1e3 * roof:.1f} ms"
         for (blocks, sharing, ms), seconds, error, roof in zip(
-            IPHONE_MS, found, errors, flat, strict=True)
+            IPHONE_MS, found, errors, flat, strict=True
+        )
     ]
     lines.append(
         f"float16 weights, {c.bandwidth / 1e9:.1f} GB/s from DRAM, "
         f"{c.cache_bandwidth[0] / 1e9:.0f} GB/s from the system cache, {1e6 * c.per_layer:.1f} us "
-        f"a layer, {1e6 * c.per_token:.0f} us a token ({IPHONE_TOKEN.name})")
+        f"a layer, {1e6 * c.per_token:.0f} us a token ({IPHONE_TOKEN.name})"
+    )
     good = bool(np.all(np.abs(errors) <= 0.05)) and c.bandwidth <= 34e9
     return [*lines, f"bar: each within 5 %, bandwidth at most 34 GB/s: {verdict(good)}"]
 
@@ -92,14 +100,17 @@ def apple() -> list[str]:
             errors.append(abs(error))
             by_bits[left_out].append(abs(error))
             stored = dataclasses.replace(
-                row, weight_bits=float(fitted.stored_bits(np.array([left_out]))[0]))
+                row, weight_bits=float(fitted.stored_bits(np.array([left_out]))[0])
+            )
             roofs.append(abs(roofline_seconds(stored, chip.nominal_bandwidth) / seconds - 1))
         per_chip.append(float(np.mean(errors)))
     mean = float(np.mean(per_chip))
     return [
         f"{len(per_chip)} chips with three precisions, each predicted from the other two",
-        "mean error by left-out precision: " + ", ".join(
-            f"{bits:g} bits {100 * float(np.mean(e)):.1f} %" for bits, e in by_bits.items()),
+        "mean error by left-out precision: "
+        + ", ".join(
+            f"{bits:g} bits {100 * float(np.mean(e)):.1f} %" for bits, e in by_bits.items()
+        ),
         f"mean over chips {100 * mean:.1f} %, worst chip {100 * max(per_chip):.1f} %; plain "
         f"roofline {100 * float(np.mean(roofs)):.1f} %",
         f"bar: mean at most 7 %: {verdict(mean <= 0.07)}",
@@ -131,14 +142,19 @@ def jetson() -> list[str]:
         lines.append(
             f"{mode}: decode {100 * mean:.1f} % (plain roofline {100 * float(np.mean(roofs)):.0f} "
             f"%), joules a token {100 * energy_mean:.1f} %; decode by model "
-            + ", ".join(f"{row.model} {percent(e)}" for row, e in zip(chosen, errors, strict=True)))
-    lines.append("the rows' own noise: SmolLM2-360M decodes 14 % slower in MAXN than at 25 W, "
-                 "Qwen3-0.6B 9 % faster")
+            + ", ".join(f"{row.model} {percent(e)}" for row, e in zip(chosen, errors, strict=True))
+        )
+    lines.append(
+        "the rows' own noise: SmolLM2-360M decodes 14 % slower in MAXN than at 25 W, "
+        "Qwen3-0.6B 9 % faster"
+    )
     energy_mean = float(np.mean(all_joules))
-    return [*lines,
-            f"bar: decode at most 10 % in each mode: {verdict(decode_good)}",
-            f"bar: joules a token at most 15 % over the rows: {100 * energy_mean:.1f} %: "
-            f"{verdict(energy_mean <= 0.15)}"]
+    return [
+        *lines,
+        f"bar: decode at most 10 % in each mode: {verdict(decode_good)}",
+        f"bar: joules a token at most 15 % over the rows: {100 * energy_mean:.1f} %: "
+        f"{verdict(energy_mean <= 0.15)}",
+    ]
 
 
 # --- energy --------------------------------------------------------------------------------------
@@ -156,9 +172,11 @@ def energy() -> list[str]:
     for name in ("llama-2-7b", "mobilellm-350m"):
         joules = explain(load_architecture(name), profile, chat)["energy_per_token_j"]
         hours[name] = profile.si("battery") / joules / rate / 3600
-        lines.append(f"{name} at 8 bits ({status}): {joules:.3f} J a token, "
-                     f"{hours[name]:.2f} h of {rate:g} tokens/s from "
-                     f"{profile.si('battery') / 1e3:g} kJ")
+        lines.append(
+            f"{name} at 8 bits ({status}): {joules:.3f} J a token, "
+            f"{hours[name]:.2f} h of {rate:g} tokens/s from "
+            f"{profile.si('battery') / 1e3:g} kJ"
+        )
     good = hours["llama-2-7b"] < 2 and hours["mobilellm-350m"] >= 24
     return [*lines, f"bar: 7B under 2 h, 350M a day: {verdict(good)}"]
 
@@ -182,43 +200,56 @@ def sglang() -> list[str]:
             rates.append(work.generated / float(artifact))
         gain = rates[1] / rates[0] - 1
         good &= abs(gain - published) <= 0.10
-        lines.append(f"{size}: {rates[0]:,.0f} → {rates[1]:,.0f} tokens/s, gain {percent(gain)}, "
-                     f"published {percent(published)}")
+        lines.append(
+            f"{size}: {rates[0]:,.0f} → {rates[1]:,.0f} tokens/s, gain {percent(gain)}, "
+            f"published {percent(published)}"
+        )
     sweep = []
     for size in SGLANG:
         gains = []
         for batch_size in (16, 32, 64, 128, 256):
             other = Workload(name="sweep", prompt=4096, generated=1024, batch=batch_size)
-            pair = ArchitectureBatch.of([load_architecture(f"{n}-{size}")
-                                         for n in ("llama-3.2", "surefire")])
+            pair = ArchitectureBatch.of(
+                [load_architecture(f"{n}-{size}") for n in ("llama-3.2", "surefire")]
+            )
             seconds = costs(pair, profile, other, weight_bits=16).artifact_s
             gains.append(f"{batch_size}: {percent(float(seconds[0] / seconds[1] - 1))}")
         sweep.append(f"{size} by batch {', '.join(gains)}")
-    return [*lines, *sweep,
-            f"bar: both gains within 10 points at batch {BATCH}: {verdict(good)}"]
+    return [*lines, *sweep, f"bar: both gains within 10 points at batch {BATCH}: {verdict(good)}"]
 
 
 # --- sparse attention ----------------------------------------------------------------------------
 
 PAIRS = (
-    ("llama-2-7b", "llama-2-13b", 1, 20.0), ("qwen2.5-7b", "qwen2.5-14b", 8, 10.0),
-    ("qwen2.5-7b", "qwen2.5-14b", 16, 20.0), ("mistral-7b", "qwen2.5-14b", 8, 10.0),
+    ("llama-2-7b", "llama-2-13b", 1, 20.0),
+    ("qwen2.5-7b", "qwen2.5-14b", 8, 10.0),
+    ("qwen2.5-7b", "qwen2.5-14b", 16, 20.0),
+    ("mistral-7b", "qwen2.5-14b", 8, 10.0),
 )
 PAGE = 16
 
 
 def sparse() -> list[str]:
     """Formulas against enumeration, and where a larger sparse model costs what a dense one does."""
-    worst = max(abs(_block_sparse_count(n, chunk, kept) - BlockSparse(chunk, kept).sparsity(n))
-                for n in (64, 100, 256) for chunk in (8, 16) for kept in (1, 3, 50))
+    worst = max(
+        abs(_block_sparse_count(n, chunk, kept) - BlockSparse(chunk, kept).sparsity(n))
+        for n in (64, 100, 256)
+        for chunk in (8, 16)
+        for kept in (1, 3, 50)
+    )
     slash = VerticalSlash(blocks=6, columns=40)
     n = 256
     direct = 1 - (6 * 64 * 64 + 40 * 64) / sum(range(1, n + 1))
-    worst = max(worst, abs(slash.sparsity(n) - direct),
-                abs(Quest(64, PAGE).sparsity(n) - (1 - len(range(64)) / n)),
-                abs(Eviction(64).sparsity(n) - (1 - 64 / n)))
-    lines = [f"formulas against enumeration: largest difference {worst:.1e}; compression of .9 is "
-             f"{compression(0.9):g}"]
+    worst = max(
+        worst,
+        abs(slash.sparsity(n) - direct),
+        abs(Quest(64, PAGE).sparsity(n) - (1 - len(range(64)) / n)),
+        abs(Eviction(64).sparsity(n) - (1 - 64 / n)),
+    )
+    lines = [
+        f"formulas against enumeration: largest difference {worst:.1e}; compression of .9 is "
+        f"{compression(0.9):g}"
+    ]
     profile = load_device("a100")
     crossings = []
     for dense, larger, batch, ratio in PAIRS:
@@ -227,7 +258,8 @@ def sparse() -> list[str]:
         lines.append(
             f"{larger} reading 1/{ratio:g} of its context (Quest, pages of {PAGE}) decodes as fast "
             f"as dense {dense} from {crossing / 1024:.0f}K tokens on, batch {batch}, "
-            f"{profile.name}, float16")
+            f"{profile.name}, float16"
+        )
     good = worst < 1e-12 and all(16 * 1024 <= value <= 128 * 1024 for value in crossings)
     return [*lines, f"bar: exact, crossings within 16K to 128K: {verdict(good)}"]
 
@@ -246,8 +278,13 @@ def crossover(dense: Architecture, larger: Architecture, batch: int, ratio: floa
     def gap(context: int) -> float:
         plain = Workload(name="dense", prompt=context, generated=1, context=context, batch=batch)
         thin = Workload(
-            name="sparse", prompt=context, generated=1, context=context, batch=batch,
-            decode_attention=Quest(budget=max(1, round(context / ratio)), page=PAGE))
+            name="sparse",
+            prompt=context,
+            generated=1,
+            context=context,
+            batch=batch,
+            decode_attention=Quest(budget=max(1, round(context / ratio)), page=PAGE),
+        )
         one = costs(ArchitectureBatch.of([dense]), profile, plain, weight_bits=16).decode_s[0]
         two = costs(ArchitectureBatch.of([larger]), profile, thin, weight_bits=16).decode_s[0]
         return float(two - one)
@@ -272,11 +309,18 @@ def speed() -> list[str]:
     generator = np.random.default_rng(0)
     kv = generator.integers(1, 9, n)
     batch = ArchitectureBatch(
-        vocab_size=np.full(n, 32000), d_model=64 * generator.integers(2, 40, n),
-        n_blocks=generator.integers(2, 60, n), sharing=generator.integers(1, 4, n),
-        n_heads=kv * generator.integers(1, 5, n), n_kv_heads=kv, head_dim=np.full(n, 64),
-        d_ff=64 * generator.integers(4, 160, n), tied_embeddings=generator.integers(0, 2, n),
-        window=generator.choice([0, 512], n), global_every=np.full(n, 4))
+        vocab_size=np.full(n, 32000),
+        d_model=64 * generator.integers(2, 40, n),
+        n_blocks=generator.integers(2, 60, n),
+        sharing=generator.integers(1, 4, n),
+        n_heads=kv * generator.integers(1, 5, n),
+        n_kv_heads=kv,
+        head_dim=np.full(n, 64),
+        d_ff=64 * generator.integers(4, 160, n),
+        tied_embeddings=generator.integers(0, 2, n),
+        window=generator.choice([0, 512], n),
+        global_every=np.full(n, 4),
+    )
     bits = generator.choice([4.0, 8.0, 16.0], n)
     profile, chat = load_device("iphone-13"), load_workload("chat")
     best = np.inf
@@ -294,6 +338,8 @@ def speed() -> list[str]:
         if str(one.scarce[0]) != str(found.scarce[index]):
             worst = np.inf
     good = best <= 1.0 and worst <= 1e-9
-    return [f"1,000,000 architectures in {best:.2f} s on {os.cpu_count()} processors (best of 5); "
-            f"largest relative difference to one at a time {worst:.1e}",
-            f"bar: 1 s, 1e-9: {verdict(good)}"]
+    return [
+        f"1,000,000 architectures in {best:.2f} s on {os.cpu_count()} processors (best of 5); "
+        f"largest relative difference to one at a time {worst:.1e}",
+        f"bar: 1 s, 1e-9: {verdict(good)}",
+    ]

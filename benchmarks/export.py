@@ -9,14 +9,15 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
-from scaling.architecture import Architecture
+from shapelaw.scaling.architecture import Architecture
 
-BASE = Architecture(vocab_size=256, d_model=96, n_blocks=3, n_heads=6, n_kv_heads=2, head_dim=16,
-                    d_ff=224)
+BASE = Architecture(
+    vocab_size=256, d_model=96, n_blocks=3, n_heads=6, n_kv_heads=2, head_dim=16, d_ff=224
+)
 
 CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "GQA, tied": ({}, {}),
@@ -31,33 +32,36 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 def all_at_work(seed: int) -> Callable[[int, int, float], np.ndarray]:
     """Weights that all matter, where a fresh model's blocks would add nothing yet."""
     source = np.random.default_rng(seed)
-    return lambda rows, columns, _: (
-        source.standard_normal((rows, columns), np.float32) * rows**-0.5)
+    return lambda rows, columns, _: source.standard_normal((rows, columns), np.float32) * rows**-0.5
 
 
 def hf_rows(folder: Path) -> list[tuple[str, str, str]]:
     """(case, class, largest difference of a logit) for random models."""
+    import jax.numpy as jnp
     import torch
     from flax import nnx
     from transformers import AutoModelForCausalLM
 
-    from search.export import export_hf
-    from sweeps.model import Decoder
-    from sweeps.weights import save_weights
+    from shapelaw.search.export.export import export_hf
+    from shapelaw.sweeps.training.model import Decoder
+    from shapelaw.sweeps.training.weights import save_weights
 
     rows = []
     tokens = np.random.default_rng(0).integers(0, BASE.vocab_size, (2, 64))
     for number, (case, (changes, options)) in enumerate(CASES.items()):
         architecture = Architecture(**{**BASE.to_dict(), **changes})
-        decoder = Decoder(architecture, draw=all_at_work(number),
-                          sharing_order=options.get("sharing_order", "immediate"))
+        decoder = Decoder(
+            architecture,
+            draw=all_at_work(number),
+            sharing_order=options.get("sharing_order", "immediate"),
+        )
         parameters = nnx.to_pure_dict(nnx.state(decoder, nnx.Param))
         weights = save_weights(folder, f"run{number}", architecture, parameters)
         export_hf(architecture, folder / f"hf{number}", weights, **options)
         model = AutoModelForCausalLM.from_pretrained(folder / f"hf{number}", trust_remote_code=True)
         with torch.no_grad():
             theirs = model(torch.tensor(tokens)).logits.numpy()
-        gap = float(np.abs(theirs - np.asarray(decoder(tokens))).max())
+        gap = float(np.abs(theirs - np.asarray(decoder(jnp.asarray(tokens)))).max())
         rows.append((case, type(model).__name__, f"{gap:.1e}"))
     return rows
 
@@ -67,17 +71,23 @@ def trained_rows(folder: Path) -> list[tuple[str, str, str]]:
     import torch
     from transformers import AutoModelForCausalLM
 
-    from results.record import ArchitectureFields
-    from search.export import export_gguf, export_hf
-    from sweeps.corpus import load_corpus
-    from sweeps.job import CorpusSpec, TrunkJob
-    from sweeps.train import train_trunk
+    from shapelaw.results.record import ArchitectureFields
+    from shapelaw.search.export.export import export_gguf, export_hf
+    from shapelaw.sweeps.corpus.token_corpus import load_corpus
+    from shapelaw.sweeps.training.trainer import train_trunk
+    from shapelaw.sweeps.training.trunk import CorpusSpec, TrunkJob
 
     spec = CorpusSpec(validation_tokens=16_384)
-    architecture = Architecture(**{**BASE.to_dict(), "sharing": 2, "d_model": 64, "d_ff": 160,
-                                   "n_heads": 4})
-    job = TrunkJob(architecture=ArchitectureFields.of(architecture), tokens=(400_000,),
-                   corpus=spec, keep_weights=str(folder / "weights"), precision="float32")
+    architecture = Architecture(
+        **{**BASE.to_dict(), "sharing": 2, "d_model": 64, "d_ff": 160, "n_heads": 4}
+    )
+    job = TrunkJob(
+        architecture=ArchitectureFields.of(architecture),
+        tokens=(400_000,),
+        corpus=spec,
+        keep_weights=str(folder / "weights"),
+        precision="float32",
+    )
     (record,) = train_trunk(job, cache_dir=folder / "cache")
     weights = folder / "weights" / f"{record.run_key}.safetensors"
     export_hf(architecture, folder / "trained", weights)
@@ -86,22 +96,32 @@ def trained_rows(folder: Path) -> list[tuple[str, str, str]]:
     tokens = torch.tensor(windows.astype(np.int64))
     with torch.no_grad():
         logits = model(tokens[:, :-1]).logits
-        loss = float(torch.nn.functional.cross_entropy(
-            logits.flatten(0, 1), tokens[:, 1:].flatten()))
+        loss = float(
+            torch.nn.functional.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten())
+        )
     assert record.loss is not None
-    rows = [("validation loss, record", "sweep", f"{record.loss:.6f}"),
-            ("validation loss, transformers", "", f"{loss:.6f}")]
+    rows = [
+        ("validation loss, record", "sweep", f"{record.loss:.6f}"),
+        ("validation loss, transformers", "", f"{loss:.6f}"),
+    ]
     prompt = list(b"import os\n\n\ndef main(")
     with torch.no_grad():
-        expected = model.generate(torch.tensor([prompt]), max_new_tokens=24, do_sample=False,
-                                  pad_token_id=0)[0, len(prompt):].tolist()
+        expected = (
+            cast(Any, model)
+            .generate(torch.tensor([prompt]), max_new_tokens=24, do_sample=False, pad_token_id=0)[
+                0, len(prompt) :
+            ]
+            .tolist()
+        )
     for precision in ("f32", "f16", "q8_0"):
-        export_gguf(architecture, folder / f"{precision}.gguf", weights=weights,
-                    precision=precision)
+        export_gguf(
+            architecture, folder / f"{precision}.gguf", weights=weights, precision=precision
+        )
         made = _greedy(folder / f"{precision}.gguf", prompt, len(expected))
         same = sum(a == b for a, b in zip(made, bytes(expected), strict=False))
-        rows.append((f"greedy bytes agreeing, {precision}", "llama.cpp",
-                     f"{same} of {len(expected)}"))
+        rows.append(
+            (f"greedy bytes agreeing, {precision}", "llama.cpp", f"{same} of {len(expected)}")
+        )
     return rows
 
 
@@ -113,16 +133,17 @@ def _greedy(path: Path, prompt: list[int], count: int) -> bytes:
     parameters.n_ctx, parameters.n_parallel = 256, 1
     parameters.warmup, parameters.verbosity = False, 0
     answer = xllamacpp.Server(parameters).handle_completions(
-        {"prompt": prompt, "max_tokens": count, "temperature": 0, "ignore_eos": True})
+        {"prompt": prompt, "max_tokens": count, "temperature": 0, "ignore_eos": True}
+    )
     return str(answer["choices"][0]["text"]).encode()
 
 
 def explorer_rows(folder: Path) -> list[tuple[str, str, str]]:
     """Size, time to write, load times, requests, and picks that equal the query's."""
     from benchmarks.browser import Browser
-    from search.explorer import write_explorer
-    from search.explorer_points import explored
-    from search.query import Budget, query
+    from shapelaw.search.answer.query import Budget, query
+    from shapelaw.search.page.page import write_explorer
+    from shapelaw.search.page.page_points import explored
 
     answer = query("iphone-13", "literature", Budget(memory_bytes="500MB", decode_tokens_per_s=30))
     start = time.perf_counter()
@@ -134,10 +155,14 @@ def explorer_rows(folder: Path) -> list[tuple[str, str, str]]:
         start = time.perf_counter()
         browser.open(page)
         plots.append(time.perf_counter() - start)
-        loads.append(browser.run(
-            "performance.getEntriesByType('navigation')[0].loadEventEnd / 1000"))
-    asked = {event["params"]["request"]["url"] for event in browser.events
-             if event["method"] == "Network.requestWillBeSent"}
+        loads.append(
+            browser.run("performance.getEntriesByType('navigation')[0].loadEventEnd / 1000")
+        )
+    asked = {
+        event["params"]["request"]["url"]
+        for event in browser.events
+        if event["method"] == "Network.requestWillBeSent"
+    }
     foreign = [url for url in asked if not url.startswith(("file:", "data:"))]
     browser.close()
     kept = explored(answer.problem, answer.space.grid())
@@ -154,22 +179,33 @@ def explorer_rows(folder: Path) -> list[tuple[str, str, str]]:
 
 def _picks(answer: Any, kept: Any, tries: int) -> str:
     """Random slider positions, each asked of the query as well."""
-    from search.query import Budget, Infeasible, query
+    from shapelaw.search.answer.query import Budget, Infeasible, query
 
-    fields = {"memory_bytes": "memory_bytes", "decode_tokens_per_s": "decode_tokens_per_s",
-              "ttft_s": "ttft_s", "energy_per_token_j": "energy_j"}
+    fields = {
+        "memory_bytes": "memory_bytes",
+        "decode_tokens_per_s": "decode_tokens_per_s",
+        "ttft_s": "ttft_s",
+        "energy_per_token_j": "energy_j",
+    }
     rng, same = np.random.default_rng(0), 0
     for _ in range(tries):
-        limits = {slider.column: float(rng.choice(slider.positions)) for slider in kept.sliders
-                  if rng.random() < 0.5}
+        limits = {
+            slider.column: float(rng.choice(slider.positions))
+            for slider in kept.sliders
+            if rng.random() < 0.5
+        }
         fits = np.ones(len(kept.points), dtype=bool)
         for slider in kept.sliders:
             if slider.column in limits:
                 column = kept.points.columns[slider.column]
-                fits &= (column >= limits[slider.column] if slider.at_least
-                         else column <= limits[slider.column])
+                fits &= (
+                    column >= limits[slider.column]
+                    if slider.at_least
+                    else column <= limits[slider.column]
+                )
         rows = np.flatnonzero(fits)
-        budget = Budget(**{fields[name]: value for name, value in limits.items()})
+        asked: dict[str, Any] = {fields[name]: value for name, value in limits.items()}
+        budget = Budget(**asked)
         try:
             best = query(answer.device, answer.law, budget, answer.workload, answer.space).best
             same += len(rows) > 0 and (kept.points.architectures[int(rows[0])] == best.architecture)
@@ -185,9 +221,11 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        for title, rows in (("Hugging Face: largest difference of a logit", hf_rows(folder)),
-                            ("A trained run", trained_rows(folder)),
-                            ("The explorer", explorer_rows(folder))):
+        for title, rows in (
+            ("Hugging Face: largest difference of a logit", hf_rows(folder)),
+            ("A trained run", trained_rows(folder)),
+            ("The explorer", explorer_rows(folder)),
+        ):
             table = Table(title=title, title_justify="left", box=None, show_header=False)
             for row in rows:
                 table.add_row(*row)

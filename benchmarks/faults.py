@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import pretend
-from results.store import RUNS_FILE, read_records
-from sweeps.design import Design, read_design
+from shapelaw.results.store import RUNS_FILE, read_records
+from shapelaw.sweeps.design.design import Design, read_design
 
 BUDGET_SECONDS = 0.15
 WORKERS = 2
@@ -58,11 +58,17 @@ def design(corpus: Path) -> Design:
 
 def drive(folder: Path) -> None:
     """One try at the sweep, in this process."""
-    from sweeps.runner import run_sweep
+    from shapelaw.sweeps.running.runner import run_sweep
 
-    run_sweep(design(folder.parent / "text"), folder, workers=WORKERS,
-              cache_dir=folder.parent / "cache", trainer="benchmarks.pretend:train",
-              wait_seconds=10, attempts=1000)
+    run_sweep(
+        design(folder.parent / "text"),
+        folder,
+        workers=WORKERS,
+        cache_dir=folder.parent / "cache",
+        trainer="benchmarks.pretend:train",
+        wait_seconds=10,
+        attempts=1000,
+    )
 
 
 def table(folder: Path) -> list[dict[str, Any]]:
@@ -103,15 +109,20 @@ def alive(pid: int) -> bool:
 
 def disturbed(folder: Path, kills: int, generator: random.Random) -> collections.Counter[str]:
     """Do the sweep to the end, killing up to `kills` processes; counts who was killed."""
-    environment = {**os.environ, pretend.SECONDS: str(BUDGET_SECONDS),
-                   "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    environment = {
+        **os.environ,
+        pretend.SECONDS: str(BUDGET_SECONDS),
+        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+    }
     killed: collections.Counter[str] = collections.Counter()
     deadline = time.monotonic() + PATIENCE_SECONDS
     orphans: set[int] = set()
     while time.monotonic() < deadline:
         driver = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.faults", "--drive", str(folder)],
-            env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
         )
         while driver.poll() is None:
             pause = SHORTEST * (LONGEST / SHORTEST) ** generator.random()
@@ -163,15 +174,23 @@ def drill(kills: int, seed: int, folder: Path) -> dict[str, Any]:
         rounds += 1
         here = folder / f"round-{rounds}"
         killed += disturbed(here, kills - killed.total(), generator)
-        lines = [json.loads(line)["run_key"]
-                 for line in (here / RUNS_FILE).read_text().splitlines()]
+        lines = [
+            json.loads(line)["run_key"] for line in (here / RUNS_FILE).read_text().splitlines()
+        ]
         twice += len(lines) - len(set(lines))
         lost += len({row["run_key"] for row in expected} - set(lines))
         different += table(here) != expected
-    return {"kills": killed.total(), "of_drivers": killed["driver"],
-            "of_workers": killed["worker"], "sweeps": rounds, "runs_each": len(expected),
-            "lost": lost, "twice": twice, "different": different,
-            "seconds": time.monotonic() - started}
+    return {
+        "kills": killed.total(),
+        "of_drivers": killed["driver"],
+        "of_workers": killed["worker"],
+        "sweeps": rounds,
+        "runs_each": len(expected),
+        "lost": lost,
+        "twice": twice,
+        "different": different,
+        "seconds": time.monotonic() - started,
+    }
 
 
 def main() -> None:

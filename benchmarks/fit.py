@@ -21,10 +21,10 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.special import logsumexp
 
-from results.published import read_table
-from scaling.fit import fit_law
-from scaling.model import Array
-from scaling.table import RunTable
+from shapelaw.results.tables.reader import read_table
+from shapelaw.scaling.bound_form import Array
+from shapelaw.scaling.fit import fit_law
+from shapelaw.scaling.run_table import RunTable
 
 DEFAULT_TABLE = Path(__file__).parents[2] / "shared" / "data" / "runs" / "chinchilla.csv"
 DRAWS, STARTS, DELTA = 4000, 4500, 1e-3
@@ -32,9 +32,13 @@ DROPPED_HIGHEST = 5
 _SUBSET_STARTS, _SUBSET_DRAWS = 60, 30
 _REPEATS = 3
 _PEER = "chinchilla"
-_PEER_GRID = {"E": np.linspace(1.1, 1.5, 5), "a": np.linspace(1, 10, 10),
-              "b": np.linspace(1, 10, 10),
-              "alpha": np.linspace(0.1, 0.7, 4), "beta": np.linspace(0.1, 0.7, 4)}
+_PEER_GRID = {
+    "E": np.linspace(1.1, 1.5, 5),
+    "a": np.linspace(1, 10, 10),
+    "b": np.linspace(1, 10, 10),
+    "alpha": np.linspace(0.1, 0.7, 4),
+    "beta": np.linspace(0.1, 0.7, 4),
+}
 
 
 def objective(theta: Array, log_n: Array, log_d: Array, log_loss: Array, weights: Array) -> float:
@@ -46,9 +50,7 @@ def objective(theta: Array, log_n: Array, log_d: Array, log_loss: Array, weights
     return float((weights * terms).sum())
 
 
-def replication(
-    table: RunTable, starts: int, draws: int
-) -> tuple[float, float, float, float]:
+def replication(table: RunTable, starts: int, draws: int) -> tuple[float, float, float, float]:
     """The replication's way: L-BFGS-B from a grid without gradients, then a BFGS fit a draw.
 
     Returns seconds for the starts, seconds for the draws, the best objective, and the share of
@@ -56,23 +58,38 @@ def replication(
     """
     log_n, log_d, log_loss = np.log(table.n), np.log(table.d), np.log(table.loss)
     ones = np.ones(len(table))
-    grid = np.stack(np.meshgrid(np.arange(0, 30, 5), np.arange(0, 30, 5), np.arange(-1, 1.5, 0.5),
-                                np.arange(0, 2.5, 0.5), np.arange(0, 2.5, 0.5), indexing="ij"),
-                    axis=-1).reshape(-1, 5)
+    grid = np.stack(
+        np.meshgrid(
+            np.arange(0, 30, 5),
+            np.arange(0, 30, 5),
+            np.arange(-1, 1.5, 0.5),
+            np.arange(0, 2.5, 0.5),
+            np.arange(0, 2.5, 0.5),
+            indexing="ij",
+        ),
+        axis=-1,
+    ).reshape(-1, 5)
     picks = grid[np.random.default_rng(0).permutation(len(grid))[:starts]]
     begin = time.perf_counter()
-    ends = [minimize(objective, start, args=(log_n, log_d, log_loss, ones), method="L-BFGS-B")
-            for start in picks]
+    ends = [
+        minimize(objective, start, args=(log_n, log_d, log_loss, ones), method="L-BFGS-B")
+        for start in picks
+    ]
     middle = time.perf_counter()
     best = min(ends, key=lambda end: end.fun)
     generator = np.random.default_rng(0)
     for _ in range(draws):
         counts = np.bincount(generator.integers(0, len(table), len(table)), minlength=len(table))
-        minimize(objective, best.x, args=(log_n, log_d, log_loss, counts.astype(float)),
-                 method="BFGS")
+        minimize(
+            objective, best.x, args=(log_n, log_d, log_loss, counts.astype(float)), method="BFGS"
+        )
     values = np.array([end.fun for end in ends])
-    return (middle - begin, time.perf_counter() - middle, float(best.fun),
-            float(np.mean(values <= best.fun + 1e-9)))
+    return (
+        middle - begin,
+        time.perf_counter() - middle,
+        float(best.fun),
+        float(np.mean(values <= best.fun + 1e-9)),
+    )
 
 
 def ours(table: RunTable) -> tuple[float, float, float]:
@@ -84,8 +101,6 @@ def ours(table: RunTable) -> tuple[float, float, float]:
     return seconds, fit.objective, share
 
 
-
-
 def peer(table: RunTable, full: bool) -> tuple[float, float, int] | str:
     """PyPI `chinchilla` on its README's grid: seconds, objective, starts; or why it was not run.
 
@@ -93,23 +108,33 @@ def peer(table: RunTable, full: bool) -> tuple[float, float, int] | str:
     """
     if importlib.util.find_spec(_PEER) is None:
         return "not installed (pip install chinchilla==0.2.0)"
-    grid = _PEER_GRID if full else {
-        name: values[:: max(2, len(values) // 2)] for name, values in _PEER_GRID.items()}
-    rows = json.dumps({
-        "grid": {name: list(map(float, values)) for name, values in grid.items()},
-        "n": table.n.tolist(), "d": table.d.tolist(), "loss": table.loss.tolist(),
-    })
+    grid = (
+        _PEER_GRID
+        if full
+        else {name: values[:: max(2, len(values) // 2)] for name, values in _PEER_GRID.items()}
+    )
+    rows = json.dumps(
+        {
+            "grid": {name: list(map(float, values)) for name, values in grid.items()},
+            "n": table.n.tolist(),
+            "d": table.d.tolist(),
+            "loss": table.loss.tolist(),
+        }
+    )
     begin = time.perf_counter()
-    done = subprocess.run([sys.executable, "-c", _PEER_RUN], input=rows, capture_output=True,
-                          text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", _PEER_RUN], input=rows, capture_output=True, text=True, check=False
+    )
     seconds = time.perf_counter() - begin
     if done.returncode:
         return f"failed: {done.stderr.strip().splitlines()[-1][:120]}"
     found = json.loads(done.stdout.strip().splitlines()[-1])
-    theta = np.array([np.log(found["A"]), np.log(found["B"]), np.log(found["E"]), found["alpha"],
-                      found["beta"]])
-    value = objective(theta, np.log(table.n), np.log(table.d), np.log(table.loss),
-                      np.ones(len(table)))
+    theta = np.array(
+        [np.log(found["A"]), np.log(found["B"]), np.log(found["E"]), found["alpha"], found["beta"]]
+    )
+    value = objective(
+        theta, np.log(table.n), np.log(table.d), np.log(table.loss), np.ones(len(table))
+    )
     starts = int(np.prod([len(values) for values in grid.values()]))
     return found.get("seconds", seconds), value, starts
 
@@ -173,9 +198,12 @@ def main(arguments: list[str] | None = None) -> None:
     print(f"{len(table)} runs; fit and {DRAWS} bootstrap draws")
     print(f"{'way':44s} {'seconds':>9s} {'objective':>18s} {'at optimum':>11s} {'ours is':>9s}")
     print(f"{'shapelaw':44s} {mine:9.2f} {last['ours'][1]:18.13f} {last['ours'][2]:11.0%}")
-    print(f"{'L-BFGS-B without gradients, BFGS bootstrap':44s} {theirs:9.2f} "
-          f"{last['replication'][2]:18.13f} {last['replication'][3]:11.0%} {theirs / mine:8.0f}×"
-          f"{scaled}", flush=True)
+    print(
+        f"{'L-BFGS-B without gradients, BFGS bootstrap':44s} {theirs:9.2f} "
+        f"{last['replication'][2]:18.13f} {last['replication'][3]:11.0%} {theirs / mine:8.0f}×"
+        f"{scaled}",
+        flush=True,
+    )
     other = peer(table, options.full)
     name = "PyPI chinchilla 0.2.0 (fit alone)"
     if isinstance(other, str):

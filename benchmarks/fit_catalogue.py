@@ -5,22 +5,25 @@ benchmarks/datasheets.toml; whatever measurements determine replaces them here.
 """
 
 import dataclasses
-import math
-import tomllib
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from benchmarks import device_rows
-from scaling.architecture import Architecture
-from search.devices.constants import Constants, constants
-from search.devices.fitting import Free, Observation, Solution, cache_field, field, predict, solve
-from search.devices.profile import DeviceProfile
-from search.known import load_architecture
-from search.workload import Workload
+from shapelaw.scaling.architecture import Architecture
+from shapelaw.search.architectures import load_architecture
+from shapelaw.search.devices.calibration.least_squares import (
+    Free,
+    Observation,
+    Solution,
+    cache_field,
+    field,
+    solve,
+)
+from shapelaw.search.devices.constants import Constants, constants
+from shapelaw.search.devices.profile import DeviceProfile
+from shapelaw.search.workload import Workload
 
-CATALOGUE = Path(__file__).resolve().parents[1] / "search" / "devices" / "catalogue"
+CATALOGUE = Path(__file__).resolve().parents[1] / "search" / "devices" / "profiles"
 DATASHEETS = Path(__file__).with_name("datasheets.toml")
 
 Document = dict[str, Any]
@@ -47,7 +50,10 @@ def datasheet_document(name: str, sheet: dict[str, Any], typical: dict[str, Any]
 
     share = sheet.get("decode_efficiency", typical["decode_efficiency"])
     document: Document = {
-        "name": name, "title": sheet["title"], "kind": sheet["kind"], "engine": sheet["engine"],
+        "name": name,
+        "title": sheet["title"],
+        "kind": sheet["kind"],
+        "engine": sheet["engine"],
         "memory": {
             "capacity": figure(sheet["memory_gb"], "GB", source, "datasheet"),
             "app_share": asserted(typical["app_share"], "share"),
@@ -76,11 +82,13 @@ def datasheet_document(name: str, sheet: dict[str, Any], typical: dict[str, Any]
         },
     }
     if "cache_mb" in sheet:
-        document["cache"] = [{
-            "name": sheet["cache_name"],
-            "capacity": figure(sheet["cache_mb"], "MB", source, "datasheet"),
-            "bandwidth": asserted(sheet["bandwidth_gbps"] * typical["cache_ratio"], "GB/s"),
-        }]
+        document["cache"] = [
+            {
+                "name": sheet["cache_name"],
+                "capacity": figure(sheet["cache_mb"], "MB", source, "datasheet"),
+                "bandwidth": asserted(sheet["bandwidth_gbps"] * typical["cache_ratio"], "GB/s"),
+            }
+        ]
     energy = sheet.get("energy", typical.get("energy"))
     if energy:
         why = energy["source"]
@@ -115,8 +123,13 @@ def profile_of(document: Document) -> DeviceProfile:
 
 def with_bandwidth(low: float, high: float, start: float) -> Free:
     """DRAM bandwidth for weights and KV cache together."""
-    return Free("bandwidth", low, high, start, lambda c, v: dataclasses.replace(
-        c, bandwidth=v, kv_bandwidth=v))
+    return Free(
+        "bandwidth",
+        low,
+        high,
+        start,
+        lambda c, v: dataclasses.replace(c, bandwidth=v, kv_bandwidth=v),
+    )
 
 
 IPHONE_SOURCE = (
@@ -132,8 +145,13 @@ def iphone_observations() -> list[Observation]:
     """The three variants of table 7."""
     base = load_architecture("mobilellm-125m")
     return [
-        Observation(dataclasses.replace(base, n_blocks=blocks, sharing=sharing), IPHONE_TOKEN,
-                    "decode", 16.0, ms / 1e3)
+        Observation(
+            dataclasses.replace(base, n_blocks=blocks, sharing=sharing),
+            IPHONE_TOKEN,
+            "decode",
+            16.0,
+            ms / 1e3,
+        )
         for blocks, sharing, ms in IPHONE_MS
     ]
 
@@ -168,12 +186,16 @@ def fit_iphone(document: Document) -> Solution:
     c = solution.constants
     document["memory"]["bandwidth"] = figure(c.bandwidth / 1e9, "GB/s", IPHONE_SOURCE, "fitted")
     document["cache"][0]["bandwidth"] = figure(
-        c.cache_bandwidth[0] / 1e9, "GB/s", IPHONE_SOURCE + "; bounded above by 200 GB/s", "fitted")
+        c.cache_bandwidth[0] / 1e9, "GB/s", IPHONE_SOURCE + "; bounded above by 200 GB/s", "fitted"
+    )
     for name, why in (("per_layer", IPHONE_LAYER_WHY), ("per_token", IPHONE_TOKEN_WHY)):
         floor = name in solution.at_bound
         document["overhead"][name] = figure(
-            getattr(c, name) * 1e6, "us", IPHONE_FLOOR.format(why=why) if floor else IPHONE_SOURCE,
-            "asserted" if floor else "fitted")
+            getattr(c, name) * 1e6,
+            "us",
+            IPHONE_FLOOR.format(why=why) if floor else IPHONE_SOURCE,
+            "asserted" if floor else "fitted",
+        )
     return solution
 
 
@@ -196,27 +218,33 @@ def fit_apple(document: Document, chip: device_rows.AppleChip) -> None:
     document["overhead"]["per_layer"] = figure(c.per_layer * 1e6, "us", source + split, "fitted")
     document["overhead"]["per_token"] = figure(c.per_token * 1e6, "us", source + split, "fitted")
     if chip.prefill:
-        rows = [Observation(load_architecture("llama-2-7b"), device_rows.APPLE_PREFILL, "prefill",
-                            bits, seconds) for bits, seconds in chip.prefill.items()]
+        rows = [
+            Observation(
+                load_architecture("llama-2-7b"), device_rows.APPLE_PREFILL, "prefill", bits, seconds
+            )
+            for bits, seconds in chip.prefill.items()
+        ]
         found = solve(rows, c, [field("efficiency", 0.05, 1.0, 0.6)], starts=1).constants
         document["compute"]["efficiency"] = figure(found.efficiency, "share", source, "fitted")
 
 
-def fit_apple_decode(
-    template: Constants, decode: dict[float, float], nominal: float
-) -> Solution:
+def fit_apple_decode(template: Constants, decode: dict[float, float], nominal: float) -> Solution:
     """Bandwidth below the nominal one and a fixed time per token, from two or three precisions."""
     model = load_architecture("llama-2-7b")
-    rows = [Observation(model, device_rows.APPLE_DECODE, "decode", bits, seconds)
-            for bits, seconds in decode.items()]
+    rows = [
+        Observation(model, device_rows.APPLE_DECODE, "decode", bits, seconds)
+        for bits, seconds in decode.items()
+    ]
 
     def put(c: Constants, value: float) -> Constants:
         return dataclasses.replace(
-            c, per_token=(1 - LAYER_PART) * value, per_layer=LAYER_PART * value / model.n_blocks)
+            c, per_token=(1 - LAYER_PART) * value, per_layer=LAYER_PART * value / model.n_blocks
+        )
 
     fixed = Free("fixed time", 1e-5, 3e-2, 2e-3, put)
-    return solve(rows, template, [with_bandwidth(0.3 * nominal, nominal, 0.85 * nominal), fixed],
-                 starts=2)
+    return solve(
+        rows, template, [with_bandwidth(0.3 * nominal, nominal, 0.85 * nominal), fixed], starts=2
+    )
 
 
 def fit_rows(
@@ -234,7 +262,8 @@ def fit_rows(
     for bits, _, unpack, _ in c.weights:
         if f"weights.{bits:g}.unpack" in names:
             document["weights"][f"{bits:g}"]["unpack"] = figure(
-                unpack * 1e12, "ps/weight", source, "fitted")
+                unpack * 1e12, "ps/weight", source, "fitted"
+            )
     return solution
 
 
@@ -255,52 +284,17 @@ def prefill_row(name: str, prompt: int, bits: float, tokens_per_s: float) -> Obs
 
 def fit_prefill(document: Document, observations: list[Observation], source: str) -> None:
     """The share of the peak that prefill reaches."""
-    found = solve(observations, constants(profile_of(document)),
-                  [field("efficiency", 0.01, 1.0, 0.3)], starts=1).constants
+    found = solve(
+        observations,
+        constants(profile_of(document)),
+        [field("efficiency", 0.01, 1.0, 0.3)],
+        starts=1,
+    ).constants
     document["compute"]["efficiency"] = figure(found.efficiency, "share", source, "fitted")
 
 
 def weighted_unpack(bits: float, low: float, high: float, start: float) -> Free:
     """Unpacking cost of one precision."""
-    from search.devices.fitting import weight_field
+    from shapelaw.search.devices.calibration.least_squares import weight_field
 
     return weight_field(bits, "unpack", low, high, start)
-
-
-def write_catalogue(folder: Path = CATALOGUE) -> list[str]:
-    """Fit and write every profile. Returns lines of report.
-
-    Raises:
-        BadInput: a profile does not hold.
-    """
-    from benchmarks.fit_jetson import jetson_documents
-    from benchmarks.fit_phones import fit_phone
-
-    sheets = tomllib.loads(DATASHEETS.read_text(encoding="utf-8"))
-    typical = sheets.pop("typical")
-    chips = {chip.name: chip for chip in device_rows.apple_chips() or []}
-    lines = []
-    for name, sheet in sheets.items():
-        document = datasheet_document(name, sheet, typical[sheet["typical"]])
-        if name == "iphone-13":
-            solution = fit_iphone(document)
-            lines.append(_report(name, predict(iphone_observations(), solution.constants)
-                                 / [ms / 1e3 for _, _, ms in IPHONE_MS] - 1))
-        elif sheet.get("table_row") in chips:
-            fit_apple(document, chips[sheet["table_row"]])
-        else:
-            fit_phone(name, document)
-        profile_of(document).to_file(folder / f"{name}.toml")
-    for document in jetson_documents(sheets["jetson-orin-nano-25w"], typical["board"]):
-        profile_of(document).to_file(folder / f"{document['name']}.toml")
-    lines.append(f"{len(list(folder.glob('*.toml')))} profiles in {folder.name}/")
-    return lines
-
-
-def _report(name: str, errors: np.ndarray) -> str:
-    return f"{name}: errors {', '.join(f'{100 * e:+.1f} %' for e in errors)}"
-
-
-def is_known(value: float) -> bool:
-    """Whether a constant was given."""
-    return not math.isnan(value)

@@ -15,10 +15,8 @@ from benchmarks.fit_catalogue import (
     profile_of,
     with_bandwidth,
 )
-from scaling.architecture import ArchitectureBatch
-from search.devices.catalogue import load_device
-from search.devices.constants import Constants, constants
-from search.devices.fitting import (
+from shapelaw.scaling.architecture import ArchitectureBatch
+from shapelaw.search.devices.calibration.least_squares import (
     Free,
     Observation,
     Solution,
@@ -26,7 +24,9 @@ from search.devices.fitting import (
     solve,
     weight_field,
 )
-from search.devices.parts import Shapes, decode_parts
+from shapelaw.search.devices.catalogue import load_device
+from shapelaw.search.devices.constants import Constants, constants
+from shapelaw.search.devices.parts import Shapes, decode_parts
 
 SOURCE = (
     "fitted to eight models with llama.cpp b9292 at a context of 2048 to 2304, mode {mode}, "
@@ -49,7 +49,8 @@ def with_formats(document: Document) -> Document:
     source = "llama.cpp's Q4_K_M and its fallback for widths not divisible by 256"
     document["weights"] = {
         f"{bits:g}": {
-            "stored_bits": figure(bits + device_rows.SCALE_BITS, "bits", source, "datasheet")}
+            "stored_bits": figure(bits + device_rows.SCALE_BITS, "bits", source, "datasheet")
+        }
         for bits in (4.0, K_BITS, PLAIN_BITS, 8.0)
     } | {"16": {"stored_bits": figure(16, "bits", source, "datasheet")}}
     return document
@@ -74,7 +75,8 @@ def template_of(name: str) -> Constants:
     """A mode's shipped profile as the start of a fit: its fitted figures are solved for anew."""
     c = constants(load_device(f"jetson-orin-nano-{name}"))
     return dataclasses.replace(
-        c, per_layer=1e-6, weights=tuple((row[0], row[1], 0.0, 1.0) for row in c.weights))
+        c, per_layer=1e-6, weights=tuple((row[0], row[1], 0.0, 1.0) for row in c.weights)
+    )
 
 
 def fit_mode(rows: Sequence[Observation], template: Constants) -> Solution:
@@ -88,14 +90,22 @@ def fit_mode(rows: Sequence[Observation], template: Constants) -> Solution:
 def energy_features(row: JetsonRow, c: Constants) -> np.ndarray:
     """DRAM bytes, operations and seconds of one token, as the model has them."""
     o = row.decode
-    shapes = Shapes(ArchitectureBatch.of([o.architecture]), c, o.workload,
-                    np.array([o.weight_bits]), o.kv_bits, o.activation_bits)
+    shapes = Shapes(
+        ArchitectureBatch.of([o.architecture]),
+        c,
+        o.workload,
+        np.array([o.weight_bits]),
+        o.kv_bits,
+        o.activation_bits,
+    )
     parts = decode_parts(shapes, c, o.workload, "immediate")
-    return np.array([
-        sum(float(part.bytes_moved[0]) for part in parts),
-        sum(float(part.flops[0]) for part in parts),
-        sum(float(part.seconds[0]) for part in parts),
-    ])
+    return np.array(
+        [
+            sum(float(part.bytes_moved[0]) for part in parts),
+            sum(float(part.flops[0]) for part in parts),
+            sum(float(part.seconds[0]) for part in parts),
+        ]
+    )
 
 
 def fit_energy(rows: Sequence[JetsonRow], c: Constants) -> np.ndarray:
@@ -134,7 +144,8 @@ def jetson_documents(sheet: dict[str, Any], typical: dict[str, Any]) -> list[Doc
         document = with_formats(datasheet_document(f"jetson-orin-nano-{name}", sheet, typical))
         document["title"] += f" in its {mode} mode (llama.cpp on CUDA)"
         document["overhead"]["per_layer"] = figure(
-            1.0, "us", "assumed: the timings lay all fixed time on the token", "asserted")
+            1.0, "us", "assumed: the timings lay all fixed time on the token", "asserted"
+        )
         chosen = [row for row in rows if row.mode == mode]
         source = SOURCE.format(mode=mode)
         c = fit_mode([row.decode for row in chosen], constants(profile_of(document))).constants
@@ -143,10 +154,17 @@ def jetson_documents(sheet: dict[str, Any], typical: dict[str, Any]) -> list[Doc
         for bits, _, unpack, _ in c.weights:
             if unpack:
                 document["weights"][f"{bits:g}"]["unpack"] = figure(
-                    unpack * 1e12, "ps/weight", source, "fitted")
-        found = solve([row.prefill for row in chosen], c, [
-            field("efficiency", 0.01, 1, 0.3), field("half_width", 1, 4000, 500),
-        ], starts=2).constants
+                    unpack * 1e12, "ps/weight", source, "fitted"
+                )
+        found = solve(
+            [row.prefill for row in chosen],
+            c,
+            [
+                field("efficiency", 0.01, 1, 0.3),
+                field("half_width", 1, 4000, 500),
+            ],
+            starts=2,
+        ).constants
         document["compute"]["efficiency"] = figure(found.efficiency, "share", source, "fitted")
         document["compute"]["half_width"] = figure(found.half_width, "features", source, "fitted")
         per_byte, per_operation, static = fit_energy(chosen, c)
@@ -162,5 +180,3 @@ def jetson_documents(sheet: dict[str, Any], typical: dict[str, Any]) -> list[Doc
         ]
         documents.append(document)
     return documents
-
-

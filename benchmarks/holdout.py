@@ -13,12 +13,19 @@ from pathlib import Path
 
 import numpy as np
 
-from results.published import read_table
-from scaling.choose import candidates
-from scaling.features import table_features
-from scaling.forms import build_form
-from scaling.holdout import Split, all_splits, predict_splits, score_split, thinned, varying
-from scaling.optimum import best_fits
+from shapelaw.results.tables.reader import read_table
+from shapelaw.scaling.features import table_features
+from shapelaw.scaling.fitting.best_fits import best_fits
+from shapelaw.scaling.forms import build_form
+from shapelaw.scaling.holdout.form_choice import candidates
+from shapelaw.scaling.holdout.splits import (
+    Split,
+    all_splits,
+    predict_splits,
+    score_split,
+    thinned,
+    varying,
+)
 
 FOLDER = Path(__file__).parents[2] / "shared" / "data" / "runs"
 TABLES = ("chinchilla.csv", "morph.csv", "gemstones.csv")
@@ -40,14 +47,18 @@ def compare(path: Path) -> None:
     features = table_features(table)
     informative = frozenset(varying(features))
     print(f"\n{path.stem}: {len(table)} rows, {len(set(table.run))} runs")
-    print(f"{'form':22s} {'p':>3s} {'objective':>10s} "
-          + " ".join(f"{split.name[:20]:>20s}" for split in splits))
+    print(
+        f"{'form':22s} {'p':>3s} {'objective':>10s} "
+        + " ".join(f"{split.name[:20]:>20s}" for split in splits)
+    )
     for name in candidates(table):
         form = build_form(name, informative)
-        whole = best_fits(form, features, table.loss, np.ones((1, len(table))), delta=DELTA,
-                          starts=16)[0]
-        predicted = predict_splits(table, features, name, splits, delta=DELTA,
-                                   informative=informative)
+        whole = best_fits(
+            form, features, table.loss, np.ones((1, len(table))), delta=DELTA, starts=16
+        )[0]
+        predicted = predict_splits(
+            table, features, name, splits, delta=DELTA, informative=informative
+        )
         cells = []
         for split in splits:
             if split.name not in predicted:
@@ -55,11 +66,15 @@ def compare(path: Path) -> None:
                 continue
             found = score_split(table, predicted[split.name])
             rank = found["spearman_at_fixed_n_d"]
-            cells.append(f"{found['mean_abs_log']:.5f}{'' if rank is None else f' [{rank:.2f}]'}"
-                         .rjust(20))
-        print(f"{name:22s} {len(form.names):3d} {whole.objective:10.6f} " + " ".join(cells)
-              + (f"  psi {whole.theta[form.index('psi')]:.3f}" if "psi" in form.names else ""),
-              flush=True)
+            cells.append(
+                f"{found['mean_abs_log']:.5f}{'' if rank is None else f' [{rank:.2f}]'}".rjust(20)
+            )
+        print(
+            f"{name:22s} {len(form.names):3d} {whole.objective:10.6f} "
+            + " ".join(cells)
+            + (f"  psi {whole.theta[form.index('psi')]:.3f}" if "psi" in form.names else ""),
+            flush=True,
+        )
 
 
 def main(arguments: list[str] | None = None) -> None:

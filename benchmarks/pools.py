@@ -9,21 +9,39 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from results.record import RunRecord
-from results.tables import table_of
-from scaling.architecture import Architecture, ArchitectureBatch
-from scaling.features import architecture_features
-from scaling.law import Law
-from scaling.table import RunTable
-from sweeps.adaptive import Candidate
-from sweeps.information import SCALE_ERROR, SCALE_REACH, SHAPE_ERROR, SHAPE_REACH, Runs
-from sweeps.job import TrunkJob
+from shapelaw.results.record import RunRecord
+from shapelaw.results.tables.from_records import table_of
+from shapelaw.scaling.architecture import Architecture, ArchitectureBatch
+from shapelaw.scaling.features import architecture_features
+from shapelaw.scaling.law import Law
+from shapelaw.scaling.run_table import RunTable
+from shapelaw.sweeps.adaptive.expected_error import (
+    SCALE_ERROR,
+    SCALE_REACH,
+    SHAPE_ERROR,
+    SHAPE_REACH,
+    Runs,
+)
+from shapelaw.sweeps.adaptive.proposals import Candidate
+from shapelaw.sweeps.training.trunk import TrunkJob
 
 RUN_NOISE, BUDGET_NOISE = 0.010, 0.004
 """Standard deviations of ln loss between seeds, and of each budget by itself (METHODS: .008)."""
 TRUTH = {
-    "E": 0.5, "A": 4.0, "B": 53.0, "alpha": 0.20, "beta": 0.44, "kappa": 0.13, "gamma": 0.03,
-    "sigma": 0.05, "rho": 0.25, "tau": 0.25, "W": 6.0, "K": 0.15, "omega": 1.1, "lambda": 1.0,
+    "E": 0.5,
+    "A": 4.0,
+    "B": 53.0,
+    "alpha": 0.20,
+    "beta": 0.44,
+    "kappa": 0.13,
+    "gamma": 0.03,
+    "sigma": 0.05,
+    "rho": 0.25,
+    "tau": 0.25,
+    "W": 6.0,
+    "K": 0.15,
+    "omega": 1.1,
+    "lambda": 1.0,
 }
 """Near what the form gives on small byte-level models; losses of 1.4 to 2.4 nats."""
 FEATURES = ("ln_aspect", "ln_d", "ln_depth", "ln_g", "ln_n", "ln_r", "ln_s", "ln_width", "ln_x")
@@ -65,22 +83,34 @@ class Truth:
     @classmethod
     def draw(cls, generator: np.random.Generator, bend: float) -> "Truth":
         """The project's own form with every parameter off by some 15 %, bent by a random field."""
-        scattered = {name: value * float(np.exp(SCATTER * generator.standard_normal()))
-                     for name, value in TRUTH.items()}
-        law = Law(form="shape", parameters=scattered, draws=np.zeros((0, len(scattered))), range={},
-                  count="non_embedding", fingerprint="", label="truth", source="",
-                  features=FEATURES, residuals=np.zeros(0))
+        scattered = {
+            name: value * float(np.exp(SCATTER * generator.standard_normal()))
+            for name, value in TRUTH.items()
+        }
+        law = Law(
+            form="shape",
+            parameters=scattered,
+            draws=np.zeros((0, len(scattered))),
+            range={},
+            count="non_embedding",
+            fingerprint="",
+            label="truth",
+            source="",
+            features=FEATURES,
+            residuals=np.zeros(0),
+        )
         phases = generator.standard_normal((2, WAVES, 1 + len(SHAPE_REACH)))
         phases[:, :, 0] = generator.uniform(0, 2 * np.pi, (2, WAVES))
-        phases[0, :, 1 + len(SCALE_REACH):] = 0.0
+        phases[0, :, 1 + len(SCALE_REACH) :] = 0.0
         return cls(law, phases, bend)
 
     def loss(self, shapes: ArchitectureBatch, tokens: float | np.ndarray) -> np.ndarray:
         """Without noise [n]; nats."""
         features = architecture_features(shapes, tokens, "non_embedding", tuple(SHAPE_REACH))
         angles = self.phases[:, :, :1] + sum(
-            self.phases[:, :, place:place + 1] * features[name] / reach
-            for place, (name, reach) in enumerate(SHAPE_REACH.items(), start=1))
+            self.phases[:, :, place : place + 1] * features[name] / reach
+            for place, (name, reach) in enumerate(SHAPE_REACH.items(), start=1)
+        )
         scale, shape = np.sqrt(2 / WAVES) * np.cos(angles).sum(axis=1)
         field = self.bend * (SCALE_ERROR * scale + SHAPE_ERROR * shape)
         return np.asarray(self.law.loss(shapes, tokens) * np.exp(field))
@@ -107,15 +137,20 @@ class Simulated:
             self.trunks += 1
             shapes = ArchitectureBatch.of([one.architecture] * len(one.tokens))
             loss = self.truth.loss(shapes, np.array(one.tokens, float))
-            noise = (self.generator.normal(0, RUN_NOISE)
-                     + self.generator.normal(0, BUDGET_NOISE, len(loss)))
-            self._rows += [(one.architecture, float(tokens), float(value), f"trunk {self.trunks}")
-                           for tokens, value in zip(one.tokens, loss * np.exp(noise), strict=True)]
+            noise = self.generator.normal(0, RUN_NOISE) + self.generator.normal(
+                0, BUDGET_NOISE, len(loss)
+            )
+            self._rows += [
+                (one.architecture, float(tokens), float(value), f"trunk {self.trunks}")
+                for tokens, value in zip(one.tokens, loss * np.exp(noise), strict=True)
+            ]
         return sum(one.flops for one in picks)
 
     def held(self) -> Runs:
-        return Runs.of([(shape, tokens) for shape, tokens, _, _ in self._rows],
-                       [trunk for _, _, _, trunk in self._rows])
+        return Runs.of(
+            [(shape, tokens) for shape, tokens, _, _ in self._rows],
+            [trunk for _, _, _, trunk in self._rows],
+        )
 
     def table(self) -> RunTable:
         shapes = [shape for shape, _, _, _ in self._rows]
@@ -159,8 +194,11 @@ class Recorded:
         self._had = dict.fromkeys(found, 0)
 
     def candidates(self) -> list[Candidate]:
-        return [_candidate(key, trunk[self._had[key]:end]) for key, trunk in self._trunks.items()
-                for end in range(self._had[key] + 1, len(trunk) + 1)]
+        return [
+            _candidate(key, trunk[self._had[key] : end])
+            for key, trunk in self._trunks.items()
+            for end in range(self._had[key] + 1, len(trunk) + 1)
+        ]
 
     def train(self, picks: Sequence[Candidate]) -> float:
         for one in picks:
@@ -172,12 +210,15 @@ class Recorded:
 
     def held(self) -> Runs:
         records = self._records()
-        return Runs.of([(record.architecture.build(), record.tokens) for record in records],
-                       [record.trunk_key for record in records])
+        return Runs.of(
+            [(record.architecture.build(), record.tokens) for record in records],
+            [record.trunk_key for record in records],
+        )
 
     def _records(self) -> list[RunRecord]:
-        return [record for key, budgets in self._had.items()
-                for record in self._trunks[key][:budgets]]
+        return [
+            record for key, budgets in self._had.items() for record in self._trunks[key][:budgets]
+        ]
 
 
 def _candidate(trunk: str, records: Sequence[RunRecord]) -> Candidate:
@@ -185,7 +226,10 @@ def _candidate(trunk: str, records: Sequence[RunRecord]) -> Candidate:
     shape = records[0].architecture
     tokens = tuple(record.tokens for record in records)
     return Candidate(
-        trunk=trunk, label="", architecture=shape.build(), tokens=tokens,
+        trunk=trunk,
+        label="",
+        architecture=shape.build(),
+        tokens=tokens,
         job=TrunkJob(architecture=shape, tokens=tokens, seed=records[0].seed),
         flops=sum(record.flops - record.trunk_flops_shared for record in records)
         + records[0].trunk_flops_shared,

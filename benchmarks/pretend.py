@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from results.record import ArchitectureFields, CurvePoint, ParameterCounts, RunRecord
-from sweeps.corpus import load_corpus
-from sweeps.job import TrunkJob, recipe_of, resolve
-from sweeps.messages import Standing
+from shapelaw.results.record import ArchitectureFields, CurvePoint, ParameterCounts, RunRecord
+from shapelaw.sweeps.corpus.token_corpus import load_corpus
+from shapelaw.sweeps.running.messages import Standing
+from shapelaw.sweeps.training.trunk import TrunkJob, recipe_of, resolve
 
 SECONDS = "SHAPELAW_PRETEND_SECONDS"
 """Environment variable: how long a budget takes."""
@@ -39,14 +39,28 @@ def train(
         n = plan.architecture.non_embedding_parameters
         loss = 1.0 + 20 * n**-0.35 + 60 * branch.tokens**-0.37 + noise
         yield RunRecord(
-            run_key=branch.run_key, trunk_key=plan.trunk_key, design=job.design,
-            architecture=ArchitectureFields.of(plan.architecture), corpus=corpus.record,
-            n_parameters=ParameterCounts.of(plan.architecture), tokens=branch.tokens,
-            epochs=0.0, flops=branch.flops, trunk_flops_shared=branch.shared_flops,
-            recipe=recipe_of(job, branch), seed=job.seed, status="finished", loss=loss,
-            loss_standard_error=NOISE, bits_per_byte=loss / math.log(2),
-            curve=[CurvePoint(tokens=branch.tokens, loss=loss)], wall_seconds=seconds,
-            device_seconds=0.0, tokens_per_second=0.0, hardware="none", software={},
+            run_key=branch.run_key,
+            trunk_key=plan.trunk_key,
+            design=job.design,
+            architecture=ArchitectureFields.of(plan.architecture),
+            corpus=corpus.record,
+            n_parameters=ParameterCounts.of(plan.architecture),
+            tokens=branch.tokens,
+            epochs=0.0,
+            flops=branch.flops,
+            trunk_flops_shared=branch.shared_flops,
+            recipe=recipe_of(job, branch),
+            seed=job.seed,
+            status="finished",
+            loss=loss,
+            loss_standard_error=NOISE,
+            bits_per_byte=loss / math.log(2),
+            curve=[CurvePoint(tokens=branch.tokens, loss=loss)],
+            wall_seconds=seconds,
+            device_seconds=0.0,
+            tokens_per_second=0.0,
+            hardware="none",
+            software={},
             finished_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         )
 

@@ -18,49 +18,92 @@ import msgspec
 import numpy as np
 
 from benchmarks.synthetic import fitted_repetition, repetition
-from results.laws import load_law
-from results.literature import published_factor
-from scaling.architecture import ArchitectureBatch
-from scaling.forms import build_form
-from scaling.law import Law
-from search.budget import Budget
-from search.costing import DeviceCost
-from search.devices.catalogue import load_device
-from search.devices.cost import costs
-from search.exhaustive import search_all
-from search.explore import explore
-from search.familiar import priced
-from search.known import load_architecture
-from search.neighbours import Neighbours
-from search.pareto import hypervolume, reference_point
-from search.problem import Problem, parse_objectives
-from search.query import query
-from search.space import Bounds, Pattern, Range, Space
-from search.study import axis_values, constraints_of, distributions, quiet, values_of
-from search.workload import Workload, load_workload
+from shapelaw.results.literature import published_factor
+from shapelaw.results.shipped_laws import load_law
+from shapelaw.scaling.architecture import ArchitectureBatch
+from shapelaw.scaling.forms import build_form
+from shapelaw.scaling.law import Law
+from shapelaw.search.answer.baselines import priced
+from shapelaw.search.answer.query import query
+from shapelaw.search.architectures import load_architecture
+from shapelaw.search.devices.catalogue import load_device
+from shapelaw.search.devices.cost import costs
+from shapelaw.search.pareto.budget import Budget
+from shapelaw.search.pareto.device_cost import DeviceCost
+from shapelaw.search.pareto.exhaustive import search_all
+from shapelaw.search.pareto.front import hypervolume, reference_point
+from shapelaw.search.pareto.optuna_search import explore
+from shapelaw.search.pareto.optuna_study import (
+    axis_values,
+    constraints_of,
+    distributions,
+    quiet,
+    values_of,
+)
+from shapelaw.search.pareto.problem import Problem, parse_objectives
+from shapelaw.search.space.neighbours import Neighbours
+from shapelaw.search.space.space import Bounds, Pattern, Range, Space
+from shapelaw.search.workload import Workload, load_workload
 
 PHONE = Space(
-    name="phone-8e5", d_model=Range(128, 2560, 64), n_blocks=Range(2, 64, 1), sharing=[1, 2, 3, 4],
-    gqa_group=[1, 2, 3, 4, 5, 6, 8], mlp_attention_ratio=Range(0.5, 5, 0.125))
+    name="phone-8e5",
+    d_model=Range(128, 2560, 64),
+    n_blocks=Range(2, 64, 1),
+    sharing=[1, 2, 3, 4],
+    gqa_group=[1, 2, 3, 4, 5, 6, 8],
+    mlp_attention_ratio=Range(0.5, 5, 0.125),
+)
 SERVER = Space(
-    name="server-4e5", d_model=Range(1024, 8192, 256), n_blocks=Range(8, 80, 4), sharing=[1, 2],
-    head_dim=[64, 128], gqa_group=[1, 4, 8, 16], attention_width=[0.5, 1, 1.5, 2],
-    mlp_attention_ratio=Range(0.5, 6, 0.5), d_ff_multiple_of=256, weight_bits=[8, 16])
+    name="server-4e5",
+    d_model=Range(1024, 8192, 256),
+    n_blocks=Range(8, 80, 4),
+    sharing=[1, 2],
+    head_dim=[64, 128],
+    gqa_group=[1, 4, 8, 16],
+    attention_width=[0.5, 1, 1.5, 2],
+    mlp_attention_ratio=Range(0.5, 6, 0.5),
+    d_ff_multiple_of=256,
+    weight_bits=[8, 16],
+)
 WINDOWS = Space(
-    name="windows-1e5", d_model=Range(256, 3072, 128), n_blocks=Range(4, 40, 4), sharing=[1, 2, 3],
-    gqa_group=[1, 2, 4], mlp_attention_ratio=Range(0.5, 6, 0.5), weight_bits=[4, 8],
-    attention=["full", Pattern(256, 4), Pattern(512, 4)], vocab_size=[32_000, 128_256])
+    name="windows-1e5",
+    d_model=Range(256, 3072, 128),
+    n_blocks=Range(4, 40, 4),
+    sharing=[1, 2, 3],
+    gqa_group=[1, 2, 4],
+    mlp_attention_ratio=Range(0.5, 6, 0.5),
+    weight_bits=[4, 8],
+    attention=["full", Pattern(256, 4), Pattern(512, 4)],
+    vocab_size=[32_000, 128_256],
+)
 MILLION = Space(
-    name="1e6", d_model=Range(128, 2560, 64), n_blocks=Range(2, 64, 1), sharing=[1, 2, 3, 4],
-    gqa_group=[1, 2, 3, 4, 5, 6, 8], mlp_attention_ratio=Range(0.5, 5, 0.1))
+    name="1e6",
+    d_model=Range(128, 2560, 64),
+    n_blocks=Range(2, 64, 1),
+    sharing=[1, 2, 3, 4],
+    gqa_group=[1, 2, 3, 4, 5, 6, 8],
+    mlp_attention_ratio=Range(0.5, 5, 0.1),
+)
 TEN_MILLION = Space(
-    name="1e7", d_model=Range(128, 4096, 32), n_blocks=Range(1, 80, 1), sharing=[1, 2, 3, 4],
-    head_dim=[32, 64, 128], gqa_group=[1, 2, 3, 4, 8], mlp_attention_ratio=Range(0.5, 6, 0.08))
+    name="1e7",
+    d_model=Range(128, 4096, 32),
+    n_blocks=Range(1, 80, 1),
+    sharing=[1, 2, 3, 4],
+    head_dim=[32, 64, 128],
+    gqa_group=[1, 2, 3, 4, 8],
+    mlp_attention_ratio=Range(0.5, 6, 0.08),
+)
 HUGE = Space(
-    name="4e10", d_model=Range(128, 8192, 16), n_blocks=Range(1, 128, 1), sharing=[1, 2, 3, 4],
-    gqa_group=[1, 2, 3, 4, 5, 6, 8], head_dim=[32, 64, 128], d_ff=Range(128, 32768, 8),
-    weight_bits=[3, 4, 8, 16], attention=["full", Pattern(512, 4), Pattern(256, 4),
-                                          Pattern(1024, 2)])
+    name="4e10",
+    d_model=Range(128, 8192, 16),
+    n_blocks=Range(1, 128, 1),
+    sharing=[1, 2, 3, 4],
+    gqa_group=[1, 2, 3, 4, 5, 6, 8],
+    head_dim=[32, 64, 128],
+    d_ff=Range(128, 32768, 8),
+    weight_bits=[3, 4, 8, 16],
+    attention=["full", Pattern(512, 4), Pattern(256, 4), Pattern(1024, 2)],
+)
 
 TIGHT = Budget(memory_bytes="400MB", decode_tokens_per_s=20, tokens=1e12)
 
@@ -77,8 +120,12 @@ def say(text: str, good: bool | None = None) -> None:
 
 def problem_of(device: str, budget: Budget, workload: str = "chat") -> Problem:
     """The question as the search sees it."""
-    return Problem(load_law("literature"), DeviceCost(load_device(device), load_workload(workload)),
-                   budget, parse_objectives(None))
+    return Problem(
+        load_law("literature"),
+        DeviceCost(load_device(device), load_workload(workload)),
+        budget,
+        parse_objectives(None),
+    )
 
 
 # --- exactness -----------------------------------------------------------------------------------
@@ -118,8 +165,11 @@ def exactness() -> None:
         found = search_all(problem, space.grid()).front.keys.tolist()
         expected = brute_force(problem, space)
         same = sum(a == b for a, b in zip(found, expected, strict=False))
-        say(f"front of {space.name} ({space.size():,} points) on {device}: {len(found)} points, "
-            f"{same} equal to brute force's {len(expected)}", found == expected)
+        say(
+            f"front of {space.name} ({space.size():,} points) on {device}: {len(found)} points, "
+            f"{same} equal to brute force's {len(expected)}",
+            found == expected,
+        )
 
 
 # --- the clock -----------------------------------------------------------------------------------
@@ -128,8 +178,8 @@ _COLD = """
 import json, resource, sys, time
 start = time.perf_counter()
 import msgspec
-from search.query import query, Budget
-from search.space import Space
+from shapelaw.search.answer.query import query, Budget
+from shapelaw.search.space.space import Space
 space = msgspec.json.decode(sys.argv[1].encode(), type=Space)
 budget = Budget(tokens=1e12) if sys.argv[2] == "none" else Budget(
     memory_bytes="400MB", decode_tokens_per_s=20, tokens=1e12)
@@ -145,7 +195,10 @@ def cold(space: Space, budget: str) -> tuple[float, float, int, int]:
     start = time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-c", _COLD, msgspec.json.encode(space).decode(), budget],
-        capture_output=True, text=True, check=True)
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     _, peak, size, front = json.loads(done.stdout)
     return time.perf_counter() - start, peak, size, front
 
@@ -156,19 +209,36 @@ def clock(repeats: int) -> None:
         for budget in ("tight", "none"):
             runs = [cold(space, budget) for _ in range(repeats)]
             seconds, peak, size, front = min(runs)
-            say(f"{size:,} points, {budget} budgets: {seconds:.2f} s cold (bar {limit:g} s), "
+            say(
+                f"{size:,} points, {budget} budgets: {seconds:.2f} s cold (bar {limit:g} s), "
                 f"{peak / 2**30:.2f} GiB (bar 4), front {front}",
-                seconds <= limit and peak <= memory)
-    command = [sys.executable, "-m", "shapelaw", "query", "--device", "iphone-13", "--memory",
-               "400MB", "--decode", "20", "--tokens", "1e12", "--json"]
+                seconds <= limit and peak <= memory,
+            )
+    command = [
+        sys.executable,
+        "-m",
+        "shapelaw",
+        "query",
+        "--device",
+        "iphone-13",
+        "--memory",
+        "400MB",
+        "--decode",
+        "20",
+        "--tokens",
+        "1e12",
+        "--json",
+    ]
     times = []
     for _ in range(repeats):
         start = time.perf_counter()
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         times.append(time.perf_counter() - start)
         json.loads(done.stdout)
-    say(f"cold `shapelaw query --device iphone-13 ...`: {min(times):.2f} s (bar 2.5 s)",
-        min(times) < 2.5)
+    say(
+        f"cold `shapelaw query --device iphone-13 ...`: {min(times):.2f} s (bar 2.5 s)",
+        min(times) < 2.5,
+    )
 
 
 # --- plain Optuna, side by side ------------------------------------------------------------------
@@ -212,15 +282,22 @@ def side_by_side(quick: bool) -> None:
     seconds = time.perf_counter() - start
     reference = reference_point(exact)
     whole = hypervolume(exact, reference)
-    say(f"exact on {PHONE.size():,} points: {seconds:.2f} s, hypervolume 100 %, "
-        f"best loss {exact[0, 0]:.4f}")
-    for sampler, given in (("NSGA-II", seconds), ("TPE", seconds),
-                           *(() if quick else (("NSGA-II", 17.0), ("TPE", 17.0)))):
+    say(
+        f"exact on {PHONE.size():,} points: {seconds:.2f} s, hypervolume 100 %, "
+        f"best loss {exact[0, 0]:.4f}"
+    )
+    for sampler, given in (
+        ("NSGA-II", seconds),
+        ("TPE", seconds),
+        *(() if quick else (("NSGA-II", 17.0), ("TPE", 17.0))),
+    ):
         found, trials = plain_optuna(problem, PHONE, sampler, given)
         share = hypervolume(found, reference) / whole if len(found) else 0.0
         best = found[:, 0].min() if len(found) else np.nan
-        say(f"{sampler} in {given:.2f} s: {trials} trials, hypervolume {share:.2%}, best loss "
-            f"{best:.4f} ({best - exact[0, 0]:+.4f})")
+        say(
+            f"{sampler} in {given:.2f} s: {trials} trials, hypervolume {share:.2%}, best loss "
+            f"{best:.4f} ({best - exact[0, 0]:+.4f})"
+        )
 
 
 # --- too large to enumerate ----------------------------------------------------------------------
@@ -229,23 +306,28 @@ def side_by_side(quick: bool) -> None:
 def large(quick: bool) -> None:
     """A space of 4e10 points against a reference ten times as long."""
     seconds = 5.0 if quick else 25.0
-    problem = problem_of("iphone-13", Budget(memory_bytes="1GB", decode_tokens_per_s=10,
-                                             tokens=1e12))
+    problem = problem_of(
+        "iphone-13", Budget(memory_bytes="1GB", decode_tokens_per_s=10, tokens=1e12)
+    )
     fronts, certificates, times = [], [], []
     for given, seed in ((seconds, 0), (10 * seconds, 100)):
         start = time.perf_counter()
         harvest, _, _, certificate = explore(
-            problem, HUGE.grid(), seconds=given, seed=seed, study_name="benchmark", storage=None)
+            problem, HUGE.grid(), seconds=given, seed=seed, study_name="benchmark", storage=None
+        )
         times.append(time.perf_counter() - start)
         fronts.append(harvest.front.objectives)
         certificates.append(certificate)
     reference = reference_point(np.concatenate(fronts))
     share = hypervolume(fronts[0], reference) / hypervolume(fronts[1], reference)
     said = certificates[0]
-    say(f"{HUGE.size():.2g} points: {times[0]:.1f} s reach {share:.4%} of the hypervolume of "
+    say(
+        f"{HUGE.size():.2g} points: {times[0]:.1f} s reach {share:.4%} of the hypervolume of "
         f"{times[1]:.0f} s (bar 99.9 % in 30 s); said of itself {said.hypervolume_ratio:.4%}, no "
         f"neighbour improves: {said.locally_optimal}; best loss "
-        f"{fronts[0][0, 0]:.5f} against {fronts[1][0, 0]:.5f}", share >= 0.999 and times[0] <= 30)
+        f"{fronts[0][0, 0]:.5f} against {fronts[1][0, 0]:.5f}",
+        share >= 0.999 and times[0] <= 30,
+    )
 
 
 # --- the published conditional search -----------------------------------------------------------
@@ -259,11 +341,17 @@ def conditional_law(sizes: str) -> Law:
         parameters[f"{key}_opt"], parameters[f"c_{key}"] = published_factor(*factors[sizes])
     form = build_form("conditional", frozenset())
     return Law(
-        form="conditional", parameters={name: parameters[name] for name in form.names},
-        draws=np.empty((0, 0)), range={"N": (8e7, 1e9)}, count="non_embedding",
+        form="conditional",
+        parameters={name: parameters[name] for name in form.names},
+        draws=np.empty((0, 0)),
+        range={"N": (8e7, 1e9)},
+        count="non_embedding",
         fingerprint="arXiv 2510.18245",
-        label=f"conditional ({sizes})", source="arXiv 2510.18245", features=(),
-        residuals=np.empty(0))
+        label=f"conditional ({sizes})",
+        source="arXiv 2510.18245",
+        features=(),
+        residuals=np.empty(0),
+    )
 
 
 def conditional_space(size: str) -> Space:
@@ -271,10 +359,17 @@ def conditional_space(size: str) -> Space:
     llama = load_architecture(f"llama-3.2-{size}")
     n = int(llama.non_embedding_parameters)
     return Space(
-        name=f"conditional-{size}", d_model=Range(1024, 6144, 256), n_blocks=llama.n_blocks,
-        head_dim=llama.head_dim, gqa_group=list(range(1, 10)), attention_width=Range(0.4, 3, 0.05),
-        d_ff=Range(1024, 16_384, 256), vocab_size=llama.vocab_size, weight_bits=16,
-        non_embedding=Bounds(0.96 * n, 1.04 * n))
+        name=f"conditional-{size}",
+        d_model=Range(1024, 6144, 256),
+        n_blocks=llama.n_blocks,
+        head_dim=llama.head_dim,
+        gqa_group=list(range(1, 10)),
+        attention_width=Range(0.4, 3, 0.05),
+        d_ff=Range(1024, 16_384, 256),
+        vocab_size=llama.vocab_size,
+        weight_bits=16,
+        non_embedding=Bounds(0.96 * n, 1.04 * n),
+    )
 
 
 def conditional_case(size: str, sizes: str, batch: int = 32) -> dict[str, float]:
@@ -290,8 +385,9 @@ def conditional_case(size: str, sizes: str, batch: int = 32) -> dict[str, float]
         found[f"{name} loss"] = float(point.columns["loss"][0])
         found[f"{name} speed"] = float(point.columns["decode_tokens_per_s"][0])
     for name in ("llama-3.2", "surefire"):
-        answer = query(device, law, budget, work, conditional_space(size),
-                       target_loss=found[f"{name} loss"])
+        answer = query(
+            device, law, budget, work, conditional_space(size), target_loss=found[f"{name} loss"]
+        )
         found[f"at {name}'s loss: loss"] = answer.best.loss
         found[f"at {name}'s loss: speed"] = answer.best.decode_tokens_per_s
     return found
@@ -304,10 +400,12 @@ def conditional() -> None:
             f = conditional_case(size, sizes)
             for name in ("llama-3.2", "surefire"):
                 loss, speed = f[f"at {name}'s loss: loss"], f[f"at {name}'s loss: speed"]
-                say(f"{size}, law fitted on {sizes}, at {name}'s loss {f[f'{name} loss']:.4f}: "
+                say(
+                    f"{size}, law fitted on {sizes}, at {name}'s loss {f[f'{name} loss']:.4f}: "
                     f"found {loss:.4f} at {speed:,.0f} tok/s; Surefire {f['surefire loss']:.4f} at "
                     f"{f['surefire speed']:,.0f}, LLaMA {f['llama-3.2 speed']:,.0f}",
-                    speed >= f["surefire speed"] and loss <= f[f"{name} loss"])
+                    speed >= f["surefire speed"] and loss <= f[f"{name} loss"],
+                )
 
 
 # --- sharing and sureness -----------------------------------------------------------------------
@@ -317,41 +415,57 @@ def sharing() -> None:
     """Where memory is scarce the pick shares blocks; where compute is, it does not."""
     phone = query("iphone-13", "literature", Budget(memory_bytes="200MB", decode_tokens_per_s=30))
     busy = msgspec.structs.replace(load_workload("chat"), batch=256)
-    server = query("h100", "literature", Budget(memory_bytes="80GB", decode_tokens_per_s=20_000),
-                   busy)
+    server = query(
+        "h100", "literature", Budget(memory_bytes="80GB", decode_tokens_per_s=20_000), busy
+    )
     for answer, wanted in ((phone, True), (server, False)):
         best = answer.best
         single = ArchitectureBatch.of([best.architecture])
-        say(f"{answer.device.name}, batch {answer.workload.batch}: sharing "
+        say(
+            f"{answer.device.name}, batch {answer.workload.batch}: sharing "
             f"{best.architecture.sharing}, {best.architecture.n_blocks} blocks, scarce: "
             f"{best.scarce}; weights {int(single.total_parameters[0]) / 1e6:.0f}M stored, "
             f"{int(single.applied_parameters[0]) / 1e6:.0f}M applied",
-            (best.architecture.sharing > 1) == wanted)
+            (best.architecture.sharing > 1) == wanted,
+        )
 
 
 def calibration(results: list[tuple[float, bool]], what: str) -> None:
     """How sure against how often right, in all and by how sure."""
     sure, right = np.array([p for p, _ in results]), np.array([r for _, r in results], dtype=float)
-    say(f"{len(sure)} {what}: sure at {sure.mean():.3f} on average, right {right.mean():.3f} of "
-        "the time (bar ±.05)", abs(sure.mean() - right.mean()) <= 0.05)
+    say(
+        f"{len(sure)} {what}: sure at {sure.mean():.3f} on average, right {right.mean():.3f} of "
+        "the time (bar ±.05)",
+        abs(sure.mean() - right.mean()) <= 0.05,
+    )
     for low, high in ((0, 0.65), (0.65, 0.9), (0.9, 1.01)):
         rows = (sure >= low) & (sure < high)
         if rows.any():
-            say(f"  sure at {low:g} to {min(high, 1):g}: {rows.sum()} picks, "
-                f"{sure[rows].mean():.3f} sure, {right[rows].mean():.3f} right")
+            say(
+                f"  sure at {low:g} to {min(high, 1):g}: {rows.sum()} picks, "
+                f"{sure[rows].mean():.3f} sure, {right[rows].mean():.3f} right"
+            )
 
 
 def sureness(repetitions: int) -> None:
     """Picked at p, right p of the time: estimates with Gaussian errors."""
-    calibration([repetition(noise, seed) for seed in range(repetitions // 3)
-                 for noise in (0.03, 0.1, 0.2)], "synthetic truths")
+    calibration(
+        [repetition(noise, seed) for seed in range(repetitions // 3) for noise in (0.03, 0.1, 0.2)],
+        "synthetic truths",
+    )
 
 
 def fitted(repetitions: int) -> None:
     """The same with our own fit of 48 noisy runs and its bootstrap; a second or so each."""
     base = conditional_law("1B")
-    calibration([fitted_repetition(base, noise, seed) for seed in range(repetitions // 3)
-                 for noise in (0.001, 0.003, 0.01)], "synthetic truths fitted from 48 noisy runs")
+    calibration(
+        [
+            fitted_repetition(base, noise, seed)
+            for seed in range(repetitions // 3)
+            for noise in (0.001, 0.003, 0.01)
+        ],
+        "synthetic truths fitted from 48 noisy runs",
+    )
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -361,9 +475,12 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("parts", nargs="*", help="which parts to run [all]")
     options = parser.parse_args(arguments)
     parts: dict[str, Callable[[], None]] = {
-        "exactness": exactness, "clock": lambda: clock(1 if options.quick else 3),
-        "optuna": lambda: side_by_side(options.quick), "large": lambda: large(options.quick),
-        "conditional": conditional, "sharing": sharing,
+        "exactness": exactness,
+        "clock": lambda: clock(1 if options.quick else 3),
+        "optuna": lambda: side_by_side(options.quick),
+        "large": lambda: large(options.quick),
+        "conditional": conditional,
+        "sharing": sharing,
         "sureness": lambda: sureness(300 if options.quick else 900),
         "fitted": lambda: fitted(30 if options.quick else 300),
     }

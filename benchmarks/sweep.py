@@ -28,10 +28,11 @@ from typing import Any
 
 import msgspec
 
-from sweeps.corpus import load_corpus
-from sweeps.design import Design, read_design
-from sweeps.job import TrunkJob, resolve
-from sweeps.runner import run_sweep
+from shapelaw.sweeps.corpus.token_corpus import load_corpus
+from shapelaw.sweeps.design.design import Design, read_design
+from shapelaw.sweeps.design.layout import trunk_jobs
+from shapelaw.sweeps.running.runner import run_sweep
+from shapelaw.sweeps.training.trunk import TrunkJob, resolve
 
 SHAPES = """
 name = "wall"
@@ -53,12 +54,14 @@ def design_of(shapes: int, budgets: int = 1) -> Design:
     Each has 8 tokens a parameter, and with more budgets 4, 2, ... too.
     """
     wanted = [8 / 2**number for number in range(budgets)]
-    jobs = read_design(SHAPES.replace("{budgets}", json.dumps(wanted))).jobs()[-shapes:]
+    jobs = trunk_jobs(read_design(SHAPES.replace("{budgets}", json.dumps(wanted))))[-shapes:]
     runs = "".join(
         f"\n[[part.runs]]\ntokens = {list(job.tokens)}\n[part.runs.architecture]\n"
-        + "".join(f"{name} = {json.dumps(value)}\n"
-                  for name, value in msgspec.structs.asdict(job.architecture).items()
-                  if value is not None)
+        + "".join(
+            f"{name} = {json.dumps(value)}\n"
+            for name, value in msgspec.structs.asdict(job.architecture).items()
+            if value is not None
+        )
         for job in jobs
     )
     return read_design(f'name = "wall"\n[[part]]\n{runs}')
@@ -71,8 +74,14 @@ Timing = tuple[float, float]
 def timed(command: Sequence[str], environment: dict[str, str]) -> tuple[Timing, str]:
     """Run a process from start to end; its timing and what it printed."""
     before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    done = subprocess.run([sys.executable, "-m", *command], check=True, text=True, env=environment,
-                          stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    done = subprocess.run(
+        [sys.executable, "-m", *command],
+        check=True,
+        text=True,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
     seconds, after = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
     processor = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return (seconds, processor), done.stdout
@@ -99,8 +108,11 @@ def peer(jobs: Sequence[TrunkJob], folder: Path, cache: Path) -> tuple[Timing, l
     folder.mkdir(parents=True)
     file = folder / "jobs.json"
     file.write_bytes(msgspec.json.encode(list(jobs)))
-    kept = {**environment(), "TORCHINDUCTOR_CACHE_DIR": str(cache / "inductor"),
-            "TRITON_CACHE_DIR": str(cache / "triton")}
+    kept = {
+        **environment(),
+        "TORCHINDUCTOR_CACHE_DIR": str(cache / "inductor"),
+        "TRITON_CACHE_DIR": str(cache / "triton"),
+    }
     timing, said = timed(["benchmarks.torch_loop", str(file), str(cache)], kept)
     return timing, [json.loads(line) for line in said.splitlines()]
 
@@ -114,7 +126,7 @@ def environment() -> dict[str, str]:
 def wall(shapes: int, repeats: int, budgets: int) -> dict[str, Any]:
     """Cold and warm, ours and the peer's, in turn."""
     design = design_of(shapes, budgets)
-    jobs = design.jobs()
+    jobs = trunk_jobs(design)
     timings: dict[str, list[Timing]] = {
         f"{who}_{state}": [] for state in ("cold", "warm") for who in ("ours", "peer")
     }
@@ -132,13 +144,21 @@ def wall(shapes: int, repeats: int, budgets: int) -> dict[str, Any]:
                     else:
                         timing, losses[who] = peer(jobs, folder / who, caches[who])
                     timings[f"{who}_{state}"].append(timing)
-                    print(f"repeat {repeat + 1} {state} {who}: {timing[0]:.1f} s, "
-                          f"{timing[1]:.1f} s of processor", file=sys.stderr, flush=True)
+                    print(
+                        f"repeat {repeat + 1} {state} {who}: {timing[0]:.1f} s, "
+                        f"{timing[1]:.1f} s of processor",
+                        file=sys.stderr,
+                        flush=True,
+                    )
     clock = {name: statistics.median(t[0] for t in all_of) for name, all_of in timings.items()}
     processor = {name: statistics.median(t[1] for t in all_of) for name, all_of in timings.items()}
     return {
-        "shapes": len(jobs), "budgets": budgets, "flops": sum(resolve(job).flops for job in jobs),
-        "seconds": clock, "processor_seconds": processor, "repeats": timings,
+        "shapes": len(jobs),
+        "budgets": budgets,
+        "flops": sum(resolve(job).flops for job in jobs),
+        "seconds": clock,
+        "processor_seconds": processor,
+        "repeats": timings,
         "cold_times_faster": clock["peer_cold"] / clock["ours_cold"],
         "warm_times_faster": clock["peer_warm"] / clock["ours_warm"],
         "mean_loss": {who: statistics.fmean(values) for who, values in losses.items()},
@@ -173,7 +193,8 @@ def main() -> None:
 
         found["adaptive"] = {
             name: repeated(partial(simulate, share=1 / 3, bend=bend), range(chosen.trials))
-            for name, bend in (("on a known law", 0.0), ("on a law that bends", 1.0))}
+            for name, bend in (("on a known law", 0.0), ("on a law that bends", 1.0))
+        }
     print(json.dumps(found, indent=1))
 
 

@@ -4,18 +4,23 @@ import dataclasses
 
 import numpy as np
 
-from scaling.architecture import ArchitectureBatch
-from scaling.fit import fit_law
-from scaling.law import Law
-from scaling.table import RunTable
-from search.budget import Budget
-from search.probability import confidence
-from search.problem import Columns, Points, Problem, parse_objectives
-from search.space import Range, Space
+from shapelaw.scaling.architecture import ArchitectureBatch
+from shapelaw.scaling.fit import fit_law
+from shapelaw.scaling.law import Law
+from shapelaw.scaling.run_table import RunTable
+from shapelaw.search.pareto.budget import Budget
+from shapelaw.search.pareto.confidence import confidence
+from shapelaw.search.pareto.problem import Columns, Points, Problem, parse_objectives
+from shapelaw.search.space.space import Range, Space
 
 SPACE = Space(
-    name="calibration", d_model=Range(256, 1024, 64), n_blocks=[6, 12, 24], sharing=[1, 2],
-    gqa_group=[1, 2, 4], mlp_attention_ratio=Range(0.5, 6, factor=1.15))
+    name="calibration",
+    d_model=Range(256, 1024, 64),
+    n_blocks=[6, 12, 24],
+    sharing=[1, 2],
+    gqa_group=[1, 2, 4],
+    mlp_attention_ratio=Range(0.5, 6, factor=1.15),
+)
 
 
 @dataclasses.dataclass
@@ -34,8 +39,14 @@ class SyntheticLaw:
         size = np.log(a.non_embedding_parameters)[None, :]
         best_r, best_aspect, sharing, group, level = theta.T[:, :, None]
         waste = 0.05 * (r - best_r) ** 2 + 0.03 * (aspect - best_aspect) ** 2
-        return (3 + level - 0.1 * (size - 16) + waste - sharing * np.log(a.sharing)[None, :]
-                + group * np.log(a.gqa_group)[None, :])
+        return (
+            3
+            + level
+            - 0.1 * (size - 16)
+            + waste
+            - sharing * np.log(a.sharing)[None, :]
+            + group * np.log(a.gqa_group)[None, :]
+        )
 
     def loss(self, architectures: ArchitectureBatch, tokens: object) -> np.ndarray:
         return self.of(self.theta[None, :], architectures)[0]
@@ -58,9 +69,17 @@ class SyntheticLaw:
 def no_cost(
     architectures: ArchitectureBatch, weight_bits: np.ndarray, wanted: object = ()
 ) -> Columns:
-    return {name: np.ones(len(architectures)) for name in (
-        "decode_s", "decode_tokens_per_s", "prefill_s", "ttft_s", "memory_bytes",
-        "energy_per_token_j")}
+    return {
+        name: np.ones(len(architectures))
+        for name in (
+            "decode_s",
+            "decode_tokens_per_s",
+            "prefill_s",
+            "ttft_s",
+            "memory_bytes",
+            "energy_per_token_j",
+        )
+    }
 
 
 # Spread of truths, and of estimates around them: from shapes that differ plainly to hardly.
@@ -105,20 +124,31 @@ def fitted_repetition(
     shapes, bits = next(iter(SPACE.enumerate(10**6)))
     unshared = np.flatnonzero(shapes.sharing == 1)
     shapes, bits = shapes.take(unshared), bits[unshared]
-    truth = dataclasses.replace(base, parameters={
-        name: value * float(np.exp(FITTED_SPREAD.get(name, 0.0) * generator.standard_normal()))
-        * (4.0 if name == "c_r" else 1.0)  # as published, r hardly matters: make it matter
-        for name, value in base.parameters.items()})
+    truth = dataclasses.replace(
+        base,
+        parameters={
+            name: value
+            * float(np.exp(FITTED_SPREAD.get(name, 0.0) * generator.standard_normal()))
+            * (4.0 if name == "c_r" else 1.0)  # as published, r hardly matters: make it matter
+            for name, value in base.parameters.items()
+        },
+    )
     a = shapes.take(generator.choice(len(shapes), _RUNS, replace=False))
     n = np.asarray(a.non_embedding_parameters, dtype=float)
     tokens = n * generator.choice([10, 20, 40, 80], _RUNS)
     loss = truth.loss(a, tokens) * np.exp(noise * generator.standard_normal(_RUNS))
     table = RunTable(
-        n=n, d=tokens, loss=loss,
-        run=np.array([f"run {row}" for row in range(_RUNS)]), count="non_embedding",
-        shape={"n_layers": np.asarray(a.depth, dtype=float)} | {
+        n=n,
+        d=tokens,
+        loss=loss,
+        run=np.array([f"run {row}" for row in range(_RUNS)]),
+        count="non_embedding",
+        shape={"n_layers": np.asarray(a.depth, dtype=float)}
+        | {
             name: np.asarray(getattr(a, name), dtype=float)
-            for name in ("d_model", "d_ff", "n_heads", "n_kv_heads", "head_dim")})
+            for name in ("d_model", "d_ff", "n_heads", "n_kv_heads", "head_dim")
+        },
+    )
     law = fit_law(table, form="conditional", bootstrap=bootstrap, holdout=False, seed=seed).law
     fits = np.flatnonzero(shapes.non_embedding_parameters < 6e7)
     rivals = Points(shapes.take(fits), bits[fits], {}, fits)

@@ -16,9 +16,9 @@ import numpy as np
 import torch
 
 from benchmarks.torch_model import Stepper
-from sweeps.corpus import load_corpus
-from sweeps.job import TrunkJob, learning_rate_at, resolve
-from sweeps.order import sequences
+from shapelaw.sweeps.corpus.token_corpus import load_corpus
+from shapelaw.sweeps.training.sequence_order import sequences
+from shapelaw.sweeps.training.trunk import TrunkJob, learning_rate_at, resolve
 
 EVALUATION_SEQUENCES = 32
 

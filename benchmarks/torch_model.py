@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from scaling.architecture import Architecture
-from sweeps import schedule
+from shapelaw.scaling.architecture import Architecture
+from shapelaw.sweeps.training import schedule
 
 ROPE_BASE = 10_000.0
 
@@ -36,7 +36,10 @@ class Block(nn.Module):
         heads = heads.view(batch, length, -1, a.head_dim).transpose(1, 2)
         query, key, value = heads.split([a.n_heads, a.n_kv_heads, a.n_kv_heads], dim=1)
         mixed = functional.scaled_dot_product_attention(
-            _rotate(query, cos, sin), _rotate(key, cos, sin), value, is_causal=True,
+            _rotate(query, cos, sin),
+            _rotate(key, cos, sin),
+            value,
+            is_causal=True,
             enable_gqa=a.n_heads != a.n_kv_heads,
         )
         x = x + self.attention_out(mixed.transpose(1, 2).reshape(batch, length, -1))
@@ -74,9 +77,7 @@ class Decoder(nn.Module):
             for _ in range(self.a.sharing):
                 x = block(x, self.cos, self.sin)
         logits = self.norm(x) @ self.embedding.weight.T
-        return functional.cross_entropy(
-            logits.flatten(0, 1), sequences[:, 1:].flatten()
-        )
+        return functional.cross_entropy(logits.flatten(0, 1), sequences[:, 1:].flatten())
 
 
 class Stepper:
@@ -89,8 +90,11 @@ class Stepper:
         self.model = Decoder(a, length).to(self.device)
         self.loss = torch.compile(self.model) if compiled else self.model
         self.optimizer = torch.optim.AdamW(
-            self.model.parameters(), lr=schedule.BASE_LEARNING_RATE, fused=True,
-            betas=(schedule.BETA1, schedule.BETA2), weight_decay=schedule.WEIGHT_DECAY,
+            self.model.parameters(),
+            lr=schedule.BASE_LEARNING_RATE,
+            fused=True,
+            betas=(schedule.BETA1, schedule.BETA2),
+            weight_decay=schedule.WEIGHT_DECAY,
         )
 
     def step(self, sequences: Tensor) -> Tensor:

@@ -24,10 +24,10 @@ from typing import Any
 
 import numpy as np
 
-from results.record import ArchitectureFields
-from scaling.architecture import Architecture
-from sweeps.job import TrunkJob, resolve
-from sweeps.worker import default_cache_dir, worker_environment
+from shapelaw.results.record import ArchitectureFields
+from shapelaw.scaling.architecture import Architecture
+from shapelaw.sweeps.training.trunk import TrunkJob, resolve
+from shapelaw.sweeps.worker_environment import default_cache_dir, worker_environment
 
 ROUNDS = 9
 ROUND_SECONDS = 2.0
@@ -51,12 +51,32 @@ class Configuration:
 
 
 CONFIGURATIONS = {
-    "d64": Configuration(Architecture(
-        vocab_size=1024, d_model=64, n_blocks=4, n_heads=4, n_kv_heads=2, head_dim=16, d_ff=192,
-    ), batch=16, length=128),
-    "d128": Configuration(Architecture(
-        vocab_size=1024, d_model=128, n_blocks=4, n_heads=4, n_kv_heads=2, head_dim=32, d_ff=384,
-    ), batch=16, length=256),
+    "d64": Configuration(
+        Architecture(
+            vocab_size=1024,
+            d_model=64,
+            n_blocks=4,
+            n_heads=4,
+            n_kv_heads=2,
+            head_dim=16,
+            d_ff=192,
+        ),
+        batch=16,
+        length=128,
+    ),
+    "d128": Configuration(
+        Architecture(
+            vocab_size=1024,
+            d_model=128,
+            n_blocks=4,
+            n_heads=4,
+            n_kv_heads=2,
+            head_dim=32,
+            d_ff=384,
+        ),
+        batch=16,
+        length=256,
+    ),
 }
 
 
@@ -67,8 +87,10 @@ def serve(contender: str, name: str) -> None:
     """Build the contender, say so, then time as many steps as each line asks for."""
     configuration = CONFIGURATIONS[name]
     started = time.perf_counter()
-    run = _torch(configuration, contender) if contender.startswith("torch") else _ours(
-        configuration, devices=CORES if contender == "shapelaw" else 1
+    run = (
+        _torch(configuration, contender)
+        if contender.startswith("torch")
+        else _ours(configuration, devices=CORES if contender == "shapelaw" else 1)
     )
     run(8)
     print(time.perf_counter() - started, flush=True)
@@ -79,7 +101,7 @@ def serve(contender: str, name: str) -> None:
 
 
 def _ours(configuration: Configuration, devices: int) -> Callable[[int], None]:
-    from sweeps.program import program_for, use_compilation_cache
+    from shapelaw.sweeps.training.step import program_for, use_compilation_cache
 
     use_compilation_cache(default_cache_dir())
     program = program_for(_setting(configuration, devices))
@@ -103,8 +125,9 @@ def _torch(configuration: Configuration, contender: str) -> Callable[[int], None
     from benchmarks.torch_model import Stepper
 
     torch.set_num_threads(CORES)
-    stepper = Stepper(configuration.architecture, configuration.length,
-                      compiled=contender == "torch.compile")
+    stepper = Stepper(
+        configuration.architecture, configuration.length, compiled=contender == "torch.compile"
+    )
     sequences = torch.from_numpy(_inputs(configuration, 8)[0][0].astype(np.int64))
 
     def run(steps: int) -> None:
@@ -118,11 +141,18 @@ def _torch(configuration: Configuration, contender: str) -> Callable[[int], None
 
 
 def _setting(configuration: Configuration, devices: int = 1, members: int = 1) -> Any:
-    from sweeps import schedule
-    from sweeps.program import Setting
+    from shapelaw.sweeps.training import schedule
+    from shapelaw.sweeps.training.step import Setting
 
-    return Setting(configuration.architecture, "immediate", "float32", schedule.WEIGHT_DECAY,
-                   configuration.length, members, devices)
+    return Setting(
+        configuration.architecture,
+        "immediate",
+        "float32",
+        schedule.WEIGHT_DECAY,
+        configuration.length,
+        members,
+        devices,
+    )
 
 
 def _inputs(configuration: Configuration, steps: int) -> tuple[np.ndarray, np.ndarray]:
@@ -148,7 +178,10 @@ class Contender:
         self.name = name
         self.process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.train", "--serve", name, configuration],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment,
         )
         self.ready_seconds = self._answer()
 
@@ -178,12 +211,16 @@ def single() -> None:
     names = ("shapelaw", "shapelaw, XLA's threads", "torch", "torch.compile")
     for key, configuration in CONFIGURATIONS.items():
         a = configuration.architecture
-        print(f"\nOne model, d={a.d_model} L={a.depth} V={a.vocab_size} T={configuration.length} "
-              f"B={configuration.batch}, float32, {CORES} cores; medians of {ROUNDS} rounds")
+        print(
+            f"\nOne model, d={a.d_model} L={a.depth} V={a.vocab_size} T={configuration.length} "
+            f"B={configuration.batch}, float32, {CORES} cores; medians of {ROUNDS} rounds"
+        )
         with ExitStack() as stack:
             contenders = [stack.enter_context(Contender(name, key)) for name in names]
-            steps = [max(1, round(ROUND_SECONDS / (contender.seconds(8) / 8)))
-                     for contender in contenders]
+            steps = [
+                max(1, round(ROUND_SECONDS / (contender.seconds(8) / 8)))
+                for contender in contenders
+            ]
             times: dict[str, list[float]] = {name: [] for name in names}
             for _ in range(ROUNDS):
                 for contender, count in zip(contenders, steps, strict=True):
@@ -194,8 +231,10 @@ def single() -> None:
         flops = a.training_flops_per_token(configuration.length)
         for contender in contenders:
             speed = rate[contender.name]
-            print(f"{contender.name:26}{speed:10.0f}{speed / peer:12.2f}{speed * flops / 1e9:10.1f}"
-                  f"{contender.ready_seconds:12.1f}")
+            print(
+                f"{contender.name:26}{speed:10.0f}{speed / peer:12.2f}{speed * flops / 1e9:10.1f}"
+                f"{contender.ready_seconds:12.1f}"
+            )
 
 
 # --- what bounds a step ------------------------------------------------------------------------
@@ -219,9 +258,14 @@ def breakdown_here(key: str) -> None:
     import jax
     import jax.numpy as jnp
 
-    from sweeps.attention import causal_attention
-    from sweeps.model import times, token_losses
-    from sweeps.program import ATTENTION_CHUNK, optimizer, program_for, use_compilation_cache
+    from shapelaw.sweeps.training.attention import causal_attention
+    from shapelaw.sweeps.training.model import times, token_losses
+    from shapelaw.sweeps.training.step import (
+        ATTENTION_CHUNK,
+        optimizer,
+        program_for,
+        use_compilation_cache,
+    )
 
     use_compilation_cache(default_cache_dir())
     configuration = CONFIGURATIONS[key]
@@ -246,6 +290,7 @@ def breakdown_here(key: str) -> None:
         def both(slope: jax.Array, *arguments: jax.Array) -> Any:
             out, pull = jax.vjp(function, *arguments)
             return out, pull(slope)
+
         return jax.jit(both)
 
     rows = batch * length
@@ -254,14 +299,22 @@ def breakdown_here(key: str) -> None:
     chunk = max(ATTENTION_CHUNK, length // 4)
     attention = _best_seconds(
         with_slopes(lambda q, k, v: causal_attention(q, k, v, chunk=chunk)),
-        query, query, keys, keys,
+        query,
+        query,
+        keys,
+        keys,
     )
     heads = (a.n_heads + 2 * a.n_kv_heads) * a.head_dim
-    shapes = [(a.d_model, heads), (a.n_heads * a.head_dim, a.d_model), (a.d_model, 2 * a.d_ff),
-              (a.d_ff, a.d_model)]
+    shapes = [
+        (a.d_model, heads),
+        (a.n_heads * a.head_dim, a.d_model),
+        (a.d_model, 2 * a.d_ff),
+        (a.d_ff, a.d_model),
+    ]
     matrices = sum(
-        _best_seconds(with_slopes(jnp.matmul), array(rows, out), array(rows, into),
-                      array(into, out))
+        _best_seconds(
+            with_slopes(jnp.matmul), array(rows, out), array(rows, into), array(into, out)
+        )
         for into, out in shapes
     )
     targets = jnp.asarray(batches[0, 0, :, 1:])
@@ -269,40 +322,55 @@ def breakdown_here(key: str) -> None:
     def head(x_BxTxD: jax.Array, embedding_VxD: jax.Array) -> jax.Array:
         return token_losses(times(x_BxTxD, embedding_VxD.T, jnp.float32), targets)
 
-    loss = _best_seconds(with_slopes(head), array(batch, length),
-                         array(batch, length, a.d_model), array(a.vocab_size, a.d_model))
+    loss = _best_seconds(
+        with_slopes(head),
+        array(batch, length),
+        array(batch, length, a.d_model),
+        array(a.vocab_size, a.d_model),
+    )
     adam = optimizer(0.1)
     update = _best_seconds(jax.jit(adam.update), state.parameters, state.moments, state.parameters)
     parts = {
-        "attention": attention * a.depth, "matrices of the blocks": matrices * a.depth,
-        "LM head and loss": loss, "optimizer": update,
+        "attention": attention * a.depth,
+        "matrices of the blocks": matrices * a.depth,
+        "LM head and loss": loss,
+        "optimizer": update,
     }
     parts["norms, RoPE, SiLU, embedding, rest"] = whole - sum(parts.values())
     work = 6 * rows * sum(into * out for into, out in shapes)
-    print(f"\nA step of d={a.d_model} T={length} B={batch} on one core: {whole * 1e3:.1f} ms, "
-          f"{configuration.tokens / whole:.0f} tokens/s")
+    print(
+        f"\nA step of d={a.d_model} T={length} B={batch} on one core: {whole * 1e3:.1f} ms, "
+        f"{configuration.tokens / whole:.0f} tokens/s"
+    )
     for name, seconds in parts.items():
         print(f"  {name:36}{seconds * 1e3:8.2f} ms{seconds / whole:7.0%}")
-    print(f"  The blocks' matrices run at {work / matrices / 1e9:.0f} GFLOP/s, the whole step at "
-          f"{a.training_flops_per_token(length) * configuration.tokens / whole / 1e9:.0f}.")
+    print(
+        f"  The blocks' matrices run at {work / matrices / 1e9:.0f} GFLOP/s, the whole step at "
+        f"{a.training_flops_per_token(length) * configuration.tokens / whole / 1e9:.0f}."
+    )
 
 
 def population_here(key: str) -> None:
     """Tokens a second of several runs in one program against the same runs one after another."""
-    from sweeps.population import tokens_per_second
-    from sweeps.program import use_compilation_cache
+    from shapelaw.sweeps.training.population import tokens_per_second
+    from shapelaw.sweeps.training.step import use_compilation_cache
 
     use_compilation_cache(default_cache_dir())
     configuration = CONFIGURATIONS[key]
     job = TrunkJob(
-        architecture=ArchitectureFields.of(configuration.architecture), tokens=(1_000_000,),
-        batch_sequences=configuration.batch, sequence_length=configuration.length,
+        architecture=ArchitectureFields.of(configuration.architecture),
+        tokens=(1_000_000,),
+        batch_sequences=configuration.batch,
+        sequence_length=configuration.length,
     )
     plan = resolve(job)
     rates = {members: tokens_per_second(job, plan, members) for members in (1, 2, 4)}
-    print(f"\nRuns of d={configuration.architecture.d_model} in one program, tokens/s in all: "
-          + ", ".join(f"{members}: {rate:.0f} ({rate / rates[1]:.2f}x)"
-                      for members, rate in rates.items()))
+    print(
+        f"\nRuns of d={configuration.architecture.d_model} in one program, tokens/s in all: "
+        + ", ".join(
+            f"{members}: {rate:.0f} ({rate / rates[1]:.2f}x)" for members, rate in rates.items()
+        )
+    )
 
 
 # --- branches ----------------------------------------------------------------------------------
@@ -315,30 +383,40 @@ def branches_here() -> None:
     warmup, and by nothing else. `seed sd` is that between seeds of runs of their own; a difference
     within two of its standard errors is none.
     """
-    from sweeps.train import train_trunk
+    from shapelaw.sweeps.training.trainer import train_trunk
 
-    shape = ArchitectureFields(vocab_size=256, d_model=32, n_blocks=3, n_heads=2, n_kv_heads=1,
-                               head_dim=16, d_ff=96)
+    shape = ArchitectureFields(
+        vocab_size=256, d_model=32, n_blocks=3, n_heads=2, n_kv_heads=1, head_dim=16, d_ff=96
+    )
     budgets = (200_000, 400_000, 800_000)
     together, apart = [], []
     for seed in range(SEEDS):
-        trunk, *alone = (TrunkJob(architecture=shape, tokens=tokens, seed=seed)
-                         for tokens in (budgets, *((budget,) for budget in budgets)))
+        trunk, *alone = (
+            TrunkJob(architecture=shape, tokens=tokens, seed=seed)
+            for tokens in (budgets, *((budget,) for budget in budgets))
+        )
         together.append(list(train_trunk(trunk, cache_dir=default_cache_dir())))
-        apart.append([record for job in alone
-                      for record in train_trunk(job, cache_dir=default_cache_dir())])
+        apart.append(
+            [record for job in alone for record in train_trunk(job, cache_dir=default_cache_dir())]
+        )
     spent = sum(record.flops - record.trunk_flops_shared for record in together[0])
     separate = sum(record.flops for record in apart[0])
-    print(f"\nThree budgets of one trunk: {spent / separate:.3f} of the FLOPs of three runs; "
-          f"{SEEDS} seeds")
-    print(f"{'tokens':>10}{'branch':>10}{'own run':>10}{'difference':>12}{'its error':>11}"
-          f"{'seed sd':>10}")
+    print(
+        f"\nThree budgets of one trunk: {spent / separate:.3f} of the FLOPs of three runs; "
+        f"{SEEDS} seeds"
+    )
+    print(
+        f"{'tokens':>10}{'branch':>10}{'own run':>10}{'difference':>12}{'its error':>11}"
+        f"{'seed sd':>10}"
+    )
     for place, record in enumerate(together[0]):
         branch = np.array([_loss(records[place]) for records in together])
         own = np.array([_loss(records[place]) for records in apart])
         paired = branch - own
-        print(f"{record.tokens:10}{branch.mean():10.4f}{own.mean():10.4f}{paired.mean():+12.4f}"
-              f"{paired.std(ddof=1) / SEEDS**0.5:11.4f}{own.std(ddof=1):10.4f}")
+        print(
+            f"{record.tokens:10}{branch.mean():10.4f}{own.mean():10.4f}{paired.mean():+12.4f}"
+            f"{paired.std(ddof=1) / SEEDS**0.5:11.4f}{own.std(ddof=1):10.4f}"
+        )
 
 
 def _loss(record: Any) -> float:
@@ -352,8 +430,13 @@ def _loss(record: Any) -> float:
 def _here(arguments: Sequence[str]) -> Iterator[str]:
     """Run a section in a process of its own with a worker's surroundings: one core, one thread."""
     with tempfile.TemporaryFile("w+") as said:
-        subprocess.run([sys.executable, "-m", "benchmarks.train", *arguments], check=True,
-                       env=worker_environment(), stdout=said, cwd=Path.cwd())
+        subprocess.run(
+            [sys.executable, "-m", "benchmarks.train", *arguments],
+            check=True,
+            env=worker_environment(),
+            stdout=said,
+            cwd=Path.cwd(),
+        )
         said.seek(0)
         yield from said
 
@@ -365,11 +448,15 @@ def main(arguments: Sequence[str]) -> None:
             serve(contender, name)
             return
         case ["--here", section, *rest]:
-            from sweeps.worker import pin_to_core
+            from shapelaw.sweeps.worker_environment import pin_to_core
 
             pin_to_core(0)
-            {"breakdown": breakdown_here, "population": population_here,
-             "branches": branches_here}[section](*rest)
+            parts: dict[str, Callable[..., Any]] = {
+                "breakdown": breakdown_here,
+                "population": population_here,
+                "branches": branches_here,
+            }
+            parts[section](*rest)
             return
     sections = arguments or ["single", "breakdown", "population", "branches"]
     for section in sections:

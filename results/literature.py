@@ -23,16 +23,21 @@ from pathlib import Path
 
 import numpy as np
 
-from scaling.forms import build_form
-from scaling.law import Law, to_natural
-from scaling.model import bowl
+from shapelaw.scaling.bound_form import bowl
+from shapelaw.scaling.forms import build_form
+from shapelaw.scaling.law import Law, to_natural
 
 NAME = "literature"
 DRAWS = 400
 _Z95 = 1.959964
 _REFERENCE = {"E": 1.8169, "A": 482.01, "B": 2085.43, "alpha": 0.3478, "beta": 0.3659}
-_INTERVALS_95 = {"A": (285.0, 744.0), "B": (1042.0, 5810.0), "E": (1.769, 1.871),
-                 "alpha": (0.317, 0.373), "beta": (0.331, 0.415)}
+_INTERVALS_95 = {
+    "A": (285.0, 744.0),
+    "B": (1042.0, 5810.0),
+    "E": (1.769, 1.871),
+    "alpha": (0.317, 0.373),
+    "beta": (0.331, 0.415),
+}
 _E_CORRELATION = 0.7  # E rises with either exponent: the usual ridge of the five-parameter fit
 _WIDTH_FACTORS = ((2.697, 0.0974, 0.0078), (2.319, 0.238, 0.0176))  # small models; 1B alone
 _MLP_FACTORS = ((0.3870, 0.0063, 0.0065), (0.5104, 0.0051, 0.0062))
@@ -62,12 +67,18 @@ def literature_law() -> Law:
     generator = np.random.default_rng(0)
     centre = {name: _REFERENCE[name] for name in ("alpha", "beta")}
     log_centre = {name: float(np.log(_REFERENCE[name])) for name in ("E", "A", "B")}
-    values = {**log_centre, **centre, "phi": _PHI, "c_g": float(np.log(gqa_strength())),
-              "g_opt": 0.0}
+    values = {
+        **log_centre,
+        **centre,
+        "phi": _PHI,
+        "c_g": float(np.log(gqa_strength())),
+        "g_opt": 0.0,
+    }
     spreads: dict[str, float] = {"c_g": 0.8}
     for key, factors in (("x", _WIDTH_FACTORS), ("r", _MLP_FACTORS)):
         (optimum, strength), (other_optimum, other_strength) = (
-            published_factor(*factor) for factor in factors)
+            published_factor(*factor) for factor in factors
+        )
         values[f"{key}_opt"], values[f"c_{key}"] = float(np.log(optimum)), float(np.log(strength))
         spreads[f"{key}_opt"] = abs(float(np.log(other_optimum / optimum)))
         spreads[f"c_{key}"] = abs(float(np.log(other_strength / strength)))
@@ -94,11 +105,23 @@ def literature_law() -> Law:
     quantiles = np.quantile(generator.standard_normal(20_000), np.linspace(0.01, 0.99, 41)) * noise
     natural = to_natural(form, theta)
     return Law(
-        form=NAME, parameters=dict(zip(form.names, map(float, natural), strict=True)),
-        draws=to_natural(form, draws), features=(), residuals=quantiles, runs=0,
-        range={"N": (7e7, 1.6e10), "tokens": (5e9, 5e11), "width_ratio": (0.03, 0.2),
-               "mlp_attention_ratio": (0.5, 5.0), "gqa_group": (1.0, 9.0), "sharing": (1.0, 8.0)},
-        count="non_embedding", fingerprint="published coefficients", label=NAME,
+        form=NAME,
+        parameters=dict(zip(form.names, map(float, natural), strict=True)),
+        draws=to_natural(form, draws),
+        features=(),
+        residuals=quantiles,
+        runs=0,
+        range={
+            "N": (7e7, 1.6e10),
+            "tokens": (5e9, 5e11),
+            "width_ratio": (0.03, 0.2),
+            "mlp_attention_ratio": (0.5, 5.0),
+            "gqa_group": (1.0, 9.0),
+            "sharing": (1.0, 8.0),
+        },
+        count="non_embedding",
+        fingerprint="published coefficients",
+        label=NAME,
         source="composed of published coefficients from different corpora: arXiv 2404.10102 (size "
         "and tokens), 2510.18245 (width and MLP ratios), 2604.21106 (sharing), 2402.14905 (GQA)",
     )

@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from scaling.architecture import Architecture
-from scaling.errors import BadInput
+from shapelaw.scaling.architecture import Architecture
+from shapelaw.scaling.errors import BadInput
 
 SCHEMA_VERSION = 1
 

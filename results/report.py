@@ -38,8 +38,11 @@ def fit_tables(report: Mapping[str, Any]) -> list[Any]:
     diagnostics = report["diagnostics"]
     unsure = {*diagnostics["not_identified"]}
     at_bound = {*diagnostics["at_bound"]}
-    parameters = Table(title=f"law: {report['form']}   runs: {report['runs']}   "
-                             f"objective: {number(report['objective'])}", title_justify="left")
+    parameters = Table(
+        title=f"law: {report['form']}   runs: {report['runs']}   "
+        f"objective: {number(report['objective'])}",
+        title_justify="left",
+    )
     for column in ("parameter", "value", "90 % interval", ""):
         parameters.add_column(column)
     for name, value in report["parameters"].items():
@@ -72,8 +75,9 @@ def _derived_table(derived: Mapping[str, Any]) -> Any:
     for column in ("value", "90 % interval", "meaning"):
         table.add_column(column)
     for quantity in derived.values():
-        table.add_row(number(quantity["value"]), interval(quantity.get("interval")),
-                      quantity["meaning"])
+        table.add_row(
+            number(quantity["value"]), interval(quantity.get("interval")), quantity["meaning"]
+        )
     return table
 
 
@@ -85,8 +89,13 @@ def _holdout_table(holdout: Mapping[str, Any]) -> Any:
         table.add_column(column)
     for split, figures in holdout.items():
         if isinstance(figures, Mapping) and "mean_abs_log" in figures:
-            table.add_row(split, number(figures.get("rows")), number(figures["mean_abs_log"]),
-                          number(figures.get("bias_log")), number(figures.get("spearman")))
+            table.add_row(
+                split,
+                number(figures.get("rows")),
+                number(figures["mean_abs_log"]),
+                number(figures.get("bias_log")),
+                number(figures.get("spearman")),
+            )
     return table
 
 
@@ -98,13 +107,19 @@ def predict_tables(prediction: Mapping[str, Any], runs: Iterable[Any]) -> list[A
     for column in ("run", "loss", "90 % interval", "extrapolated"):
         table.add_column(column)
     for name, row in zip(runs, prediction["rows"], strict=True):
-        table.add_row(str(name), number(row["loss"]), interval(row["interval"]),
-                      ", ".join(row["extrapolated"]) or "")
+        table.add_row(
+            str(name),
+            number(row["loss"]),
+            interval(row["interval"]),
+            ", ".join(row["extrapolated"]) or "",
+        )
     tables: list[Any] = [table]
     if prediction.get("error"):
         error = prediction["error"]
-        tables.append(f"mean abs log error {number(error['mean_abs_log'])}, bias "
-                      f"{number(error['bias_log'])}, rank correlation {number(error['spearman'])}")
+        tables.append(
+            f"mean abs log error {number(error['mean_abs_log'])}, bias "
+            f"{number(error['bias_log'])}, rank correlation {number(error['spearman'])}"
+        )
     return tables
 
 

@@ -18,8 +18,8 @@ from typing import Self
 
 import msgspec
 
-from results.record import RunRecord, decode_record
-from scaling.errors import BadInput, NoAnswer
+from shapelaw.results.record import RunRecord, decode_record
+from shapelaw.scaling.errors import BadInput, NoAnswer
 
 RUNS_FILE = "runs.jsonl"
 TORN_FILE = "runs.torn"

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from scaling.errors import BadInput
+from shapelaw.scaling.errors import BadInput
 
 ArrayOrNumber = Any  # a number for Architecture, an ndarray of one axis for ArchitectureBatch
 
@@ -196,8 +196,16 @@ class Architecture(ShapeFormulas):
     """With a window: each such block, and the last one, attends globally; None means none does."""
 
     def __post_init__(self) -> None:
-        for name in ("vocab_size", "d_model", "n_blocks", "sharing", "n_heads", "n_kv_heads",
-                     "head_dim", "d_ff"):
+        for name in (
+            "vocab_size",
+            "d_model",
+            "n_blocks",
+            "sharing",
+            "n_heads",
+            "n_kv_heads",
+            "head_dim",
+            "d_ff",
+        ):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise BadInput(

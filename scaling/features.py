@@ -4,9 +4,9 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from scaling.architecture import ArchitectureBatch
-from scaling.errors import BadInput
-from scaling.table import RunTable
+from shapelaw.scaling.architecture import ArchitectureBatch
+from shapelaw.scaling.errors import BadInput
+from shapelaw.scaling.run_table import RunTable
 
 FEATURES: dict[str, str] = {
     "one": "1, for parameters that stand alone",
@@ -26,11 +26,17 @@ FEATURES: dict[str, str] = {
 
 
 _COLUMNS: dict[str, str] = {
-    "ln_n": "n", "ln_d": "d", "ln_width": "d_model", "ln_depth": "n_layers",
-    "ln_aspect": "d_model and n_layers", "ln_x": "d_model",
+    "ln_n": "n",
+    "ln_d": "d",
+    "ln_width": "d_model",
+    "ln_depth": "n_layers",
+    "ln_aspect": "d_model and n_layers",
+    "ln_x": "d_model",
     "ln_r": "mlp_attention_ratio (or d_model, d_ff and n_heads)",
-    "ln_g": "gqa_group (or n_heads and n_kv_heads)", "ln_s": "sharing",
-    "ln_n_once": "sharing", "ln_n_recurrent": "sharing",
+    "ln_g": "gqa_group (or n_heads and n_kv_heads)",
+    "ln_s": "sharing",
+    "ln_n_once": "sharing",
+    "ln_n_recurrent": "sharing",
 }
 
 
@@ -68,8 +74,11 @@ def table_features(table: RunTable) -> dict[str, np.ndarray]:
             found["ln_s"] = np.log(sharing)
             recurrent = table.n
             if "n_applied" in shape:
-                extra = np.where(sharing > 1, (shape["n_applied"] - table.n) / np.maximum(
-                    sharing - 1, 1e-9), table.n)
+                extra = np.where(
+                    sharing > 1,
+                    (shape["n_applied"] - table.n) / np.maximum(sharing - 1, 1e-9),
+                    table.n,
+                )
                 recurrent = np.clip(extra, 0, table.n)
             found["ln_n_recurrent"] = np.log(recurrent)
             found["ln_n_once"] = np.log(table.n - recurrent)
@@ -84,7 +93,9 @@ def architecture_n(architectures: ArchitectureBatch, count: str) -> np.ndarray:
 
 
 def architecture_features(
-    architectures: ArchitectureBatch, tokens: float | np.ndarray, count: str,
+    architectures: ArchitectureBatch,
+    tokens: float | np.ndarray,
+    count: str,
     wanted: tuple[str, ...],
 ) -> dict[str, np.ndarray]:
     """The features `wanted` of architectures trained on `tokens` tokens, each [n].
@@ -121,8 +132,9 @@ def architecture_features(
         elif name in ("ln_n_once", "ln_n_recurrent"):
             recurrent = np.asarray(architectures.n_blocks * architectures.block_parameters, float)
             with np.errstate(divide="ignore"):
-                value = np.log(recurrent if name == "ln_n_recurrent"
-                               else np.maximum(n - recurrent, 0.0))
+                value = np.log(
+                    recurrent if name == "ln_n_recurrent" else np.maximum(n - recurrent, 0.0)
+                )
         else:
             raise BadInput(f"feature {name!r} is not known; known: {', '.join(FEATURES)}")
         found[name] = value

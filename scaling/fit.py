@@ -6,30 +6,30 @@ from typing import Any
 
 import numpy as np
 
-from scaling.choose import choose
-from scaling.derived import derived_quantities
-from scaling.diagnose import (
+from shapelaw.scaling.bound_form import Array, Model
+from shapelaw.scaling.derived_quantities import derived_quantities
+from shapelaw.scaling.errors import BadInput
+from shapelaw.scaling.features import table_features
+from shapelaw.scaling.fitting.best_fits import Optimum, best_fits
+from shapelaw.scaling.forms import build_form
+from shapelaw.scaling.holdout.form_choice import choose
+from shapelaw.scaling.holdout.splits import held_out, varying
+from shapelaw.scaling.law import AXES, Law, fingerprint_of, to_natural
+from shapelaw.scaling.run_table import RunTable, checked, clusters, without_duplicates
+from shapelaw.scaling.terms import Form
+from shapelaw.scaling.uncertainty.bootstrap import (
+    NoiseModel,
+    noise_model,
+    resample,
+)
+from shapelaw.scaling.uncertainty.diagnostics import (
     at_bound,
     condition_number,
     curvature,
     not_identified,
     outliers,
 )
-from scaling.errors import BadInput
-from scaling.features import table_features
-from scaling.forms import build_form
-from scaling.holdout import held_out, varying
-from scaling.law import AXES, Law, fingerprint_of, to_natural
-from scaling.model import Array, Model
-from scaling.optimum import Optimum, best_fits
-from scaling.profile import Profile, profile
-from scaling.table import RunTable, checked, clusters, without_duplicates
-from scaling.terms import Form
-from scaling.uncertainty import (
-    NoiseModel,
-    noise_model,
-    resample,
-)
+from shapelaw.scaling.uncertainty.profile_likelihood import Profile, profile
 
 _MOST_OUTLIERS_SHOWN = 20
 _OTHER_STARTS = 8  # draws from which the optimum without prior is sought too
@@ -57,18 +57,31 @@ class Fit:
     def report(self) -> dict[str, Any]:
         """The contract of `fit --json`, as plain values."""
         return {
-            "form": self.law.form, "objective": self.objective,
+            "form": self.law.form,
+            "objective": self.objective,
             "parameters": dict(self.law.parameters),
             "intervals": {name: list(ends) for name, ends in self.intervals.items()},
-            "diagnostics": self.diagnostics, "holdout": self.holdout, "runs": self.runs,
-            "dropped": self.dropped, "derived": self.derived,
+            "diagnostics": self.diagnostics,
+            "holdout": self.holdout,
+            "runs": self.runs,
+            "dropped": self.dropped,
+            "derived": self.derived,
         }
 
 
 def fit_law(
-    table: RunTable, form: str = "auto", *, bootstrap: int = 1000, seed: int = 0,
-    holdout: bool = True, objective: str = "huber", delta: float = 1e-3,
-    weights: Array | None = None, starts: int = 32, label: str | None = None, source: str = "",
+    table: RunTable,
+    form: str = "auto",
+    *,
+    bootstrap: int = 1000,
+    seed: int = 0,
+    holdout: bool = True,
+    objective: str = "huber",
+    delta: float = 1e-3,
+    weights: Array | None = None,
+    starts: int = 32,
+    label: str | None = None,
+    source: str = "",
     dropped: list[str] | None = None,
 ) -> Fit:
     """Fit `form` to a table.
@@ -113,36 +126,49 @@ def fit_law(
         scored["candidates"] = choice.scores
     declaration = build_form(name, informative)
     if len(table) <= len(declaration.names):
-        raise BadInput(f"rows = {len(table)}: form {name} has {len(declaration.names)} parameters "
-                       "and needs more rows than that")
-    optimum = best_fits(declaration, features, table.loss, row_weights[None, :], delta=threshold,
-                        starts=starts)[0]
+        raise BadInput(
+            f"rows = {len(table)}: form {name} has {len(declaration.names)} parameters "
+            "and needs more rows than that"
+        )
+    optimum = best_fits(
+        declaration, features, table.loss, row_weights[None, :], delta=threshold, starts=starts
+    )[0]
     model = Model(declaration, features)
     log_loss = np.log(table.loss)
     residuals = log_loss - model.log_loss(model.centred(optimum.theta[None, :]))[0]
     groups = clusters(table)
-    draws = resample(model, log_loss, optimum, row_weights, groups, bootstrap, delta=threshold,
-                     seed=seed)
-    noise = noise_model(log_loss, residuals, _configurations(features), table.run, groups,
-                        len(declaration.names))
+    draws = resample(
+        model, log_loss, optimum, row_weights, groups, bootstrap, delta=threshold, seed=seed
+    )
+    noise = noise_model(
+        log_loss, residuals, _configurations(features), table.run, groups, len(declaration.names)
+    )
     if holdout and form != "auto":
         scored = dict(held_out(table, name, delta=threshold))
-    law = _law(table, features, declaration, optimum, draws, noise, label or name, source,
-               informative)
-    told = profile(model, log_loss, optimum, draws[:_OTHER_STARTS], row_weights, groups,
-                   delta=threshold)
-    diagnostics = _diagnostics(declaration, model, table, optimum, residuals, row_weights, told,
-                               threshold, noise)
+    law = _law(
+        table, features, declaration, optimum, draws, noise, label or name, source, informative
+    )
+    told = profile(
+        model, log_loss, optimum, draws[:_OTHER_STARTS], row_weights, groups, delta=threshold
+    )
+    diagnostics = _diagnostics(
+        declaration, model, table, optimum, residuals, row_weights, told, threshold, noise
+    )
     if reason:
         diagnostics["chosen"] = reason
     return Fit(
-        law=law, objective=optimum.objective,
-        intervals=_intervals(declaration, told, optimum.theta, draws,
-                             diagnostics["not_identified"]),
-        diagnostics=diagnostics, holdout=scored, runs=len(table),
+        law=law,
+        objective=optimum.objective,
+        intervals=_intervals(
+            declaration, told, optimum.theta, draws, diagnostics["not_identified"]
+        ),
+        diagnostics=diagnostics,
+        holdout=scored,
+        runs=len(table),
         dropped=[*(dropped or []), *repeated],
         derived=derived_quantities(declaration, optimum.theta, draws, features),
-        table=table, residuals=residuals,
+        table=table,
+        residuals=residuals,
     )
 
 
@@ -158,8 +184,11 @@ def _weights(weights: Array | None, rows: int) -> Array:
     if weights is None:
         return np.ones(rows)
     values = np.asarray(weights, dtype=float)
-    if values.shape != (rows,) or not np.all(np.isfinite(values) & (values >= 0)) \
-            or not values.any():
+    if (
+        values.shape != (rows,)
+        or not np.all(np.isfinite(values) & (values >= 0))
+        or not values.any()
+    ):
         raise BadInput(f"weights: {rows} finite numbers, none negative, are needed")
     return values
 
@@ -167,14 +196,19 @@ def _weights(weights: Array | None, rows: int) -> Array:
 def _refuse_hopeless(table: RunTable) -> None:
     """Raise where no law can be told from these rows, whatever its form."""
     if len(table) < 2:
-        raise BadInput(f"rows = {len(table)}: one run says nothing about how loss scales; "
-                       "at least 6 runs that differ in N and D are needed")
+        raise BadInput(
+            f"rows = {len(table)}: one run says nothing about how loss scales; "
+            "at least 6 runs that differ in N and D are needed"
+        )
     if np.ptp(np.log(table.n)) < 1e-9 and np.ptp(np.log(table.d)) < 1e-9:
-        raise BadInput("n and d: neither varies between rows; runs of several sizes or token "
-                       "budgets are needed")
+        raise BadInput(
+            "n and d: neither varies between rows; runs of several sizes or token "
+            "budgets are needed"
+        )
     if np.ptp(np.log(table.loss)) < 1e-9:
-        raise BadInput(f"loss = {table.loss[0]:g} in every row: it does not vary, so there is "
-                       "nothing to fit")
+        raise BadInput(
+            f"loss = {table.loss[0]:g} in every row: it does not vary, so there is nothing to fit"
+        )
 
 
 def _configurations(features: Mapping[str, Array]) -> Array:
@@ -184,17 +218,33 @@ def _configurations(features: Mapping[str, Array]) -> Array:
 
 
 def _law(
-    table: RunTable, features: Mapping[str, Array], form: Form, optimum: Optimum, draws: Array,
-    noise: NoiseModel, label: str, source: str, informative: frozenset[str],
+    table: RunTable,
+    features: Mapping[str, Array],
+    form: Form,
+    optimum: Optimum,
+    draws: Array,
+    noise: NoiseModel,
+    label: str,
+    source: str,
+    informative: frozenset[str],
 ) -> Law:
     natural = to_natural(form, optimum.theta)
     return Law(
-        form=form.name, parameters=dict(zip(form.names, map(float, natural), strict=True)),
-        draws=to_natural(form, draws), count=table.count, fingerprint=fingerprint_of(table),
-        range={axis: (float(np.exp(features[name].min())), float(np.exp(features[name].max())))
-               for name, axis in AXES.items() if name in features},
-        label=label, source=source, features=tuple(sorted(informative)),
-        residuals=noise.quantiles, runs=len(set(table.run)),
+        form=form.name,
+        parameters=dict(zip(form.names, map(float, natural), strict=True)),
+        draws=to_natural(form, draws),
+        count=table.count,
+        fingerprint=fingerprint_of(table),
+        range={
+            axis: (float(np.exp(features[name].min())), float(np.exp(features[name].max())))
+            for name, axis in AXES.items()
+            if name in features
+        },
+        label=label,
+        source=source,
+        features=tuple(sorted(informative)),
+        residuals=noise.quantiles,
+        runs=len(set(table.run)),
     )
 
 
@@ -208,17 +258,29 @@ def _intervals(
     """
     low, high = told.low.copy(), told.high.copy()
     for position in (form.index(name) for name in open_ones):
-        values = np.append(np.quantile(draws[:, position], [0.05, 0.95]) if len(draws) else [],
-                           theta[position])
+        values = np.append(
+            np.quantile(draws[:, position], [0.05, 0.95]) if len(draws) else [], theta[position]
+        )
         low[position] = min(low[position], values.min())
         high[position] = max(high[position], values.max())
-    return {name: (float(a), float(b)) for name, a, b in zip(
-        form.names, to_natural(form, low), to_natural(form, high), strict=True)}
+    return {
+        name: (float(a), float(b))
+        for name, a, b in zip(
+            form.names, to_natural(form, low), to_natural(form, high), strict=True
+        )
+    }
 
 
 def _diagnostics(
-    form: Form, model: Model, table: RunTable, optimum: Optimum, residuals: Array,
-    weights: Array, told: Profile, delta: float, noise: NoiseModel,
+    form: Form,
+    model: Model,
+    table: RunTable,
+    optimum: Optimum,
+    residuals: Array,
+    weights: Array,
+    told: Profile,
+    delta: float,
+    noise: NoiseModel,
 ) -> dict[str, Any]:
     log_loss = np.log(table.loss)
     unknown = not_identified(form, model.features, told, optimum.theta)
@@ -227,26 +289,34 @@ def _diagnostics(
     found: dict[str, Any] = {
         "gradient_norm": optimum.gradient_norm,
         "condition_number": condition_number(
-            curvature(model, log_loss, optimum.theta, weights, delta)),
-        "starts": optimum.starts, "starts_at_optimum": optimum.starts_at_optimum,
-        "at_bound": at_bound(form, model, optimum.theta), "not_identified": list(unknown),
-        "not_identified_because": unknown, "converged": optimum.converged,
-        "spread_near_optimum": {name: [float(a), float(b)]
-                                for name, a, b in zip(form.names, low, high, strict=True)},
+            curvature(model, log_loss, optimum.theta, weights, delta)
+        ),
+        "starts": optimum.starts,
+        "starts_at_optimum": optimum.starts_at_optimum,
+        "at_bound": at_bound(form, model, optimum.theta),
+        "not_identified": list(unknown),
+        "not_identified_because": unknown,
+        "converged": optimum.converged,
+        "spread_near_optimum": {
+            name: [float(a), float(b)] for name, a, b in zip(form.names, low, high, strict=True)
+        },
         "mse": float(np.mean((np.exp(log_loss) - np.exp(log_loss - residuals)) ** 2)),
         "mean_abs_log": float(np.abs(residuals).mean()),
         "noise": noise.summary(),
-        "outliers": far[:_MOST_OUTLIERS_SHOWN], "outlier_count": len(far),
+        "outliers": far[:_MOST_OUTLIERS_SHOWN],
+        "outlier_count": len(far),
     }
     rows = np.array([item["row"] - 1 for item in far], dtype=int)
     if 0 < len(rows) < len(table) - len(form.names):
         kept = weights.copy()
         kept[rows] = 0.0
-        without = best_fits(form, model.features, table.loss, kept[None, :], delta=delta,
-                            starts=4)[0]
+        without = best_fits(form, model.features, table.loss, kept[None, :], delta=delta, starts=4)[
+            0
+        ]
         found["without_outliers"] = {
             "objective": without.objective,
-            "parameters": dict(zip(form.names, map(float, to_natural(form, without.theta)),
-                                   strict=True)),
+            "parameters": dict(
+                zip(form.names, map(float, to_natural(form, without.theta)), strict=True)
+            ),
         }
     return found

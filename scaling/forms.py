@@ -3,8 +3,17 @@
 import dataclasses
 import math
 
-from scaling.errors import BadInput
-from scaling.terms import Bowl, Form, Parameter, Power, Term, coefficient, exponent, irreducible
+from shapelaw.scaling.errors import BadInput
+from shapelaw.scaling.terms import (
+    Bowl,
+    Form,
+    Parameter,
+    Power,
+    Term,
+    coefficient,
+    exponent,
+    irreducible,
+)
 
 _EXPONENT_PRIOR = (0.45, 0.25)
 """Published exponents of N, D, width and depth lie between .2 and .8."""
@@ -21,22 +30,29 @@ _TERMS = (
 )
 
 CHINCHILLA = Form(
-    "chinchilla", "L = E + A·N^-alpha + B·D^-beta (Hoffmann et al., arXiv 2203.15556)",
-    (_E, _A, _B, _ALPHA, _BETA), _TERMS,
+    "chinchilla",
+    "L = E + A·N^-alpha + B·D^-beta (Hoffmann et al., arXiv 2203.15556)",
+    (_E, _A, _B, _ALPHA, _BETA),
+    _TERMS,
 )
 
-_EPSILON = Parameter("epsilon", "size of the aspect factor", log=True, low=-40.0, high=3.0,
-                     start=(-8.0, -2.0))
-_GAMMA = Parameter("gamma", "exponent of R = d_model / layers", low=-4.0, high=4.0,
-                   start=(0.2, 1.5))
+_EPSILON = Parameter(
+    "epsilon", "size of the aspect factor", log=True, low=-40.0, high=3.0, start=(-8.0, -2.0)
+)
+_GAMMA = Parameter(
+    "gamma", "exponent of R = d_model / layers", low=-4.0, high=4.0, start=(0.2, 1.5)
+)
 _ASPECT = (Power("gamma", "ln_aspect", sign=1.0, owner="epsilon"),)
 
 MORPH = Form(
-    "morph", "L = (E + A·N^-alpha + B·D^-beta)·(1 + epsilon·R^gamma), R = d_model/layers "
-    "(arXiv 2501.18107)",
+    "morph",
+    "L = (E + A·N^-alpha + B·D^-beta)·(1 + epsilon·R^gamma), R = d_model/layers (arXiv 2501.18107)",
     (_E, _A, _B, _ALPHA, _BETA, _EPSILON, _GAMMA),
-    _TERMS + tuple(Term(f"{term.name} × aspect", (*term.coefficients, "epsilon"),
-                        (*term.powers, *_ASPECT)) for term in _TERMS),
+    _TERMS
+    + tuple(
+        Term(f"{term.name} × aspect", (*term.coefficients, "epsilon"), (*term.powers, *_ASPECT))
+        for term in _TERMS
+    ),
 )
 
 _WIDTH_DEPTH = (
@@ -51,10 +67,12 @@ _WIDTH_DEPTH_PARAMETERS = (
 )
 
 GEMSTONES = Form(
-    "gemstones", "L = E + W·width^-omega + K·depth^-lambda + A·N^-alpha + B·D^-beta "
-    "(arXiv 2502.06857)",
-    (_E, _A, _B, _ALPHA, _BETA, *_WIDTH_DEPTH_PARAMETERS), (*_TERMS, *_WIDTH_DEPTH),
+    "gemstones",
+    "L = E + W·width^-omega + K·depth^-lambda + A·N^-alpha + B·D^-beta (arXiv 2502.06857)",
+    (_E, _A, _B, _ALPHA, _BETA, *_WIDTH_DEPTH_PARAMETERS),
+    (*_TERMS, *_WIDTH_DEPTH),
 )
+
 
 def chinchilla(features: frozenset[str]) -> Form:
     """The Chinchilla form, whatever columns there are."""
@@ -73,43 +91,76 @@ def gemstones(features: frozenset[str]) -> Form:
 
 def looped(features: frozenset[str]) -> Form:
     """Parameters applied s times count as s^phi."""
-    phi = Parameter("phi", "exponent of sharing: one block applied s times counts as s^phi",
-                    low=-1.0, high=1.5, start=(0.0, 0.9))
+    phi = Parameter(
+        "phi",
+        "exponent of sharing: one block applied s times counts as s^phi",
+        low=-1.0,
+        high=1.5,
+        start=(0.0, 0.9),
+    )
     power = Power("alpha", "ln_n_looped")
     return Form(
-        "looped", "L = E + A·(N_once + s^phi·N_recurrent)^-alpha + B·D^-beta (arXiv 2604.21106)",
+        "looped",
+        "L = E + A·(N_once + s^phi·N_recurrent)^-alpha + B·D^-beta (arXiv 2604.21106)",
         (_E, _A, _B, _ALPHA, _BETA, phi),
-        (_TERMS[0], Term("parameters", ("A",), (power,)), _TERMS[2]), sharing_exponent="phi",
+        (_TERMS[0], Term("parameters", ("A",), (power,)), _TERMS[2]),
+        sharing_exponent="phi",
     )
 
 
 def _conditional(name: str, paper: str, factor: bool) -> Form:
     def strength(of: str) -> Parameter:
-        return Parameter(f"c_{of}", f"strength of the {of} factor", log=True, low=-16.0, high=4.0,
-                         start=(-5.0, -1.0))
+        return Parameter(
+            f"c_{of}",
+            f"strength of the {of} factor",
+            log=True,
+            low=-16.0,
+            high=4.0,
+            start=(-5.0, -1.0),
+        )
 
     def optimum(of: str, meaning: str) -> Parameter:
         return Parameter(f"{of}_opt", f"best {meaning}", log=True, low=-12.0, high=12.0)
 
     return Form(
-        name, paper,
-        (_E, _A, _B, _ALPHA, _BETA, strength("x"), optimum("x", "d_model / √N"), strength("r"),
-         optimum("r", "MLP / attention parameters")), _TERMS,
-        (Bowl("width ratio", "c_x", "x_opt", "ln_x", factor),
-         Bowl("MLP ratio", "c_r", "r_opt", "ln_r", factor)),
+        name,
+        paper,
+        (
+            _E,
+            _A,
+            _B,
+            _ALPHA,
+            _BETA,
+            strength("x"),
+            optimum("x", "d_model / √N"),
+            strength("r"),
+            optimum("r", "MLP / attention parameters"),
+        ),
+        _TERMS,
+        (
+            Bowl("width ratio", "c_x", "x_opt", "ln_x", factor),
+            Bowl("MLP ratio", "c_r", "r_opt", "ln_r", factor),
+        ),
     )
 
 
 def conditional(features: frozenset[str]) -> Form:
     """Multiplicative variant, each factor 1 at its optimum: that fixes the free scale."""
-    return _conditional("conditional", "L = f(x)·g(r)·(E + A·N^-alpha + B·D^-beta), f and g of the "
-                        "form a0 + a1·ln q + a2/q, 1 at their minimum (arXiv 2510.18245)", True)
+    return _conditional(
+        "conditional",
+        "L = f(x)·g(r)·(E + A·N^-alpha + B·D^-beta), f and g of the "
+        "form a0 + a1·ln q + a2/q, 1 at their minimum (arXiv 2510.18245)",
+        True,
+    )
 
 
 def conditional_additive(features: frozenset[str]) -> Form:
     """Additive variant, each added term 0 at its optimum."""
-    return _conditional("conditional-additive", "L = f(x) + g(r) + E + A·N^-alpha + B·D^-beta "
-                        "(arXiv 2510.18245)", False)
+    return _conditional(
+        "conditional-additive",
+        "L = f(x) + g(r) + E + A·N^-alpha + B·D^-beta (arXiv 2510.18245)",
+        False,
+    )
 
 
 def shape(features: frozenset[str]) -> Form:
@@ -117,8 +168,12 @@ def shape(features: frozenset[str]) -> Form:
 
     `_shape` says what each piece is for.
     """
-    return _shape("shape", "effective N, width and depth terms, and a token term that knows N "
-                  "(this project, after arXiv 2502.06857 and 2510.18245)", features)
+    return _shape(
+        "shape",
+        "effective N, width and depth terms, and a token term that knows N "
+        "(this project, after arXiv 2502.06857 and 2510.18245)",
+        features,
+    )
 
 
 def shape_depth(features: frozenset[str]) -> Form:
@@ -128,14 +183,28 @@ def shape_depth(features: frozenset[str]) -> Form:
     Gemstones and on the reference study (`python -m benchmarks.holdout`, results/reference); it
     pays where one or two blocks are among the depths.
     """
-    psi = Parameter("psi", "exponent by which depth slows learning from tokens", low=-0.5, high=0.6,
-                    start=(0.0, 0.3), prior=(0.0, 0.2))
-    return _shape("shape-depth", "shape, with a token term that knows N and the applied depth "
-                  "(this project)", features, (psi, Power("psi", "ln_depth", sign=1.0)))
+    psi = Parameter(
+        "psi",
+        "exponent by which depth slows learning from tokens",
+        low=-0.5,
+        high=0.6,
+        start=(0.0, 0.3),
+        prior=(0.0, 0.2),
+    )
+    return _shape(
+        "shape-depth",
+        "shape, with a token term that knows N and the applied depth (this project)",
+        features,
+        (psi, Power("psi", "ln_depth", sign=1.0)),
+    )
 
 
-def _shape(name: str, paper: str, features: frozenset[str],
-           slowed_by: tuple[Parameter, Power] | None = None) -> Form:
+def _shape(
+    name: str,
+    paper: str,
+    features: frozenset[str],
+    slowed_by: tuple[Parameter, Power] | None = None,
+) -> Form:
     """Shape acts on the capacity terms, tokens on a term that knows the size.
 
     L = E + A·N_eff^-alpha + W·width^-omega + K·depth^-lambda + B·D^-beta·N^kappa
@@ -161,65 +230,122 @@ def _shape(name: str, paper: str, features: frozenset[str],
     """
     capacity = [Power("alpha", "ln_n")]
     parameters: list[Parameter] = [
-        dataclasses.replace(_E, prior_of_least_loss=(math.log(0.65), 0.5)), _A, _B,
+        dataclasses.replace(_E, prior_of_least_loss=(math.log(0.65), 0.5)),
+        _A,
+        _B,
         dataclasses.replace(_ALPHA, prior=_EXPONENT_PRIOR),
         dataclasses.replace(_BETA, prior=_EXPONENT_PRIOR),
     ]
     learning = [Power("beta", "ln_d")]
     if {"ln_n", "ln_d"} <= features:
         learning.append(Power("kappa", "ln_n", sign=1.0))
-        parameters.append(Parameter("kappa", "exponent by which N slows learning from tokens",
-                                    low=-0.5, high=0.6, start=(0.0, 0.3), prior=(0.0, 0.2)))
+        parameters.append(
+            Parameter(
+                "kappa",
+                "exponent by which N slows learning from tokens",
+                low=-0.5,
+                high=0.6,
+                start=(0.0, 0.3),
+                prior=(0.0, 0.2),
+            )
+        )
     if slowed_by is not None:
         parameters.append(slowed_by[0])
         learning.append(slowed_by[1])
     if "ln_g" in features:
         capacity.append(Power("gamma", "ln_g", sign=1.0))
-        parameters.append(Parameter("gamma", "exponent of GQA group g", low=0.0, high=1.0,
-                                    start=(0.0, 0.1), prior=(0.0, 0.05)))
+        parameters.append(
+            Parameter(
+                "gamma",
+                "exponent of GQA group g",
+                low=0.0,
+                high=1.0,
+                start=(0.0, 0.1),
+                prior=(0.0, 0.05),
+            )
+        )
     if "ln_s" in features:
         capacity.append(Power("sigma", "ln_s"))
-        parameters.append(Parameter("sigma", "exponent of sharing s", low=-0.5, high=1.0,
-                                    start=(0.0, 0.2), prior=(0.1, 0.1)))
+        parameters.append(
+            Parameter(
+                "sigma",
+                "exponent of sharing s",
+                low=-0.5,
+                high=1.0,
+                start=(0.0, 0.2),
+                prior=(0.1, 0.1),
+            )
+        )
     terms = [_TERMS[0]]
     if "ln_r" in features:
         for side, sign in (("MLP-heavy", 1.0), ("attention-heavy", -1.0)):
-            terms.append(Term(side, ("A",), (
-                *capacity, Power("rho", "ln_r", sign=sign, centred=False),
-                Power("tau", "one", sign=-sign, centred=False))))
+            terms.append(
+                Term(
+                    side,
+                    ("A",),
+                    (
+                        *capacity,
+                        Power("rho", "ln_r", sign=sign, centred=False),
+                        Power("tau", "one", sign=-sign, centred=False),
+                    ),
+                )
+            )
         parameters += [
-            Parameter("rho", "exponent of r on either side of its optimum", low=0.0, high=2.0,
-                      start=(0.05, 0.5), prior=(0.2, 0.2)),
-            Parameter("tau", "rho·ln(r_opt)", low=-2.0, high=2.0, start=(-0.3, 0.5),
-                      prior=(0.1, 0.3)),
+            Parameter(
+                "rho",
+                "exponent of r on either side of its optimum",
+                low=0.0,
+                high=2.0,
+                start=(0.05, 0.5),
+                prior=(0.2, 0.2),
+            ),
+            Parameter(
+                "tau", "rho·ln(r_opt)", low=-2.0, high=2.0, start=(-0.3, 0.5), prior=(0.1, 0.3)
+            ),
         ]
     else:
         terms.append(Term("parameters", ("A",), tuple(capacity)))
     terms.append(Term("tokens", ("B",), tuple(learning)))
     if {"ln_width", "ln_depth"} <= features:
         terms += _WIDTH_DEPTH
-        parameters += [dataclasses.replace(p, prior=None if p.log else _EXPONENT_PRIOR)
-                       for p in _WIDTH_DEPTH_PARAMETERS]
-    return Form(name, paper, tuple(parameters), tuple(terms),
-                monotone="tokens" if len(learning) > 1 else None)
+        parameters += [
+            dataclasses.replace(p, prior=None if p.log else _EXPONENT_PRIOR)
+            for p in _WIDTH_DEPTH_PARAMETERS
+        ]
+    return Form(
+        name,
+        paper,
+        tuple(parameters),
+        tuple(terms),
+        monotone="tokens" if len(learning) > 1 else None,
+    )
 
 
 def literature(features: frozenset[str]) -> Form:
     """Composed of published coefficients (results.literature); not a form to fit."""
     loop, base = looped(features), conditional(features)
     strength = Parameter("c_g", "strength of the GQA factor", log=True, low=-16.0, high=4.0)
-    optimum = Parameter("g_opt", "best query heads per key-value head, 1 by convention", log=True,
-                        low=0.0, high=0.0)
+    optimum = Parameter(
+        "g_opt", "best query heads per key-value head, 1 by convention", log=True, low=0.0, high=0.0
+    )
     return Form(
-        "literature", "looped Chinchilla × conditional factors × GQA factor",
-        (*loop.parameters, *base.parameters[5:], strength, optimum), loop.terms,
-        (*base.bowls, Bowl("GQA", "c_g", "g_opt", "ln_g")), sharing_exponent="phi",
+        "literature",
+        "looped Chinchilla × conditional factors × GQA factor",
+        (*loop.parameters, *base.parameters[5:], strength, optimum),
+        loop.terms,
+        (*base.bowls, Bowl("GQA", "c_g", "g_opt", "ln_g")),
+        sharing_exponent="phi",
     )
 
 
 FORMS = {
-    "chinchilla": chinchilla, "morph": morph, "gemstones": gemstones, "conditional": conditional,
-    "conditional-additive": conditional_additive, "looped": looped, "shape": shape,
+    "chinchilla": chinchilla,
+    "morph": morph,
+    "gemstones": gemstones,
+    "conditional": conditional,
+    "conditional-additive": conditional_additive,
+    "looped": looped,
+    "shape": shape,
     "shape-depth": shape_depth,
 }
 """Every form by name: a function of the features that carry information to a declaration."""

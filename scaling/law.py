@@ -12,13 +12,13 @@ from typing import Annotated, Any, Literal
 import msgspec
 import numpy as np
 
-from scaling.architecture import ArchitectureBatch
-from scaling.errors import BadInput
-from scaling.features import architecture_features, columns_of, table_features
-from scaling.forms import build_form
-from scaling.model import Array, looped_feature, predict_log_loss  # noqa: F401
-from scaling.table import RunTable
-from scaling.terms import Form
+from shapelaw.scaling.architecture import ArchitectureBatch
+from shapelaw.scaling.bound_form import Array, looped_feature, predict_log_loss  # noqa: F401
+from shapelaw.scaling.errors import BadInput
+from shapelaw.scaling.features import architecture_features, columns_of, table_features
+from shapelaw.scaling.forms import build_form
+from shapelaw.scaling.run_table import RunTable
+from shapelaw.scaling.terms import Form
 
 LAW_VERSION = 1
 _MANY_DRAWS = 400  # enough for a 90 % interval; more costs time and changes its third digit
@@ -131,8 +131,9 @@ class Law:
             # Each draw meets several quantiles of the noise, in an order that pairs them evenly.
             picks = (np.arange(len(spread)) * 0.6180339887498949) % 1.0
             noise = np.quantile(self.residuals, picks)
-            spread = np.concatenate([spread + np.roll(noise, shift)[:, None]
-                                     for shift in (0, 7, 31)])
+            spread = np.concatenate(
+                [spread + np.roll(noise, shift)[:, None] for shift in (0, 7, 31)]
+            )
         tail = 0.5 * (1 - level)
         low, high = np.quantile(spread, [tail, 1 - tail], axis=0)
         return np.exp(np.minimum(low, middle)), np.exp(np.maximum(high, middle))
@@ -178,14 +179,19 @@ class Law:
         low, high = self.interval_of(features, 0.9)
         beyond = self.beyond(features)
         rows = [
-            {"loss": float(np.exp(value)), "interval": [float(a), float(b)],
-             "extrapolated": list(axes), "extrapolated_by": axes}
+            {
+                "loss": float(np.exp(value)),
+                "interval": [float(a), float(b)],
+                "extrapolated": list(axes),
+                "extrapolated_by": axes,
+            }
             for value, a, b, axes in zip(log_loss, low, high, beyond, strict=True)
         ]
         answer: dict[str, Any] = {"law": self.label, "rows": rows}
         known = np.isfinite(table.loss) & (table.loss > 0)
         if known.any():
-            from scaling.scores import scores
+            from shapelaw.scaling.holdout.scores import scores
+
             answer["error"] = scores(log_loss[known], np.log(table.loss[known]))
         return answer
 
@@ -194,11 +200,17 @@ class Law:
     def to_file(self, path: str | Path) -> None:
         """Write as JSON."""
         file = LawFile(
-            form=self.form, features=list(self.features), parameters=self.parameters,
-            draws=self.draws.tolist(), residuals=self.residuals.tolist(),
+            form=self.form,
+            features=list(self.features),
+            parameters=self.parameters,
+            draws=self.draws.tolist(),
+            residuals=self.residuals.tolist(),
             range={axis: list(ends) for axis, ends in self.range.items()},
-            count=self.count, fingerprint=self.fingerprint,  # type: ignore[arg-type]
-            runs=self.runs, label=self.label, source=self.source,
+            count=self.count,  # type: ignore[arg-type]
+            fingerprint=self.fingerprint,
+            runs=self.runs,
+            label=self.label,
+            source=self.source,
         )
         Path(path).write_bytes(msgspec.json.format(msgspec.json.encode(file), indent=1) + b"\n")
 
@@ -219,19 +231,30 @@ class Law:
         if len(sizes) > 1:
             raise BadInput(f"law = {path}: its draws differ in length")
         return cls(
-            form=file.form, parameters=file.parameters,
+            form=file.form,
+            parameters=file.parameters,
             draws=np.array(file.draws, dtype=float).reshape(len(file.draws), -1),
             range={axis: (ends[0], ends[1]) for axis, ends in file.range.items()},
-            count=file.count, fingerprint=file.fingerprint, label=file.label, source=file.source,
-            features=tuple(file.features), residuals=np.array(file.residuals, dtype=float),
+            count=file.count,
+            fingerprint=file.fingerprint,
+            label=file.label,
+            source=file.source,
+            features=tuple(file.features),
+            residuals=np.array(file.residuals, dtype=float),
             runs=file.runs,
         )
 
 
 AXES: dict[str, str] = {
-    "ln_n": "N", "ln_d": "tokens", "ln_width": "d_model", "ln_depth": "depth",
-    "ln_aspect": "aspect_ratio", "ln_x": "width_ratio", "ln_r": "mlp_attention_ratio",
-    "ln_g": "gqa_group", "ln_s": "sharing",
+    "ln_n": "N",
+    "ln_d": "tokens",
+    "ln_width": "d_model",
+    "ln_depth": "depth",
+    "ln_aspect": "aspect_ratio",
+    "ln_x": "width_ratio",
+    "ln_r": "mlp_attention_ratio",
+    "ln_g": "gqa_group",
+    "ln_s": "sharing",
 }
 """Feature -> axis, as range and warnings name it."""
 

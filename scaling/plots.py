@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from scaling.features import table_features
-from scaling.fit import Fit
-from scaling.law import to_inner
-from scaling.model import Array, predict_log_loss
-from scaling.scores import scores
+from shapelaw.scaling.bound_form import Array, predict_log_loss
+from shapelaw.scaling.features import table_features
+from shapelaw.scaling.fit import Fit
+from shapelaw.scaling.holdout.scores import scores
+from shapelaw.scaling.law import to_inner
 
 INK, BLUE, RUST, PALE = "#22303c", "#2f6fb3", "#c8553d", "#b9cde4"
 _COLOURS = "viridis"
@@ -19,9 +19,14 @@ _MOST_BARS = 400  # runs beyond which intervals would hide each other
 _SLICES = 7
 
 LABELS = {
-    "ln_n": "parameters N", "ln_d": "training tokens D", "ln_width": "d_model",
-    "ln_depth": "applied layers", "ln_aspect": "d_model / layers", "ln_x": "d_model / √N",
-    "ln_r": "MLP / attention parameters", "ln_g": "query heads per KV head",
+    "ln_n": "parameters N",
+    "ln_d": "training tokens D",
+    "ln_width": "d_model",
+    "ln_depth": "applied layers",
+    "ln_aspect": "d_model / layers",
+    "ln_x": "d_model / √N",
+    "ln_r": "MLP / attention parameters",
+    "ln_g": "query heads per KV head",
     "ln_s": "times each block is applied",
 }
 
@@ -32,8 +37,11 @@ def write_all(fit: Fit, folder: str | Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     drawn: list[Path] = []
     pictures: dict[str, Callable[[Fit], Any]] = {
-        "parity": parity, "residuals": residuals, "isoflop": isoflop,
-        "loss-against-compute": loss_against_compute, "shape": loss_against_shape,
+        "parity": parity,
+        "residuals": residuals,
+        "isoflop": isoflop,
+        "loss-against-compute": loss_against_compute,
+        "shape": loss_against_shape,
         "correlations": correlations,
     }
     for name, draw in pictures.items():
@@ -60,15 +68,29 @@ def _figure(columns: int = 1, rows: int = 1, width: float = 6.4, height: float =
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    with matplotlib.rc_context({
-        "font.size": 10.5, "axes.edgecolor": INK, "axes.labelcolor": INK, "text.color": INK,
-        "xtick.color": INK, "ytick.color": INK, "axes.spines.top": False,
-        "axes.spines.right": False, "axes.titleweight": "bold", "axes.titlesize": 11.5,
-        "axes.titlelocation": "left", "axes.grid": True, "grid.color": "#e6eaee",
-        "grid.linewidth": 0.7, "axes.axisbelow": True, "legend.frameon": False,
-    }):
-        return pyplot.subplots(rows, columns, figsize=(width, height), squeeze=False,
-                               layout="constrained")
+    with matplotlib.rc_context(
+        {
+            "font.size": 10.5,
+            "axes.edgecolor": INK,
+            "axes.labelcolor": INK,
+            "text.color": INK,
+            "xtick.color": INK,
+            "ytick.color": INK,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.titleweight": "bold",
+            "axes.titlesize": 11.5,
+            "axes.titlelocation": "left",
+            "axes.grid": True,
+            "grid.color": "#e6eaee",
+            "grid.linewidth": 0.7,
+            "axes.axisbelow": True,
+            "legend.frameon": False,
+        }
+    ):
+        return pyplot.subplots(
+            rows, columns, figsize=(width, height), squeeze=False, layout="constrained"
+        )
 
 
 def _plain_log_axis(axis: Any, which: str = "y") -> None:
@@ -108,20 +130,45 @@ def parity(fit: Fit) -> Any:
     rows = np.arange(len(predicted))
     if len(rows) > _MOST_BARS:
         rows = np.random.default_rng(0).choice(rows, _MOST_BARS, replace=False)
-    axis.vlines(predicted[rows], low[rows], high[rows], color=PALE, linewidth=1.6, zorder=1,
-                label=f"{_LEVEL:.0%} interval")
-    dots = axis.scatter(predicted, fit.table.loss, c=fit.table.n, s=16, cmap=_COLOURS,
-                        norm="log", zorder=3, linewidths=0)
+    axis.vlines(
+        predicted[rows],
+        low[rows],
+        high[rows],
+        color=PALE,
+        linewidth=1.6,
+        zorder=1,
+        label=f"{_LEVEL:.0%} interval",
+    )
+    dots = axis.scatter(
+        predicted,
+        fit.table.loss,
+        c=fit.table.n,
+        s=16,
+        cmap=_COLOURS,
+        norm="log",
+        zorder=3,
+        linewidths=0,
+    )
     ends = [min(predicted.min(), fit.table.loss.min()), max(predicted.max(), fit.table.loss.max())]
     axis.plot(ends, ends, color=INK, linewidth=0.9, zorder=2)
-    axis.set(xscale="log", yscale="log", xlabel="predicted loss, nats per token",
-             ylabel="observed loss, nats per token", title=_label(fit))
+    axis.set(
+        xscale="log",
+        yscale="log",
+        xlabel="predicted loss, nats per token",
+        ylabel="observed loss, nats per token",
+        title=_label(fit),
+    )
     _plain_log_axis(axis, "x")
     _plain_log_axis(axis)
     inside = float(np.mean((fit.table.loss >= low) & (fit.table.loss <= high)))
     found = scores(np.log(predicted), np.log(fit.table.loss))
-    axis.text(0.97, 0.05, f"mean |log error| {found['mean_abs_log']:.2%}\n"
-              f"{inside:.0%} inside the interval", transform=axis.transAxes, ha="right")
+    axis.text(
+        0.97,
+        0.05,
+        f"mean |log error| {found['mean_abs_log']:.2%}\n{inside:.0%} inside the interval",
+        transform=axis.transAxes,
+        ha="right",
+    )
     axis.legend(loc="upper left")
     figure.colorbar(dots, ax=axis, label="parameters N", pad=0.02)
     return figure
@@ -129,8 +176,11 @@ def parity(fit: Fit) -> Any:
 
 def residuals(fit: Fit) -> Any:
     """Log residuals against every column that varies: a law that fits shows no pattern in any."""
-    features = {name: column for name, column in table_features(fit.table).items()
-                if name in LABELS and np.all(np.isfinite(column)) and np.ptp(column) > 1e-9}
+    features = {
+        name: column
+        for name, column in table_features(fit.table).items()
+        if name in LABELS and np.all(np.isfinite(column)) and np.ptp(column) > 1e-9
+    }
     columns = min(3, len(features))
     if not columns:
         return None
@@ -151,8 +201,13 @@ def residuals(fit: Fit) -> Any:
             axis.set_ylabel("observed over predicted, %")
     for spare in range(len(features), rows * columns):
         axes[spare // columns, spare % columns].set_visible(False)
-    figure.suptitle(f"Residuals of {_label(fit)} (line: running median)", x=0.01, ha="left",
-                    weight="bold", size=11.5)
+    figure.suptitle(
+        f"Residuals of {_label(fit)} (line: running median)",
+        x=0.01,
+        ha="left",
+        weight="bold",
+        size=11.5,
+    )
     return figure
 
 
@@ -162,8 +217,11 @@ def _running_median(column: Array, values: Array) -> tuple[Array, Array]:
     if len(edges) < 3:
         edges = np.array([column.min() - 1e-9, column.mean(), column.max() + 1e-9])
     which = np.clip(np.searchsorted(edges, column, side="right") - 1, 0, len(edges) - 2)
-    middles = [(np.exp(column[which == k].mean()), np.median(values[which == k]))
-               for k in range(len(edges) - 1) if np.any(which == k)]
+    middles = [
+        (np.exp(column[which == k].mean()), np.median(values[which == k]))
+        for k in range(len(edges) - 1)
+        if np.any(which == k)
+    ]
     found = np.array(middles)
     return found[:, 0], found[:, 1]
 
@@ -172,8 +230,13 @@ def _grown(features: dict[str, Array], log_n: Array, log_d: Array) -> dict[str, 
     """The runs' middle shape at other sizes: width and depth grow as N^⅓."""
     middle = {name: np.full(len(log_n), np.median(column)) for name, column in features.items()}
     shift = log_n - middle["ln_n"]
-    for name, rate in {"ln_width": 1 / 3, "ln_depth": 1 / 3, "ln_x": -1 / 6,
-                       "ln_n_once": 1.0, "ln_n_recurrent": 1.0}.items():
+    for name, rate in {
+        "ln_width": 1 / 3,
+        "ln_depth": 1 / 3,
+        "ln_x": -1 / 6,
+        "ln_n_once": 1.0,
+        "ln_n_recurrent": 1.0,
+    }.items():
         if name in middle:
             middle[name] = middle[name] + rate * shift
     middle["ln_n"], middle["ln_d"] = log_n, log_d
@@ -186,8 +249,9 @@ def _band(fit: Fit, features: dict[str, Array]) -> tuple[Array, Array, Array]:
     middle = np.exp(predict_log_loss(form, fit.law.inner(), features))
     if not len(fit.law.draws):
         return middle, middle, middle
-    draws = np.stack([predict_log_loss(form, theta, features)
-                      for theta in to_inner(form, fit.law.draws[:200])])
+    draws = np.stack(
+        [predict_log_loss(form, theta, features) for theta in to_inner(form, fit.law.draws[:200])]
+    )
     low, high = np.exp(np.quantile(draws, [0.05, 0.95], axis=0))
     return middle, low, high
 
@@ -213,24 +277,42 @@ def isoflop(fit: Fit) -> Any:
         there = _predict(fit, moved)
         moved["ln_d"] = level - moved["ln_n"]
         shifted = fit.table.loss[near] * np.exp(_predict(fit, moved) - there)
-        axis.scatter(np.exp(features["ln_n"][near]), shifted, s=13, color=colour, alpha=0.75,
-                     linewidths=0)
+        axis.scatter(
+            np.exp(features["ln_n"][near]), shifted, s=13, color=colour, alpha=0.75, linewidths=0
+        )
         span = (features["ln_n"].min(), features["ln_n"].max())
         if near.sum() > 2:
             span = (features["ln_n"][near].min() - 0.4, features["ln_n"][near].max() + 0.4)
         grid = np.linspace(*span, 160)
         curve, low, high = _band(fit, _grown(features, grid, level - grid))
-        axis.plot(np.exp(grid), curve, color=colour, linewidth=1.6,
-                  label=f"{6 * np.exp(level):.0e}".replace("e+", "e"))
+        axis.plot(
+            np.exp(grid),
+            curve,
+            color=colour,
+            linewidth=1.6,
+            label=f"{6 * np.exp(level):.0e}".replace("e+", "e"),
+        )
         axis.fill_between(np.exp(grid), low, high, color=colour, alpha=0.15, linewidth=0)
         at = int(np.argmin(curve))
         if 0 < at < len(grid) - 1:
             best.append((np.exp(grid[at]), curve[at]))
     if best:
-        axis.plot(*np.array(best).T, color=RUST, marker="o", markersize=5, linewidth=1.2,
-                  linestyle="--", label="optimum")
-    axis.set(xscale="log", yscale="log", xlabel="parameters N", ylabel="loss, nats per token",
-             title=f"Slices of equal compute; {_label(fit)}")
+        axis.plot(
+            *np.array(best).T,
+            color=RUST,
+            marker="o",
+            markersize=5,
+            linewidth=1.2,
+            linestyle="--",
+            label="optimum",
+        )
+    axis.set(
+        xscale="log",
+        yscale="log",
+        xlabel="parameters N",
+        ylabel="loss, nats per token",
+        title=f"Slices of equal compute; {_label(fit)}",
+    )
     _plain_log_axis(axis)
     axis.legend(title="C = 6·N·D, FLOPs", loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure
@@ -246,8 +328,15 @@ def loss_against_compute(fit: Fit) -> Any:
     log_c = features["ln_n"] + features["ln_d"]
     figure, axes = _figure(width=6.6)
     axis = axes[0, 0]
-    dots = axis.scatter(6 * np.exp(log_c), fit.table.loss, c=fit.table.n, s=15, cmap=_COLOURS,
-                        norm="log", linewidths=0)
+    dots = axis.scatter(
+        6 * np.exp(log_c),
+        fit.table.loss,
+        c=fit.table.n,
+        s=15,
+        cmap=_COLOURS,
+        norm="log",
+        linewidths=0,
+    )
     levels = np.linspace(log_c.min(), log_c.max() + 1.0, 40)
     least = []
     for level in levels:
@@ -257,12 +346,25 @@ def loss_against_compute(fit: Fit) -> Any:
         least.append((grid[at], level - grid[at]))
     frontier = np.array(least)
     middle, low, high = _band(fit, _grown(features, frontier[:, 0], frontier[:, 1]))
-    axis.plot(6 * np.exp(levels), middle, color=RUST, linewidth=2,
-              label="least loss at each compute")
-    axis.fill_between(6 * np.exp(levels), low, high, color=RUST, alpha=0.18, linewidth=0,
-                      label="90 % of bootstrap draws")
-    axis.set(xscale="log", yscale="log", xlabel="training compute C = 6·N·D, FLOPs",
-             ylabel="loss, nats per token", title=_label(fit))
+    axis.plot(
+        6 * np.exp(levels), middle, color=RUST, linewidth=2, label="least loss at each compute"
+    )
+    axis.fill_between(
+        6 * np.exp(levels),
+        low,
+        high,
+        color=RUST,
+        alpha=0.18,
+        linewidth=0,
+        label="90 % of bootstrap draws",
+    )
+    axis.set(
+        xscale="log",
+        yscale="log",
+        xlabel="training compute C = 6·N·D, FLOPs",
+        ylabel="loss, nats per token",
+        title=_label(fit),
+    )
     _plain_log_axis(axis)
     axis.legend(loc="upper right")
     figure.colorbar(dots, ax=axis, label="parameters N", pad=0.02)
@@ -299,13 +401,31 @@ def loss_against_shape(fit: Fit) -> Any:
                 moved["ln_width"], moved["ln_depth"] = (volume + grid) / 3, (volume - 2 * grid) / 3
             middle, low, high = _band(fit, moved)
             best = middle.min()
-            axis.plot(np.exp(grid), 100 * (middle / best - 1), color=colour, linewidth=1.8,
-                      label=f"N = {np.exp(log_n):.2g}")
-            axis.fill_between(np.exp(grid), 100 * (low / best - 1), 100 * (high / best - 1),
-                              color=colour, alpha=0.16, linewidth=0)
+            axis.plot(
+                np.exp(grid),
+                100 * (middle / best - 1),
+                color=colour,
+                linewidth=1.8,
+                label=f"N = {np.exp(log_n):.2g}",
+            )
+            axis.fill_between(
+                np.exp(grid),
+                100 * (low / best - 1),
+                100 * (high / best - 1),
+                color=colour,
+                alpha=0.16,
+                linewidth=0,
+            )
         seen = np.unique(np.exp(column).round(9))
-        axis.plot(seen, np.full(len(seen), 0.015), "|", color=INK, markersize=7, alpha=0.5,
-                  transform=axis.get_xaxis_transform())
+        axis.plot(
+            seen,
+            np.full(len(seen), 0.015),
+            "|",
+            color=INK,
+            markersize=7,
+            alpha=0.5,
+            transform=axis.get_xaxis_transform(),
+        )
         axis.set(xscale="log", xlabel=LABELS[name], title=f"Loss against {LABELS[name]}")
         axis.set_ylabel("loss above the best, %")
         axis.legend(title="at fixed N and D")
@@ -328,8 +448,15 @@ def correlations(fit: Fit) -> Any:
     for row in range(len(names)):
         for column in range(len(names)):
             value = matrix[row, column]
-            axis.text(column, row, f"{value:.2f}".replace("0.", "."), ha="center", va="center",
-                      size=7.5, color="white" if abs(value) > 0.6 else INK)
+            axis.text(
+                column,
+                row,
+                f"{value:.2f}".replace("0.", "."),
+                ha="center",
+                va="center",
+                size=7.5,
+                color="white" if abs(value) > 0.6 else INK,
+            )
     axis.set_xticks(range(len(names)), names, rotation=45, ha="right")
     axis.set_yticks(range(len(names)), names)
     axis.grid(visible=False)

@@ -122,12 +122,19 @@ def coefficient(name: str, meaning: str) -> Parameter:
 
 def irreducible(name: str = "E") -> Parameter:
     """The loss left at infinite size and data; a value at its lower bound means none was seen."""
-    return Parameter(name, "irreducible loss, nats per token", log=True, low=math.log(1e-3),
-                     high=FREE)
+    return Parameter(
+        name, "irreducible loss, nats per token", log=True, low=math.log(1e-3), high=FREE
+    )
 
 
-def exponent(name: str, meaning: str, *, low: float = 0.01, high: float = 3.0,
-             start: tuple[float, float] = (0.1, 0.9),
-             prior: tuple[float, float] | None = None) -> Parameter:
+def exponent(
+    name: str,
+    meaning: str,
+    *,
+    low: float = 0.01,
+    high: float = 3.0,
+    start: tuple[float, float] = (0.1, 0.9),
+    prior: tuple[float, float] | None = None,
+) -> Parameter:
     """A positive exponent; its sign stands in the term, so that a law stays monotone."""
     return Parameter(name, meaning, low=low, high=high, start=start, prior=prior)

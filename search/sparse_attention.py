@@ -16,8 +16,9 @@ TILE = 64
 """Side of the square tiles the vertical-slash kernel computes."""
 
 
-class BlockSparse(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="block-sparse",
-                  tag_field="kind"):
+class BlockSparse(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="block-sparse", tag_field="kind"
+):
     """Prefill: each chunk of queries keeps its best `kept` chunks of keys."""
 
     chunk: Count
@@ -31,8 +32,9 @@ class BlockSparse(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="
         return 1 - computed / (blocks * (blocks + 1) / 2)
 
 
-class VerticalSlash(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="vertical-slash",
-                    tag_field="kind"):
+class VerticalSlash(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="vertical-slash", tag_field="kind"
+):
     """Prefill: whole columns of keys and diagonals, computed as tiles and strips of 64 queries."""
 
     blocks: Count
@@ -63,8 +65,9 @@ class Quest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="quest"
         return 0.0 if self.budget >= context else 2.0 * math.ceil(context / self.page)
 
 
-class Eviction(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="eviction",
-               tag_field="kind"):
+class Eviction(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="eviction", tag_field="kind"
+):
     """Decode: only `capacity` tokens stay in the cache (SnapKV and its kin)."""
 
     capacity: Count

@@ -14,14 +14,15 @@ from typing import Annotated
 import msgspec
 import numpy as np
 
-from scaling.errors import BadInput
-from search.sparse_attention import DecodeSparsity, Eviction, PrefillSparsity
+from shapelaw.scaling.errors import BadInput
+from shapelaw.search.sparse_attention import DecodeSparsity, Eviction, PrefillSparsity
 
 Count = Annotated[int, msgspec.Meta(ge=1)]
 
 
-class Workload(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True,
-               omit_defaults=True):
+class Workload(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True
+):
     """One kind of request, in tokens."""
 
     name: str
@@ -131,13 +132,15 @@ def load_workload(name_or_path: str | Path) -> Workload:
 
 def workload_names() -> list[str]:
     """The presets that ship with the package."""
-    folder = resources.files("search") / "workloads"
+    folder = resources.files("shapelaw.search") / "workloads"
     return sorted(entry.name[:-5] for entry in folder.iterdir() if entry.name.endswith(".toml"))
 
 
 def _read(name: str) -> tuple[str, str]:
     if name in workload_names():
-        return (resources.files("search") / "workloads" / f"{name}.toml").read_text("utf-8"), name
+        return (resources.files("shapelaw.search") / "workloads" / f"{name}.toml").read_text(
+            "utf-8"
+        ), name
     path = Path(name)
     try:
         if path.is_file():

@@ -20,7 +20,7 @@ from benchmarks.study.laws import BOOTSTRAP, compare
 from benchmarks.study.loop import judge, panel_of
 from benchmarks.study.records import FOLDER, load_study, seed_noise
 from benchmarks.study.rollouts import roll_out, roll_out_forms
-from scaling.fit import fit_law
+from shapelaw.scaling.fit import fit_law
 
 INTRODUCTION = """# The reference study
 
@@ -64,16 +64,27 @@ def render(write: bool) -> str:
         figures.panel_figure(panel, folder / "panel.png")
         figures.sharing_figure(timings, shared, folder / "sharing.png")
         own.fit.law.to_file(FOLDER / "reference-below-held-out.json")
-        whole = fit_law(study.whole_table, form=own.form, bootstrap=BOOTSTRAP, holdout=False,
-                        label="reference", source="results/reference, all sizes")
+        whole = fit_law(
+            study.whole_table,
+            form=own.form,
+            bootstrap=BOOTSTRAP,
+            holdout=False,
+            label="reference",
+            source="results/reference, all sizes",
+        )
         whole.law.to_file(FOLDER / "laws" / "reference.json")
-    return "\n".join([
-        INTRODUCTION, text.runs_section(study, noise), text.effects_section(effects),
-        text.learning_rate_section(learning_rate_check(runs)),
-        text.law_section(results, automatic, own, noise, roll_out(study), forms),
-        text.loop_section(panel, verdicts, measure.spreads()),
-        text.sharing_section(timings, shared), CAVEATS,
-    ])
+    return "\n".join(
+        [
+            INTRODUCTION,
+            text.runs_section(study, noise),
+            text.effects_section(effects),
+            text.learning_rate_section(learning_rate_check(runs)),
+            text.law_section(results, automatic, own, noise, roll_out(study), forms),
+            text.loop_section(panel, verdicts, measure.spreads()),
+            text.sharing_section(timings, shared),
+            CAVEATS,
+        ]
+    )
 
 
 NUMBER = re.compile(r"[-+]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?")
@@ -100,10 +111,16 @@ def differences(committed: str, rendered: str) -> list[str]:
         width = abs(_value(interval[2]) - _value(interval[1]))
         play |= dict.fromkeys((interval.start(1), interval.start(2)), INTERVAL_PLAY * width)
     pairs = zip(NUMBER.finditer(committed), NUMBER.findall(rendered), strict=True)
-    return [f"{old[0]} is {new} by the records" for old, new in pairs
-            if not math.isclose(
-                _value(old[0]), _value(new), rel_tol=0.02,
-                abs_tol=max(1.1 * _last_place(old[0]), play.get(old.start(), 0.0)))]
+    return [
+        f"{old[0]} is {new} by the records"
+        for old, new in pairs
+        if not math.isclose(
+            _value(old[0]),
+            _value(new),
+            rel_tol=0.02,
+            abs_tol=max(1.1 * _last_place(old[0]), play.get(old.start(), 0.0)),
+        )
+    ]
 
 
 def _value(number: str) -> float:

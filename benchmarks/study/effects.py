@@ -10,10 +10,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from results.record import RunRecord
-from scaling.architecture import Architecture
-from sweeps.design import load_design
-from sweeps.job import resolve
+from shapelaw.results.record import RunRecord
+from shapelaw.scaling.architecture import Architecture
+from shapelaw.sweeps.design.design import load_design
+from shapelaw.sweeps.design.layout import layout
+from shapelaw.sweeps.training.trunk import resolve
 
 DESIGN = "reference"
 BASE_SHARE = "base"
@@ -50,15 +51,22 @@ def labelled(records: list[RunRecord]) -> list[Labelled]:
     where another Python reads the records.
     """
     planned = {}
-    for one in load_design(DESIGN).layout()[0]:
+    for one in layout(load_design(DESIGN))[0]:
         plan = resolve(one.job)
         for branch in plan.branches:
-            planned[_Trained(plan.architecture, one.job.seed, branch.tokens,
-                             _rate(plan.learning_rate))] = one
+            planned[
+                _Trained(plan.architecture, one.job.seed, branch.tokens, _rate(plan.learning_rate))
+            ] = one
     found = []
     for record in records:
-        match = planned.get(_Trained(record.architecture.build(), record.seed, record.tokens,
-                                     _rate(record.recipe.learning_rate)))
+        match = planned.get(
+            _Trained(
+                record.architecture.build(),
+                record.seed,
+                record.tokens,
+                _rate(record.recipe.learning_rate),
+            )
+        )
         if match is not None:
             found.append(Labelled(record, match.part, match.label, match.nominal))
     return found
@@ -79,8 +87,11 @@ def _rate(learning_rate: float) -> str:
 
 def paired_effects(runs: list[Labelled]) -> list[Effect]:
     """Every label that has partners, the largest gain first."""
-    base = {(run.nominal, run.record.tokens, run.record.seed): run.record.loss
-            for run in runs if run.label == BASE_SHARE}
+    base = {
+        (run.nominal, run.record.tokens, run.record.seed): run.record.loss
+        for run in runs
+        if run.label == BASE_SHARE
+    }
     trunks: dict[str, dict[tuple[int, str], list[float]]] = defaultdict(lambda: defaultdict(list))
     for run in runs:
         partner = base.get((run.nominal, run.record.tokens, run.record.seed))
@@ -88,7 +99,8 @@ def paired_effects(runs: list[Labelled]) -> list[Effect]:
             continue
         axis = run.label + (", equal FLOPs" if "equal FLOPs" in run.part else "")
         trunks[axis][run.nominal, run.record.trunk_key].append(
-            float(np.log(run.record.loss / partner)))
+            float(np.log(run.record.loss / partner))
+        )
     effects = [_effect(axis, found) for axis, found in trunks.items()]
     return sorted(effects, key=lambda effect: effect.mean)
 
@@ -104,7 +116,9 @@ def _effect(axis: str, trunks: dict[tuple[int, str], list[float]]) -> Effect:
     return Effect(
         axis=axis,
         per_size={size: float(np.mean(values)) for size, values in sorted(sizes.items())},
-        mean=float(means.mean()), interval=(float(low), float(high)), trunks=len(means),
+        mean=float(means.mean()),
+        interval=(float(low), float(high)),
+        trunks=len(means),
     )
 
 
@@ -114,8 +128,10 @@ def sharing_effects(effects: list[Effect]) -> list[tuple[str, Effect]]:
     by_axis = {effect.axis: effect for effect in effects}
     found = []
     for times in (2, 3):
-        for axis, words in ((f"sharing {times}", "the same parameters applied once"),
-                            (f"sharing {times}, equal FLOPs", "distinct blocks, the same work")):
+        for axis, words in (
+            (f"sharing {times}", "the same parameters applied once"),
+            (f"sharing {times}, equal FLOPs", "distinct blocks, the same work"),
+        ):
             if axis in by_axis:
                 found.append((f"blocks applied {times} times, against {words}", by_axis[axis]))
     return found
@@ -126,8 +142,11 @@ def learning_rate_check(runs: list[Labelled]) -> dict[tuple[int, int, str], dict
 
     The rule itself, multiple 1, was trained as part of the shape sweeps: it is found by its shape.
     """
-    by_rule = {(run.record.architecture, run.record.tokens, run.record.seed): run.record.loss
-               for run in runs if "learning_rate" not in run.label}
+    by_rule = {
+        (run.record.architecture, run.record.tokens, run.record.seed): run.record.loss
+        for run in runs
+        if "learning_rate" not in run.label
+    }
     found: dict[tuple[int, int, str], dict[float, float]] = defaultdict(dict)
     for run in runs:
         shape, checked, multiple = run.label.rpartition("learning_rate ")

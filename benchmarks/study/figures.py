@@ -9,7 +9,7 @@ from benchmarks.study.effects import Effect
 from benchmarks.study.laws import HeldOut
 from benchmarks.study.loop import PanelShape
 from benchmarks.study.measure import SharingTiming
-from scaling.table import RunTable
+from shapelaw.scaling.run_table import RunTable
 
 INK, BLUE, RED, GREY = "#1b2733", "#2066a8", "#c0392b", "#8a97a3"
 
@@ -20,11 +20,21 @@ def _axes(width: float = 7.0, height: float = 4.4, columns: int = 1) -> tuple[An
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    pyplot.rcParams.update({
-        "font.size": 10, "axes.spines.top": False, "axes.spines.right": False,
-        "axes.edgecolor": GREY, "axes.labelcolor": INK, "text.color": INK, "xtick.color": INK,
-        "ytick.color": INK, "axes.grid": True, "grid.color": "#e8ecef", "svg.hashsalt": "shapelaw",
-    })
+    pyplot.rcParams.update(
+        {
+            "font.size": 10,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.edgecolor": GREY,
+            "axes.labelcolor": INK,
+            "text.color": INK,
+            "xtick.color": INK,
+            "ytick.color": INK,
+            "axes.grid": True,
+            "grid.color": "#e8ecef",
+            "svg.hashsalt": "shapelaw",
+        }
+    )
     return pyplot.subplots(1, columns, figsize=(width, height), layout="constrained")
 
 
@@ -42,8 +52,12 @@ def runs_figure(table: RunTable, held_out: RunTable, path: Path) -> None:
     for one, colour, label in ((table, BLUE, "fitted"), (held_out, RED, "held out")):
         compute = 6 * one.shape["n_applied"] * one.d
         axes.scatter(compute, one.loss, s=14, color=colour, alpha=0.65, label=label, lw=0)
-    axes.set(xscale="log", yscale="log", xlabel="6 · applied parameters · tokens (FLOPs)",
-             ylabel="loss (nats per byte)")
+    axes.set(
+        xscale="log",
+        yscale="log",
+        xlabel="6 · applied parameters · tokens (FLOPs)",
+        ylabel="loss (nats per byte)",
+    )
     axes.yaxis.set_major_formatter("{x:.2f}")
     axes.yaxis.set_minor_formatter("{x:.2f}")
     axes.legend(frameon=False)
@@ -64,8 +78,10 @@ def effects_figure(effects: list[Effect], noise: float, path: Path) -> None:
     axes.axvspan(-100 * noise, 100 * noise, color="#f0f2f4", zorder=0)
     axes.axvline(0, color=GREY, lw=1)
     axes.set_yticks(range(len(effects)), [effect.axis for effect in reversed(effects)])
-    axes.set_xlabel("loss against the base shape of the same size, budget and seed (%)\n"
-                    "dot: mean; bar: 90 %; grey: each size; band: noise of one seed")
+    axes.set_xlabel(
+        "loss against the base shape of the same size, budget and seed (%)\n"
+        "dot: mean; bar: 90 %; grey: each size; band: noise of one seed"
+    )
     _save(figure, path)
 
 
@@ -95,8 +111,11 @@ def panel_figure(panel: list[PanelShape], path: Path) -> None:
     loss.scatter(measured, [shape.losses[tokens] for shape in panel], color=BLUE)
     for shape in panel:
         a = shape.architecture
-        loss.annotate(f" {a.d_model}×{a.n_blocks}" + (f"×{a.sharing}" if a.sharing > 1 else ""),
-                      (shape.measured_tokens_per_s, shape.losses[tokens]), fontsize=8)
+        loss.annotate(
+            f" {a.d_model}×{a.n_blocks}" + (f"×{a.sharing}" if a.sharing > 1 else ""),
+            (shape.measured_tokens_per_s, shape.losses[tokens]),
+            fontsize=8,
+        )
     loss.set(xlabel="measured decode (tokens/s)", ylabel=f"loss after {tokens:,} tokens")
     _save(figure, path)
 
@@ -113,10 +132,22 @@ def sharing_figure(
     for k, kind in enumerate(kinds):
         chosen = {timing.family: timing for timing in timings if timing.kind == kind}
         places = np.arange(len(names)) + (k - (len(kinds) - 1) / 2) * width
-        axes.bar(places, [1e3 * chosen[name].measured_s for name in names], width * 0.92,
-                 color=(GREY, BLUE, RED)[k % 3], label=kind)
-        axes.scatter(places, [1e3 * chosen[name].predicted_s for name in names], color=INK,
-                     marker="_", s=160, zorder=3, label="predicted" if k == 0 else None)
+        axes.bar(
+            places,
+            [1e3 * chosen[name].measured_s for name in names],
+            width * 0.92,
+            color=(GREY, BLUE, RED)[k % 3],
+            label=kind,
+        )
+        axes.scatter(
+            places,
+            [1e3 * chosen[name].predicted_s for name in names],
+            color=INK,
+            marker="_",
+            s=160,
+            zorder=3,
+            label="predicted" if k == 0 else None,
+        )
     axes.set_xticks(range(len(names)), names)
     axes.set_ylabel("milliseconds a token (bars: measured)")
     axes.legend(frameon=False)
@@ -125,7 +156,9 @@ def sharing_figure(
         loss.plot([100 * bound for bound in effect.interval], [row, row], color=colour, lw=2)
         loss.scatter(100 * effect.mean, row, color=colour, s=30, zorder=3)
     loss.axvline(0, color=GREY, lw=1)
-    loss.set_yticks(range(len(losses)),
-                    [words.replace(", against ", ",\nagainst ") for words, _ in reversed(losses)])
+    loss.set_yticks(
+        range(len(losses)),
+        [words.replace(", against ", ",\nagainst ") for words, _ in reversed(losses)],
+    )
     loss.set_xlabel("loss (%), mean and 90 % over trunks")
     _save(figure, path)

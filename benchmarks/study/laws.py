@@ -5,10 +5,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from scaling.fit import Fit, fit_law
-from scaling.forms import FORMS
-from scaling.scores import spearman
-from scaling.table import RunTable
+from shapelaw.scaling.fit import Fit, fit_law
+from shapelaw.scaling.forms import FORMS
+from shapelaw.scaling.holdout.scores import spearman
+from shapelaw.scaling.run_table import RunTable
 
 BOOTSTRAP = 400
 
@@ -33,8 +33,9 @@ class HeldOut:
 
 
 def _group_ranks(predicted: np.ndarray, observed: np.ndarray, budget: np.ndarray) -> float | None:
-    values = [spearman(predicted[budget == one], observed[budget == one])
-              for one in np.unique(budget)]
+    values = [
+        spearman(predicted[budget == one], observed[budget == one]) for one in np.unique(budget)
+    ]
     known = [value for value in values if value is not None]
     return float(np.mean(known)) if known else None
 
@@ -55,12 +56,16 @@ def mean_over_seeds(predicted: np.ndarray, table: RunTable) -> Means:
     """One point for each shape and budget."""
     columns = np.stack([table.shape[name] for name in sorted(table.shape)], axis=1)
     _, shape = np.unique(columns, axis=0, return_inverse=True)
-    keys, inverse = np.unique(np.stack([shape.ravel(), table.d], axis=1), axis=0,
-                              return_inverse=True)
+    keys, inverse = np.unique(
+        np.stack([shape.ravel(), table.d], axis=1), axis=0, return_inverse=True
+    )
     counts = np.bincount(inverse.ravel())
-    return Means(predicted=np.bincount(inverse.ravel(), np.log(predicted)) / counts,
-                 observed=np.bincount(inverse.ravel(), np.log(table.loss)) / counts,
-                 shape=keys[:, 0], budget=keys[:, 1])
+    return Means(
+        predicted=np.bincount(inverse.ravel(), np.log(predicted)) / counts,
+        observed=np.bincount(inverse.ravel(), np.log(table.loss)) / counts,
+        shape=keys[:, 0],
+        budget=keys[:, 1],
+    )
 
 
 def rank_at_fixed_size(
@@ -95,16 +100,21 @@ def ask(fit: Fit, table: RunTable) -> HeldOut:
     means = mean_over_seeds(predicted, table)
     rank, interval = rank_at_fixed_size(means)
     return HeldOut(
-        form=fit.law.form, mean_abs_log=float(np.abs(error).mean()),
+        form=fit.law.form,
+        mean_abs_log=float(np.abs(error).mean()),
         mean_abs_log_of_means=float(np.abs(means.predicted - means.observed).mean()),
         bias_log=float(error.mean()),
-        rank=rank, rank_interval=interval,
-        coverage=float(np.mean((low <= table.loss) & (table.loss <= high))), fit=fit,
+        rank=rank,
+        rank_interval=interval,
+        coverage=float(np.mean((low <= table.loss) & (table.loss <= high))),
+        fit=fit,
     )
 
 
 def compare(fitted: RunTable, held_out: RunTable) -> tuple[list[HeldOut], str]:
     """All forms, and which of them `auto` takes."""
     chosen = fit_law(fitted, form="auto", bootstrap=0, holdout=False).law.form
-    return [ask(fit_law(fitted, form=name, bootstrap=BOOTSTRAP, holdout=False), held_out)
-            for name in FORMS], chosen
+    return [
+        ask(fit_law(fitted, form=name, bootstrap=BOOTSTRAP, holdout=False), held_out)
+        for name in FORMS
+    ], chosen

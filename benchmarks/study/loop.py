@@ -9,9 +9,9 @@ import itertools
 import numpy as np
 
 from benchmarks.study.records import mean_losses
-from results.record import RunRecord
-from scaling.architecture import Architecture, ArchitectureBatch
-from scaling.law import Law
+from shapelaw.results.record import RunRecord
+from shapelaw.scaling.architecture import Architecture, ArchitectureBatch
+from shapelaw.scaling.law import Law
 
 FAST_ENOUGH = (1.0, 0.6, 0.4, 0.2)
 """Decode budgets, as the share of the panel's shapes that are to meet them."""
@@ -70,12 +70,15 @@ def panel_of(
     }
     return [
         PanelShape(
-            architecture=shape, measured_tokens_per_s=speeds[shape][0],
-            predicted_tokens_per_s=speeds[shape][1], memory_bytes=speeds[shape][2],
+            architecture=shape,
+            measured_tokens_per_s=speeds[shape][0],
+            predicted_tokens_per_s=speeds[shape][1],
+            memory_bytes=speeds[shape][2],
             losses={tokens: loss for (owner, tokens), loss in losses.items() if owner == shape},
             seeds=seeds[shape],
         )
-        for shape in shapes if shape in speeds
+        for shape in shapes
+        if shape in speeds
     ]
 
 
@@ -89,8 +92,14 @@ def judge(panel: list[PanelShape], law: Law, noise_log: float) -> list[Verdict]:
     memory = np.array([shape.memory_bytes for shape in panel])
     budgets = sorted(set.intersection(*(set(shape.losses) for shape in panel)))
     verdicts = [
-        _verdict(panel, law, noise_log, tokens, 1 / _limit(1 / measured, fast, CLEAR),
-                 _limit(memory, small))
+        _verdict(
+            panel,
+            law,
+            noise_log,
+            tokens,
+            1 / _limit(1 / measured, fast, CLEAR),
+            _limit(memory, small),
+        )
         for tokens, fast, small in itertools.product(budgets, FAST_ENOUGH, SMALL_ENOUGH)
     ]
     return [verdict for verdict in verdicts if verdict.feasible >= LEAST_FEASIBLE]
@@ -126,8 +135,13 @@ def _verdict(
     regret = float(observed[pick] - observed[best]) if meets and best is not None else float("nan")
     noise = noise_log * float(observed[best]) if best is not None else float("nan")
     return Verdict(
-        tokens=tokens, decode_tokens_per_s=needed, memory_bytes=allowed, feasible=int(true.sum()),
+        tokens=tokens,
+        decode_tokens_per_s=needed,
+        memory_bytes=allowed,
+        feasible=int(true.sum()),
         pick=None if pick is None else panel[pick].architecture,
-        best=None if best is None else panel[best].architecture, pick_meets_budget=meets,
-        regret=regret, regret_in_noise=regret / noise,
+        best=None if best is None else panel[best].architecture,
+        pick_meets_budget=meets,
+        regret=regret,
+        regret_in_noise=regret / noise,
     )

@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from results.record import RunRecord
-from results.store import read_records
-from results.tables import table_of
-from scaling.architecture import Architecture
-from scaling.table import RunTable
-from sweeps import schedule
+from shapelaw.results.record import RunRecord
+from shapelaw.results.store import read_records
+from shapelaw.results.tables.from_records import table_of
+from shapelaw.scaling.architecture import Architecture
+from shapelaw.scaling.run_table import RunTable
+from shapelaw.sweeps.training import schedule
 
 FOLDER = Path(__file__).parents[2] / "results" / "reference"
 HELD_OUT_FROM = 0.9
@@ -27,7 +27,8 @@ def followed_the_rule(record: RunRecord) -> bool:
     """Whether the run used the recipe's own learning rate, not a multiple tried as a check."""
     recipe = record.recipe
     wanted = schedule.learning_rate_for(
-        record.architecture.build(), recipe.batch_sequences * recipe.sequence_length)
+        record.architecture.build(), recipe.batch_sequences * recipe.sequence_length
+    )
     return abs(recipe.learning_rate / wanted - 1) < 1e-6
 
 
@@ -63,8 +64,10 @@ class Study:
 def by_size(records: list[RunRecord]) -> tuple[list[RunRecord], list[RunRecord]]:
     """Those below the largest size, and those of it."""
     least = HELD_OUT_FROM * max(record.n_parameters.non_embedding for record in records)
-    return ([record for record in records if record.n_parameters.non_embedding <= least],
-            [record for record in records if record.n_parameters.non_embedding > least])
+    return (
+        [record for record in records if record.n_parameters.non_embedding <= least],
+        [record for record in records if record.n_parameters.non_embedding > least],
+    )
 
 
 def load_study(folder: Path = FOLDER) -> Study:
@@ -111,12 +114,18 @@ def seed_noise() -> SeedNoise:
         assert record.loss is not None
         shapes = cells.setdefault((size_of(record), record.tokens), {})
         shapes.setdefault((record.architecture, record.recipe), {})[record.seed] = float(
-            np.log(record.loss))
+            np.log(record.loss)
+        )
     squares, freedom, paired_squares, paired_freedom = 0.0, 0, 0.0, 0
     for shapes in cells.values():
         seeds = sorted({seed for losses in shapes.values() for seed in losses})
-        whole = np.array([[losses[seed] for seed in seeds] for losses in shapes.values()
-                          if len(losses) == len(seeds)])
+        whole = np.array(
+            [
+                [losses[seed] for seed in seeds]
+                for losses in shapes.values()
+                if len(losses) == len(seeds)
+            ]
+        )
         if len(seeds) < 2 or not len(whole):
             continue
         within = whole - whole.mean(axis=1, keepdims=True)
@@ -126,8 +135,9 @@ def seed_noise() -> SeedNoise:
         paired_freedom += (len(whole) - 1) * (len(seeds) - 1)
     if not freedom or not paired_freedom:
         return SeedNoise(float("nan"), 0, float("nan"))
-    return SeedNoise(float(np.sqrt(squares / freedom)), freedom,
-                     float(np.sqrt(paired_squares / paired_freedom)))
+    return SeedNoise(
+        float(np.sqrt(squares / freedom)), freedom, float(np.sqrt(paired_squares / paired_freedom))
+    )
 
 
 def mean_losses(records: list[RunRecord]) -> dict[tuple[Architecture, int], float]:

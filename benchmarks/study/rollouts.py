@@ -5,15 +5,19 @@ import dataclasses
 import numpy as np
 
 from benchmarks.study.records import LEAST_STEPS, Study
-from results.record import RunRecord
-from results.tables import table_of
-from scaling.fit import fit_law
+from shapelaw.results.record import RunRecord
+from shapelaw.results.tables.from_records import table_of
+from shapelaw.scaling.fit import fit_law
 
 FLOORS = (0, 200, 300, 400)
 """Least optimizer steps that are tried."""
 
-SPLITS = ((30_000, 30_000, 60_000), (60_000, 60_000, 100_000), (30_000, 60_000, 100_000),
-          (100_000, 100_000, 160_000))
+SPLITS = (
+    (30_000, 30_000, 60_000),
+    (60_000, 60_000, 100_000),
+    (30_000, 60_000, 100_000),
+    (100_000, 100_000, 160_000),
+)
 """Fit below the first non-embedding count, ask about those between the others."""
 
 NAMES = ("24k to 48k", "48k to 80k", "24k to 80k", "80k to 128k")
@@ -36,10 +40,14 @@ class RollOut:
 def roll_out(study: Study) -> list[RollOut]:
     """Every floor on every split, by the plainer of our forms."""
     below = [*study.fitted, *study.short]
-    return [RollOut(floor=floor,
-                    left_out=sum(record.recipe.total_steps < floor for record in below),
-                    errors=_errors(below, floor, OWN_FORMS[0]))
-            for floor in FLOORS]
+    return [
+        RollOut(
+            floor=floor,
+            left_out=sum(record.recipe.total_steps < floor for record in below),
+            errors=_errors(below, floor, OWN_FORMS[0]),
+        )
+        for floor in FLOORS
+    ]
 
 
 def roll_out_forms(study: Study) -> dict[str, tuple[float, ...]]:
@@ -56,10 +64,14 @@ def _errors(below: list[RunRecord], floor: int, form: str) -> tuple[float, ...]:
 def _error(
     below: list[RunRecord], floor: int, form: str, fit_below: int, ask_from: int, ask_below: int
 ) -> float:
-    seen = [record for record in below if record.n_parameters.non_embedding < fit_below
-            and record.recipe.total_steps >= floor]
-    asked = table_of([
-        record for record in below if ask_from <= record.n_parameters.non_embedding < ask_below])
+    seen = [
+        record
+        for record in below
+        if record.n_parameters.non_embedding < fit_below and record.recipe.total_steps >= floor
+    ]
+    asked = table_of(
+        [record for record in below if ask_from <= record.n_parameters.non_embedding < ask_below]
+    )
     law = fit_law(table_of(seen), form=form, bootstrap=0, holdout=False).law
     predicted = np.array([row["loss"] for row in law.predict_table(asked)["rows"]])
     return float(np.abs(np.log(predicted / asked.loss)).mean())

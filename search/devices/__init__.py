@@ -1,0 +1,1 @@
+"""Devices: profiles and what they cost; calibration/ and engines/ make profiles."""

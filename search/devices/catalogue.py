@@ -6,8 +6,8 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
-from scaling.errors import BadInput
-from search.devices.profile import DeviceProfile
+from shapelaw.scaling.errors import BadInput
+from shapelaw.search.devices.profile import DeviceProfile
 
 
 def user_folder() -> Path:
@@ -20,7 +20,7 @@ def user_folder() -> Path:
 
 
 def _shipped() -> dict[str, Traversable]:
-    folder = resources.files("search") / "devices" / "catalogue"
+    folder = resources.files("shapelaw.search") / "devices" / "profiles"
     return {e.name[:-5]: e for e in folder.iterdir() if e.name.endswith(".toml")}
 
 
@@ -56,9 +56,7 @@ def load_device(name_or_path: str | Path) -> DeviceProfile:
     except (OSError, ValueError):
         pass
     hint = " (run `shapelaw calibrate` first)" if name == "this-machine" else ""
-    raise BadInput(
-        f"device = {name!r}: a profile file or one of {', '.join(device_names())}{hint}"
-    )
+    raise BadInput(f"device = {name!r}: a profile file or one of {', '.join(device_names())}{hint}")
 
 
 def describe(name: str | Path) -> dict[str, Any]:
@@ -71,8 +69,13 @@ def describe(name: str | Path) -> dict[str, Any]:
         "engine": profile.engine,
         "summary": summary(profile),
         "figures": [
-            {"name": dotted, "value": f.value, "unit": f.unit, "status": f.status,
-             "source": f.source}
+            {
+                "name": dotted,
+                "value": f.value,
+                "unit": f.unit,
+                "status": f.status,
+                "source": f.source,
+            }
             for dotted, _, f in profile.figures()
         ],
         "notes": list(profile.notes),
@@ -94,10 +97,15 @@ def describe_all() -> dict[str, Any]:
     devices = []
     for name in device_names():
         profile = load_device(name)
-        devices.append({
-            "name": name, "title": profile.title, "kind": profile.kind, "engine": profile.engine,
-            "summary": summary(profile),
-        })
+        devices.append(
+            {
+                "name": name,
+                "title": profile.title,
+                "kind": profile.kind,
+                "engine": profile.engine,
+                "summary": summary(profile),
+            }
+        )
     return {"devices": devices}
 
 

@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 
-from search.devices.profile import DeviceProfile
+from shapelaw.search.devices.profile import DeviceProfile
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -107,17 +107,23 @@ def constants(profile: DeviceProfile) -> Constants:
         per_vocabulary_row=get("overhead.per_vocabulary_row", 0.0),
         per_prompt=get("overhead.per_prompt", per_token),
         per_prompt_layer=get("overhead.per_prompt_layer", per_layer),
-        weights=tuple(sorted(
-            (
-                float(bits),
-                values[f"weights.{bits}.stored_bits"],
-                get(f"weights.{bits}.unpack", 0.0),
-                get(f"weights.{bits}.prefill_slowdown", 1.0),
+        weights=tuple(
+            sorted(
+                (
+                    float(bits),
+                    values[f"weights.{bits}.stored_bits"],
+                    get(f"weights.{bits}.unpack", 0.0),
+                    get(f"weights.{bits}.prefill_slowdown", 1.0),
+                )
+                for bits in profile.weights
             )
-            for bits in profile.weights
-        )),
+        ),
         runtime=get("memory.runtime", 0.0),
-        energy=(joules("per_dram_byte"), joules("per_cache_byte"), joules("per_operation"),
-                joules("static_power")),
+        energy=(
+            joules("per_dram_byte"),
+            joules("per_cache_byte"),
+            joules("per_operation"),
+            joules("static_power"),
+        ),
         price=get("price", math.nan),
     )

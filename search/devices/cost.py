@@ -11,12 +11,12 @@ from typing import Literal
 
 import numpy as np
 
-from scaling.architecture import ArchitectureBatch
-from scaling.errors import BadInput
-from search.devices.constants import Constants, constants
-from search.devices.parts import RESOURCES, Part, Shapes, decode_parts, prefill_parts
-from search.devices.profile import DeviceProfile
-from search.workload import Workload
+from shapelaw.scaling.architecture import ArchitectureBatch
+from shapelaw.scaling.errors import BadInput
+from shapelaw.search.devices.constants import Constants, constants
+from shapelaw.search.devices.parts import RESOURCES, Part, Shapes, decode_parts, prefill_parts
+from shapelaw.search.devices.profile import DeviceProfile
+from shapelaw.search.workload import Workload
 
 SharingOrder = Literal["immediate", "cycle"]
 
@@ -70,8 +70,13 @@ def costs(
         BadInput: a precision that is not above zero, or an order of sharing that is not known.
     """
     return costs_from_constants(
-        architectures, constants(profile), workload, weight_bits=weight_bits, kv_bits=kv_bits,
-        activation_bits=activation_bits, sharing_order=sharing_order,
+        architectures,
+        constants(profile),
+        workload,
+        weight_bits=weight_bits,
+        kv_bits=kv_bits,
+        activation_bits=activation_bits,
+        sharing_order=sharing_order,
     )
 
 
@@ -100,10 +105,12 @@ def costs_from_constants(
         return piece(0)
     with ThreadPoolExecutor(max_workers=2) as pool:
         pieces = list(pool.map(piece, starts))
-    return Costs(**{
-        field.name: np.concatenate([getattr(p, field.name) for p in pieces])
-        for field in dataclasses.fields(Costs)
-    })
+    return Costs(
+        **{
+            field.name: np.concatenate([getattr(p, field.name) for p in pieces])
+            for field in dataclasses.fields(Costs)
+        }
+    )
 
 
 def check_precisions(
@@ -111,7 +118,9 @@ def check_precisions(
 ) -> None:
     """Raise BadInput for a precision no number format has or an unknown order of sharing."""
     for name, value in (
-        ("weight_bits", weight_bits), ("kv_bits", kv_bits), ("activation_bits", activation_bits)
+        ("weight_bits", weight_bits),
+        ("kv_bits", kv_bits),
+        ("activation_bits", activation_bits),
     ):
         array = np.asarray(value, dtype=np.float64)
         if array.size and not (np.all(array > 0) and np.all(array <= 64)):
@@ -121,15 +130,22 @@ def check_precisions(
 
 
 def _rows(architectures: ArchitectureBatch, rows: slice) -> ArchitectureBatch:
-    return ArchitectureBatch(**{
-        field.name: getattr(architectures, field.name)[rows]
-        for field in dataclasses.fields(architectures)
-    })
+    return ArchitectureBatch(
+        **{
+            field.name: getattr(architectures, field.name)[rows]
+            for field in dataclasses.fields(architectures)
+        }
+    )
 
 
 def _costs(
-    a: ArchitectureBatch, c: Constants, w: Workload, weight_bits: np.ndarray,
-    kv_bits: float, activation_bits: float, sharing_order: str,
+    a: ArchitectureBatch,
+    c: Constants,
+    w: Workload,
+    weight_bits: np.ndarray,
+    kv_bits: float,
+    activation_bits: float,
+    sharing_order: str,
 ) -> Costs:
     s = Shapes(a, c, w, weight_bits, kv_bits, activation_bits)
     decode = decode_parts(s, c, w, sharing_order)

@@ -9,13 +9,19 @@ import dataclasses
 
 import numpy as np
 
-from scaling.architecture import ArchitectureBatch
-from search.devices.constants import Constants
-from search.devices.residency import resident_share
-from search.workload import Workload
+from shapelaw.scaling.architecture import ArchitectureBatch
+from shapelaw.search.devices.cache_residency import resident_share
+from shapelaw.search.devices.constants import Constants
+from shapelaw.search.workload import Workload
 
-RESOURCES = ("memory bandwidth", "cache bandwidth", "compute", "unpacking weights",
-             "per-layer overhead", "per-token overhead")
+RESOURCES = (
+    "memory bandwidth",
+    "cache bandwidth",
+    "compute",
+    "unpacking weights",
+    "per-layer overhead",
+    "per-token overhead",
+)
 """What can be scarce, in the order in which ties are broken."""
 
 
@@ -71,12 +77,12 @@ def resident(working_set: np.ndarray, constants: Constants) -> list[np.ndarray]:
     return [resident_share(working_set, size) for size in constants.cache_capacity]
 
 
-def serve_again(
-    again: list[np.ndarray], whole: list[np.ndarray], constants: Constants
-) -> Reading:
+def serve_again(again: list[np.ndarray], whole: list[np.ndarray], constants: Constants) -> Reading:
     """A second reading: what the caches kept of the first one, or hold all the time."""
-    kept = [np.maximum(share * retained, always) for share, retained, always
-            in zip(again, constants.cache_retained, whole, strict=True)]
+    kept = [
+        np.maximum(share * retained, always)
+        for share, retained, always in zip(again, constants.cache_retained, whole, strict=True)
+    ]
     return serve(kept, constants, constants.bandwidth)
 
 
@@ -119,8 +125,13 @@ class Shapes:
     """The products of an architecture's fields that both phases need, as float64 arrays [n]."""
 
     def __init__(
-        self, a: ArchitectureBatch, c: Constants, w: Workload, weight_bits: np.ndarray,
-        kv_bits: float, activation_bits: float,
+        self,
+        a: ArchitectureBatch,
+        c: Constants,
+        w: Workload,
+        weight_bits: np.ndarray,
+        kv_bits: float,
+        activation_bits: float,
     ) -> None:
         self.bits = np.broadcast_to(np.asarray(weight_bits, dtype=np.float64), (len(a),))
         self.weight_bytes = c.stored_bits(self.bits) / 8
@@ -144,7 +155,8 @@ class Shapes:
         self.local_context = w.attended(a.window)
         self.peak = c.peak_at(activation_bits)
         self.total_weights = (
-            self.n_blocks * self.block + self.d_model
+            self.n_blocks * self.block
+            + self.d_model
             + self.vocab * self.d_model * (2 - 1.0 * a.tied_embeddings)
         )
 
@@ -154,9 +166,7 @@ class Shapes:
         return 8 * self.d_model + 2 * (self.query_width + self.kv_width) + 4 * self.d_ff
 
 
-def decode_parts(
-    s: Shapes, c: Constants, w: Workload, sharing_order: str
-) -> list[Part]:
+def decode_parts(s: Shapes, c: Constants, w: Workload, sharing_order: str) -> list[Part]:
     """One decode step: one token for each of the batch's sequences."""
     batch = float(w.batch)
     context = w.decode_context
@@ -173,8 +183,10 @@ def decode_parts(
     whole = resident(stack_bytes + head_bytes + kv_volume, c)
     reading = serve(whole, c, c.bandwidth)
     again = resident(
-        block_bytes + kv_volume / s.depth if sharing_order == "immediate"
-        else stack_bytes + kv_volume / s.sharing, c
+        block_bytes + kv_volume / s.depth
+        if sharing_order == "immediate"
+        else stack_bytes + kv_volume / s.sharing,
+        c,
     )
     rereading = serve_again(again, whole, c)
 
@@ -192,19 +204,42 @@ def decode_parts(
     return [
         weights("attention weights", s.n_blocks * s.attention, s.n_blocks * s.d_model, reading),
         weights("MLP weights", s.n_blocks * s.mlp, s.n_blocks * s.d_model, reading),
-        weights("cached re-reads", (s.depth - s.n_blocks) * (s.attention + s.mlp),
-                (s.depth - s.n_blocks) * 2 * s.d_model, rereading),
+        weights(
+            "cached re-reads",
+            (s.depth - s.n_blocks) * (s.attention + s.mlp),
+            (s.depth - s.n_blocks) * 2 * s.d_model,
+            rereading,
+        ),
         weights("LM head", s.vocab * s.d_model, s.d_model, reading),
-        roofline("token embedding", batch * s.d_model * s.weight_bytes, reading,
-                 np.zeros_like(s.d_model), np.zeros_like(s.d_model)),
-        roofline("KV cache", kv_volume, serve(whole, c, c.kv_bandwidth), scores,
-                 scores / (s.peak * c.decode_attention_efficiency)),
-        roofline("activations", activations, _on_chip(s, c), np.zeros_like(activations),
-                 np.zeros_like(activations)),
-        overhead("per-layer overhead", s.depth * (c.per_layer + c.per_layer_feature * s.d_model),
-                 "per-layer overhead"),
-        overhead("per-token overhead", c.per_token + c.per_vocabulary_row * s.vocab,
-                 "per-token overhead"),
+        roofline(
+            "token embedding",
+            batch * s.d_model * s.weight_bytes,
+            reading,
+            np.zeros_like(s.d_model),
+            np.zeros_like(s.d_model),
+        ),
+        roofline(
+            "KV cache",
+            kv_volume,
+            serve(whole, c, c.kv_bandwidth),
+            scores,
+            scores / (s.peak * c.decode_attention_efficiency),
+        ),
+        roofline(
+            "activations",
+            activations,
+            _on_chip(s, c),
+            np.zeros_like(activations),
+            np.zeros_like(activations),
+        ),
+        overhead(
+            "per-layer overhead",
+            s.depth * (c.per_layer + c.per_layer_feature * s.d_model),
+            "per-layer overhead",
+        ),
+        overhead(
+            "per-token overhead", c.per_token + c.per_vocabulary_row * s.vocab, "per-token overhead"
+        ),
     ]
 
 
@@ -222,9 +257,12 @@ def prefill_parts(s: Shapes, c: Constants, w: Workload, sharing_order: str) -> l
     pairs_global = w.prefill_pairs(np.zeros_like(s.window))
     pairs = s.global_layers * pairs_global + s.local_layers * w.prefill_pairs(s.window)
     # Keys and values are read once for each chunk, not once for each query.
-    kv_read = chunks * (
-        s.global_layers * w.mean_input + s.local_layers * np.minimum(s.window, w.mean_input)
-    ) * s.kv_width * s.kv_bytes
+    kv_read = (
+        chunks
+        * (s.global_layers * w.mean_input + s.local_layers * np.minimum(s.window, w.mean_input))
+        * s.kv_width
+        * s.kv_bytes
+    )
     kv_volume = kv_read + tokens * s.depth * s.kv_width * s.kv_bytes
 
     block_bytes = s.block * s.weight_bytes
@@ -251,19 +289,43 @@ def prefill_parts(s: Shapes, c: Constants, w: Workload, sharing_order: str) -> l
     return [
         weights("attention weights", s.n_blocks * s.attention, s.n_blocks * s.d_model, reading),
         weights("MLP weights", s.n_blocks * s.mlp, s.n_blocks * s.d_model, reading),
-        weights("cached re-reads", (s.depth - s.n_blocks) * (s.attention + s.mlp),
-                (s.depth - s.n_blocks) * 2 * s.d_model, rereading),
-        roofline("LM head", head_bytes, reading, 2 * head, 2 * head / (s.peak * c.efficiency),
-                 head * c.unpack(s.bits)),
-        roofline("token embedding", tokens * s.d_model * s.weight_bytes, reading,
-                 np.zeros_like(s.d_model), np.zeros_like(s.d_model)),
-        roofline("attention scores", kv_volume, serve(resident(kv_volume / s.depth, c), c,
-                                                      c.kv_bandwidth),
-                 scores, scores / (s.peak * c.attention_efficiency)),
-        roofline("activations", activations, serve(resident(layer_bytes, c), c, c.bandwidth),
-                 np.zeros_like(activations), np.zeros_like(activations)),
-        overhead("per-layer overhead",
-                 chunks * s.depth * c.per_prompt_layer, "per-layer overhead"),
-        overhead("per-prompt overhead", np.full_like(s.d_model, c.per_prompt),
-                 "per-token overhead"),
+        weights(
+            "cached re-reads",
+            (s.depth - s.n_blocks) * (s.attention + s.mlp),
+            (s.depth - s.n_blocks) * 2 * s.d_model,
+            rereading,
+        ),
+        roofline(
+            "LM head",
+            head_bytes,
+            reading,
+            2 * head,
+            2 * head / (s.peak * c.efficiency),
+            head * c.unpack(s.bits),
+        ),
+        roofline(
+            "token embedding",
+            tokens * s.d_model * s.weight_bytes,
+            reading,
+            np.zeros_like(s.d_model),
+            np.zeros_like(s.d_model),
+        ),
+        roofline(
+            "attention scores",
+            kv_volume,
+            serve(resident(kv_volume / s.depth, c), c, c.kv_bandwidth),
+            scores,
+            scores / (s.peak * c.attention_efficiency),
+        ),
+        roofline(
+            "activations",
+            activations,
+            serve(resident(layer_bytes, c), c, c.bandwidth),
+            np.zeros_like(activations),
+            np.zeros_like(activations),
+        ),
+        overhead("per-layer overhead", chunks * s.depth * c.per_prompt_layer, "per-layer overhead"),
+        overhead(
+            "per-prompt overhead", np.full_like(s.d_model, c.per_prompt), "per-token overhead"
+        ),
     ]

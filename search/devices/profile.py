@@ -15,8 +15,8 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from scaling.errors import BadInput
-from search.devices.units import to_si
+from shapelaw.scaling.errors import BadInput
+from shapelaw.search.devices.figure_units import to_si
 
 Status = Literal["measured", "fitted", "datasheet", "asserted"]
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
@@ -244,15 +244,13 @@ class DeviceProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omi
 
     def to_file(self, path: Path | str) -> None:
         """Write the profile as TOML, whole or not at all."""
-        from search.devices.toml import write_atomically, write_toml
+        from shapelaw.search.devices.toml import write_atomically, write_toml
 
         self.validate()
         write_atomically(Path(path), write_toml(msgspec.to_builtins(self)))
 
 
-def _check_value(
-    where: str, dotted: str, dimension: str, figure: Figure, value: float
-) -> None:
+def _check_value(where: str, dotted: str, dimension: str, figure: Figure, value: float) -> None:
     """Numbers are finite and not negative; sizes and rates are not zero; shares are at most 1."""
     if not math.isfinite(value) or value < 0:
         raise BadInput(f"{where}.value = {figure.value}: a finite number, not negative, is needed")

@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from scaling.errors import NoAnswer
+from shapelaw.scaling.errors import NoAnswer
 
 
 def write_toml(document: dict[str, Any]) -> str:

@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Protocol
 
-from scaling.errors import BadInput
+from shapelaw.scaling.errors import BadInput
 
 ENGINES = ("jax", "llama.cpp")
 
@@ -59,13 +59,16 @@ def best(prefill: list[float], decode: list[float]) -> Timing:
 
 
 def _gap(seconds: list[float]) -> float:
-    first, *rest = sorted(seconds)[_settled_rank(seconds):]
+    first, *rest = sorted(seconds)[_settled_rank(seconds) :]
     return rest[0] / first - 1 if rest else 0.0
 
 
 def check_request(prompt_tokens: int, decode_tokens: int, repeats: int) -> None:
     """Raise BadInput unless there is something to time."""
-    for name, value, least in (("prompt_tokens", prompt_tokens, 1),
-                               ("decode_tokens", decode_tokens, 2), ("repeats", repeats, 1)):
+    for name, value, least in (
+        ("prompt_tokens", prompt_tokens, 1),
+        ("decode_tokens", decode_tokens, 2),
+        ("repeats", repeats, 1),
+    ):
         if value < least:
             raise BadInput(f"{name} = {value}: at least {least} is needed")

@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from scaling.architecture import Architecture
-from scaling.errors import NoAnswer
-from search.devices.engines import Timing, best, check_request
+from shapelaw.scaling.architecture import Architecture
+from shapelaw.scaling.errors import NoAnswer
+from shapelaw.search.devices.engines import Timing, best, check_request
 
 RANDOM_VALUES = 1 << 16
 """Distinct random numbers; tensors repeat them. Enough that nothing is constant."""
@@ -50,9 +50,7 @@ class JaxRunner:
         random = np.random.default_rng(0).standard_normal(RANDOM_VALUES, dtype=np.float32)
         self._random = random / np.sqrt(a.d_model)
         self._embedding = self._tensor(a.vocab_size, a.d_model)
-        self._head = (
-            self._embedding if a.tied_embeddings else self._tensor(a.vocab_size, a.d_model)
-        )
+        self._head = self._embedding if a.tied_embeddings else self._tensor(a.vocab_size, a.d_model)
         query, kv = a.n_heads * a.head_dim, a.n_kv_heads * a.head_dim
         self._blocks = [
             {
@@ -80,8 +78,9 @@ class JaxRunner:
             kept = length if a.is_global(block) else min(length, a.window or length)
             for _ in range(a.sharing):
                 shape = (a.n_kv_heads, kept, a.head_dim)
-                caches.append((self._jnp.zeros(shape, self._dtype),
-                               self._jnp.zeros(shape, self._dtype)))
+                caches.append(
+                    (self._jnp.zeros(shape, self._dtype), self._jnp.zeros(shape, self._dtype))
+                )
         return caches
 
     def run(self, prompt_tokens: int, decode_tokens: int) -> tuple[float, float]:
@@ -144,8 +143,13 @@ def _block_programs(n_heads: int, n_kv_heads: int, head_dim: int) -> tuple[Any, 
         frequency = 1e4 ** (-jnp.arange(0, head_dim, 2) / head_dim)
         angle = position_T[:, None, None] * frequency
         first, second = jnp.split(x_TxHxE.astype(jnp.float32), 2, -1)
-        turned = jnp.concatenate([first * jnp.cos(angle) - second * jnp.sin(angle),
-                                  second * jnp.cos(angle) + first * jnp.sin(angle)], -1)
+        turned = jnp.concatenate(
+            [
+                first * jnp.cos(angle) - second * jnp.sin(angle),
+                second * jnp.cos(angle) + first * jnp.sin(angle),
+            ],
+            -1,
+        )
         return turned.astype(x_TxHxE.dtype)
 
     def attend(q_TxHxE: Any, key_KxSxE: Any, value_KxSxE: Any, mask_TxS: Any) -> Any:
@@ -159,11 +163,21 @@ def _block_programs(n_heads: int, n_kv_heads: int, head_dim: int) -> tuple[Any, 
         # A matrix-vector product for each member of the groups: XLA's CPU backend multiplies a
         # group's few rows at once at an eighth of the speed.
         grouped = q_1xHxE.reshape(n_kv_heads, group, head_dim)
-        scores = jnp.stack([jnp.einsum("ke,kse->ks", grouped[:, member], key_KxSxE)
-                            for member in range(group)], 1) / head_dim**0.5
+        scores = (
+            jnp.stack(
+                [
+                    jnp.einsum("ke,kse->ks", grouped[:, member], key_KxSxE)
+                    for member in range(group)
+                ],
+                1,
+            )
+            / head_dim**0.5
+        )
         weights = jax.nn.softmax(jnp.where(mask_S, scores, -1e9), -1)
-        return jnp.stack([jnp.einsum("ks,kse->ke", weights[:, member], value_KxSxE)
-                          for member in range(group)], 1).reshape(1, -1)
+        return jnp.stack(
+            [jnp.einsum("ks,kse->ke", weights[:, member], value_KxSxE) for member in range(group)],
+            1,
+        ).reshape(1, -1)
 
     def project(w: Any, x_TxD: Any, position_T: Any) -> tuple[Any, Any, Any]:
         h, tokens = norm(x_TxD, w["norm_attention"]), x_TxD.shape[0]
@@ -189,8 +203,8 @@ def _block_programs(n_heads: int, n_kv_heads: int, head_dim: int) -> tuple[Any, 
     def prefill(w: Any, x_TxD: Any, keys: Any, values: Any, position: Any) -> Any:
         tokens, kept = x_TxD.shape[0], min(keys.shape[1], x_TxD.shape[0])
         q, k, v = project(w, x_TxD, position + jnp.arange(tokens))
-        keys = jax.lax.dynamic_update_slice(keys, k[:, tokens - kept:], (0, 0, 0))
-        values = jax.lax.dynamic_update_slice(values, v[:, tokens - kept:], (0, 0, 0))
+        keys = jax.lax.dynamic_update_slice(keys, k[:, tokens - kept :], (0, 0, 0))
+        values = jax.lax.dynamic_update_slice(values, v[:, tokens - kept :], (0, 0, 0))
         distance = jnp.arange(tokens)[:, None] - jnp.arange(tokens)[None]
         mask = (distance >= 0) & ((distance < kept) | (kept == tokens))
         return finish(w, x_TxD, attend(q, k, v, mask)), keys, values
@@ -220,8 +234,12 @@ def prepare(architecture: Architecture, *, weight_bits: float | None = None) -> 
 
 
 def measure(
-    architecture: Architecture, *, weight_bits: float | None = None, prompt_tokens: int = 64,
-    decode_tokens: int = 16, repeats: int = 3,
+    architecture: Architecture,
+    *,
+    weight_bits: float | None = None,
+    prompt_tokens: int = 64,
+    decode_tokens: int = 16,
+    repeats: int = 3,
 ) -> Timing:
     """Prefill and decode seconds of a shape on this machine, the best of `repeats`.
 

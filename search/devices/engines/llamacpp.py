@@ -14,12 +14,11 @@ import tempfile
 from pathlib import Path
 from typing import Any, Literal
 
-from scaling.architecture import Architecture
-from scaling.errors import BadInput, NoAnswer
-from search.devices.engines import Timing, best, check_request
+from shapelaw.scaling.architecture import Architecture
+from shapelaw.scaling.errors import BadInput, NoAnswer
+from shapelaw.search.devices.engines import Timing, best, check_request
 
-PRECISIONS: dict[float, Literal["f16", "q8_0", "q4_0"]] = {
-    16.0: "f16", 8.0: "q8_0", 4.0: "q4_0"}
+PRECISIONS: dict[float, Literal["f16", "q8_0", "q4_0"]] = {16.0: "f16", 8.0: "q8_0", 4.0: "q4_0"}
 """Nominal weight bits -> the file's format (8.5 and 4.5 bits with scales)."""
 
 SPIN_COUNT = "2000"
@@ -44,9 +43,14 @@ def default_threads() -> int:
 class LlamaCppRunner:
     """A GGUF file of random weights, and a process that runs it when asked."""
 
-    def __init__(self, architecture: Architecture, weight_bits: float, folder: Path | None,
-                 threads: int | None) -> None:
-        from search.export_gguf import write_gguf
+    def __init__(
+        self,
+        architecture: Architecture,
+        weight_bits: float,
+        folder: Path | None,
+        threads: int | None,
+    ) -> None:
+        from shapelaw.search.export.gguf import write_gguf
 
         if weight_bits not in PRECISIONS:
             known = ", ".join(f"{bits:g}" for bits in PRECISIONS)
@@ -78,8 +82,13 @@ class LlamaCppRunner:
         Raises:
             NoAnswer: the engine crashed, answered nothing, or took too long.
         """
-        job = {"model": str(self.path), "prompt": prompt_tokens, "decode": decode_tokens,
-               "repeats": repeats, "threads": self._threads}
+        job = {
+            "model": str(self.path),
+            "prompt": prompt_tokens,
+            "decode": decode_tokens,
+            "repeats": repeats,
+            "threads": self._threads,
+        }
         answer = run_worker(job)
         return [(float(prefill), float(decode)) for prefill, decode in answer["runs"]]
 
@@ -94,18 +103,28 @@ def run_worker(job: dict[str, Any], command: list[str] | None = None) -> dict[st
     Raises:
         NoAnswer: it crashed, failed, or took too long; one line says how.
     """
-    worker = command or [sys.executable, "-P", str(Path(__file__).with_name("llamacpp_worker.py"))]
+    worker = command or [sys.executable, "-P", str(Path(__file__).with_name("llamacpp_process.py"))]
     environment = {**os.environ, "GOMP_SPINCOUNT": os.environ.get("GOMP_SPINCOUNT", SPIN_COUNT)}
     try:
-        done = subprocess.run(worker, input=json.dumps(job), capture_output=True, text=True,
-                              timeout=PATIENCE, env=environment, check=False)
+        done = subprocess.run(
+            worker,
+            input=json.dumps(job),
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            env=environment,
+            check=False,
+        )
     except subprocess.TimeoutExpired:
         raise NoAnswer(f"the llama.cpp engine did not answer within {PATIENCE:g} s") from None
     except OSError as error:
         raise NoAnswer(f"the llama.cpp engine did not start: {error}") from None
     if done.returncode:
-        how = (f"was ended by signal {-done.returncode}" if done.returncode < 0
-               else f"ended with code {done.returncode}")
+        how = (
+            f"was ended by signal {-done.returncode}"
+            if done.returncode < 0
+            else f"ended with code {done.returncode}"
+        )
         said = (done.stderr.strip().splitlines() or ["nothing said"])[-1]
         raise NoAnswer(f"the llama.cpp engine {how}: {said[:200]}")
     try:
@@ -116,7 +135,10 @@ def run_worker(job: dict[str, Any], command: list[str] | None = None) -> dict[st
 
 
 def prepare(
-    architecture: Architecture, *, weight_bits: float = 8, folder: Path | None = None,
+    architecture: Architecture,
+    *,
+    weight_bits: float = 8,
+    folder: Path | None = None,
     threads: int | None = None,
 ) -> LlamaCppRunner:
     """Write the GGUF file of a shape.
@@ -129,8 +151,12 @@ def prepare(
 
 
 def measure(
-    architecture: Architecture, *, weight_bits: float = 8, prompt_tokens: int = 128,
-    decode_tokens: int = 24, repeats: int = 3,
+    architecture: Architecture,
+    *,
+    weight_bits: float = 8,
+    prompt_tokens: int = 128,
+    decode_tokens: int = 24,
+    repeats: int = 3,
 ) -> Timing:
     """Prefill and decode seconds of a shape on this machine, the best of `repeats`.
 

@@ -1,0 +1,1 @@
+"""Fits: starting points, damped Newton, priors, and the best fit on each of many folds."""

@@ -1,0 +1,158 @@
+"""Hold-outs: how far a form can be trusted on shapes and sizes it has not seen."""
+
+import dataclasses
+import itertools
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from shapelaw.scaling.bound_form import Array, predict_log_loss
+from shapelaw.scaling.features import table_features
+from shapelaw.scaling.fitting.best_fits import best_fits
+from shapelaw.scaling.forms import build_form
+from shapelaw.scaling.holdout.scores import matched_spearman, scores
+from shapelaw.scaling.run_table import RunTable, shape_groups
+
+LARGEST_SHARE = 0.2  # of distinct sizes, held out as the largest
+MOST_FOLDS = 24  # of leave-one-shape-out; more shapes are pooled into so many folds
+POOLED_FOLDS = 10
+FOLD_STARTS = 4  # nearly every start ends at the optimum, so a few guard well enough
+MOST_ROWS = 1_000  # a larger table is held out on an even subset of its rows: minutes otherwise
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """A named hold-out of one or more folds."""
+
+    name: str
+    train: Array
+    """[folds, rows] masks of what is fitted on."""
+    test: Array
+    """[folds, rows] masks of what is predicted; each row at most once."""
+
+
+def leave_largest(table: RunTable, axis: str, share: float = LARGEST_SHARE) -> Split | None:
+    """Hold out the largest `share` of distinct values of N, D or C = 6·N·D."""
+    values = {"N": table.n, "D": table.d, "C": table.n * table.d}[axis]
+    distinct = np.unique(values)
+    if len(distinct) < 4:
+        return None
+    edge = distinct[int(np.ceil(len(distinct) * (1 - share))) - (len(distinct) < 5)]
+    test = values >= edge
+    return Split(f"largest_{axis}", ~test[None, :], test[None, :])
+
+
+def leave_one_shape_out(table: RunTable) -> Split | None:
+    """One fold a shape (a size, where the table has no shapes); many are pooled."""
+    groups = shape_groups(table)
+    count = int(groups.max()) + 1
+    if count < 4:
+        return None
+    if count > MOST_FOLDS:
+        groups = np.random.default_rng(0).permutation(count)[groups] % POOLED_FOLDS
+    test = groups[None, :] == np.unique(groups)[:, None]
+    return Split("leave_one_shape_out", ~test, test)
+
+
+def roll_out(table: RunTable, steps: int = 2) -> Split | None:
+    """Train on the smaller sizes, test on the next ones: how a ladder of sizes is used."""
+    distinct = np.unique(table.n)
+    if len(distinct) < 4:
+        return None
+    cuts = np.quantile(distinct, np.linspace(0.5, 1.0, steps + 1))
+    folds = [
+        (table.n <= low, (table.n > low) & (table.n <= high))
+        for low, high in itertools.pairwise(cuts)
+    ]
+    folds = [(train, test) for train, test in folds if train.any() and test.any()]
+    return (
+        Split(
+            "roll_out",
+            np.stack([train for train, _ in folds]),
+            np.stack([test for _, test in folds]),
+        )
+        if folds
+        else None
+    )
+
+
+def all_splits(table: RunTable) -> list[Split]:
+    """Every split the table has enough sizes and shapes for."""
+    found = [leave_largest(table, axis) for axis in ("N", "D", "C")]
+    found += [leave_one_shape_out(table), roll_out(table)]
+    return [split for split in found if split is not None]
+
+
+def thinned(table: RunTable) -> RunTable:
+    """The table, or an even subset of its rows where it is too large to refit many times."""
+    if len(table) <= MOST_ROWS:
+        return table
+    return table.take(
+        np.sort(np.random.default_rng(0).choice(len(table), MOST_ROWS, replace=False))
+    )
+
+
+def predict_splits(
+    table: RunTable,
+    features: Mapping[str, Array],
+    form: str,
+    splits: list[Split],
+    *,
+    delta: float,
+    informative: frozenset[str],
+) -> dict[str, Array]:
+    """Predicted ln L of the held-out rows of each split [rows], NaN elsewhere.
+
+    A split whose training part has no more rows than the form has parameters is left out.
+    """
+    declaration = build_form(form, informative)
+    usable = [split for split in splits if split.train.sum(axis=1).min() > len(declaration.names)]
+    if not usable:
+        return {}
+    weights = np.concatenate([split.train for split in usable]).astype(float)
+    found = best_fits(declaration, features, table.loss, weights, delta=delta, starts=FOLD_STARTS)
+    answers: dict[str, Array] = {}
+    at = 0
+    for split in usable:
+        predicted = np.full(len(table), np.nan)
+        for test in split.test:
+            part = {name: features[name][test] for name in features}
+            predicted[test] = predict_log_loss(declaration, found[at].theta, part)
+            at += 1
+        answers[split.name] = predicted
+    return answers
+
+
+def score_split(table: RunTable, predicted: Array) -> dict[str, Any]:
+    """Error, bias, rank correlation, and rank correlation at fixed N and D, of held-out rows."""
+    rows = np.isfinite(predicted)
+    observed = np.log(table.loss[rows])
+    answer: dict[str, Any] = dict(scores(predicted[rows], observed))
+    answer["spearman_at_fixed_n_d"] = matched_spearman(
+        predicted[rows], observed, np.log(table.n[rows]), np.log(table.d[rows])
+    )
+    answer["rows"] = int(rows.sum())
+    return answer
+
+
+def held_out(
+    table: RunTable, form: str, *, delta: float = 1e-3, splits: list[Split] | None = None
+) -> dict[str, dict[str, Any]]:
+    """Scores of a form on every split the table allows; each fit sees its training part only."""
+    table = thinned(table)
+    features = table_features(table)
+    splits = all_splits(table) if splits is None else splits
+    predicted = predict_splits(
+        table, features, form, splits, delta=delta, informative=frozenset(varying(features))
+    )
+    return {name: score_split(table, values) for name, values in predicted.items()}
+
+
+def varying(features: Mapping[str, Array]) -> list[str]:
+    """Features that take more than one value, and the constant one."""
+    return [
+        name
+        for name, column in features.items()
+        if name == "one" or (np.all(np.isfinite(column)) and np.ptp(column) > 1e-9)
+    ]

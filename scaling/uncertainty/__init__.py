@@ -1,0 +1,1 @@
+"""How sure a fit is: bootstrap by run, sandwich covariance, profile likelihood, diagnostics."""

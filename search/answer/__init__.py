@@ -1,0 +1,1 @@
+"""A query's answer: the pick, what stands beside it, its tables and plots."""

@@ -1,0 +1,242 @@
+"""An answer: the best shape under the budgets, what stands beside it, and how far to trust it."""
+
+import dataclasses
+import math
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from shapelaw.scaling.architecture import Architecture
+from shapelaw.search.pareto.certificate import Certificate
+from shapelaw.search.pareto.device_cost import DeviceCost
+from shapelaw.search.pareto.problem import LossModel, Points, Problem
+
+if TYPE_CHECKING:
+    import optuna
+
+    from shapelaw.search.devices.profile import DeviceProfile
+    from shapelaw.search.space.space import Space
+    from shapelaw.search.workload import Workload
+
+LEVEL = 0.9
+"""Of every interval."""
+
+_EXPLORED_TRIALS = 300
+"""Front points of an explored space put into its study: a database takes 10 ms for each."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """One shape with its loss and its costs, in SI units."""
+
+    architecture: Architecture
+    weight_bits: float
+    loss: float
+    """Nats per token."""
+    loss_interval: tuple[float, float]
+    """Where a run of this shape falls with probability .9, the noise of a run included."""
+    decode_tokens_per_s: float
+    decode_s: float
+    prefill_s: float
+    ttft_s: float
+    memory_bytes: float
+    energy_per_token_j: float
+    training_tokens: float
+    training_flops: float
+    scarce: str
+    extrapolated: dict[str, float]
+    """Axis -> how many times beyond the range the law saw."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """As in the contract of `query --json`."""
+        a = self.architecture
+        return {
+            "architecture": a.to_dict(),
+            "weight_bits": self.weight_bits,
+            "loss": self.loss,
+            "loss_interval": list(self.loss_interval),
+            "decode_tokens_per_s": self.decode_tokens_per_s,
+            "decode_s": self.decode_s,
+            "prefill_s": self.prefill_s,
+            "ttft_s": self.ttft_s,
+            "memory_bytes": self.memory_bytes,
+            "energy_per_token_j": _finite(self.energy_per_token_j),
+            "training_tokens": self.training_tokens,
+            "training_flops": self.training_flops,
+            "parameters": {
+                "non_embedding": int(a.non_embedding_parameters),
+                "embedding": int(a.embedding_parameters),
+                "total": int(a.total_parameters),
+                "applied": int(a.applied_parameters),
+            },
+            "scarce": self.scarce,
+            "extrapolated": self.extrapolated,
+        }
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def candidates(problem: Problem, points: Points) -> list[Candidate]:
+    """Points as candidates, in their order."""
+    if not len(points):
+        return []
+    tokens = np.broadcast_to(problem.budget.training_tokens(points.architectures), len(points))
+    low, high = problem.law.interval(points.architectures, tokens, LEVEL)
+    beyond = problem.law.extrapolated(points.architectures, tokens)
+    cost = problem.cost
+    scarce = (
+        cost.full(points.architectures, points.bits).scarce
+        if isinstance(cost, DeviceCost)
+        else np.full(len(points), "unknown")
+    )
+    names = (
+        "loss",
+        "decode_tokens_per_s",
+        "decode_s",
+        "prefill_s",
+        "ttft_s",
+        "memory_bytes",
+        "energy_per_token_j",
+        "training_flops",
+    )
+    return [
+        Candidate(
+            architecture=points.architectures[row],
+            weight_bits=float(points.bits[row]),
+            loss_interval=(float(low[row]), float(high[row])),
+            training_tokens=float(tokens[row]),
+            scarce=str(scarce[row]),
+            extrapolated=beyond[row],
+            **{name: float(points.columns[name][row]) for name in names},
+        )
+        for row in range(len(points))
+    ]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Beside:
+    """A candidate worth naming beside the best, and how it compares."""
+
+    why: str
+    candidate: Candidate
+    loss_difference: float
+    """Its loss less the best's, nats per token."""
+    loss_difference_interval: tuple[float, float]
+    """Of the difference of expected losses: both judged by the same draws."""
+    probability_better: float
+    """Share of the law's draws in which its loss is the lower one."""
+    feasible: bool = True
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "why": self.why,
+            **self.candidate.to_dict(),
+            "loss_difference": self.loss_difference,
+            "loss_difference_interval": list(self.loss_difference_interval),
+            "probability_better": self.probability_better,
+            "feasible": self.feasible,
+        }
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Answer:
+    """Everything a query found."""
+
+    problem: Problem
+    device: "DeviceProfile"
+    workload: "Workload"
+    space: "Space"
+    best: Candidate
+    probability_best: float
+    """Share of the law's draws in which no other feasible shape has a lower loss. With a loss to
+    reach: share in which the best reaches it. NaN (null) where the law has no draws."""
+    runner_up: Candidate | None
+    """The rival most often best in the draws, after the best itself."""
+    runner_up_probability: float
+    """Share of the draws in which the runner-up has a lower loss than the best."""
+    regret: tuple[float, float]
+    """Loss given up by choosing the best, mean and 95th percentile over the draws."""
+    front: list[Candidate]
+    certificate: Certificate
+    relax: dict[str, float]
+    """Budget -> loss gained per unit (byte, token/s, s, J, token, FLOP); with a loss to reach:
+    tokens/s gained per unit."""
+    binding: list[str]
+    """Budgets whose relaxing by a tenth would change the answer for the better."""
+    near_ties: list[Beside]
+    familiar: list[Beside]
+    warnings: list[str]
+    opinions: dict[str, Candidate] = dataclasses.field(default_factory=dict)
+    """Shipped law -> its pick, where the reference law is asked beyond what it saw."""
+    measured: list[dict[str, Any]] | None = None
+    storage: str | None = None
+    front_points: Points
+    """The front's rows, in the order of `front`."""
+    front_coordinates: np.ndarray
+    """[front, axes]: the same on the space's grid."""
+
+    @cached_property
+    def study(self) -> "optuna.Study":
+        """The front as an Optuna study, in `storage` or in memory; made when first asked for.
+
+        An exact front is there whole; of an explored one, some hundreds spread evenly.
+        """
+        from shapelaw.search.pareto.optuna_study import record, study_name
+
+        rows = np.arange(len(self.front_points))
+        if not self.certificate.exact:
+            rows = np.unique(np.linspace(0, len(rows) - 1, _EXPLORED_TRIALS).astype(int))
+        name = study_name(self.problem, self.space, self.device.name, self.workload.name)
+        return record(
+            self.problem,
+            self.space.grid(),
+            self.front_points.take(rows),
+            self.front_coordinates[rows],
+            name,
+            self.storage,
+        )
+
+    @property
+    def law(self) -> LossModel:
+        """The law that judged."""
+        return self.problem.law
+
+    def to_dict(self) -> dict[str, Any]:
+        """Exactly the contract of `query --json`, and more keys beside."""
+        best = self.best.to_dict() | {
+            "runner_up_probability": _finite(self.runner_up_probability),
+            "probability_best": _finite(self.probability_best),
+            "regret": {"mean": _finite(self.regret[0]), "p95": _finite(self.regret[1])},
+        }
+        found: dict[str, Any] = {
+            "device": self.device.name,
+            "law": self.law.label,
+            "budget": self.problem.budget.to_dict()
+            | (
+                {}
+                if self.problem.target_loss is None
+                else {"target_loss": self.problem.target_loss}
+            ),
+            "workload": self.workload.name,
+            "space": self.space.name,
+            "objectives": [objective.name for objective in self.problem.objectives],
+            "best": best,
+            "runner_up": None if self.runner_up is None else self.runner_up.to_dict(),
+            "front": [candidate.to_dict() for candidate in self.front],
+            "certificate": self.certificate.to_dict(),
+            "relax": self.relax,
+            "binding": self.binding,
+            "near_ties": [beside.to_dict() for beside in self.near_ties],
+            "familiar": [beside.to_dict() for beside in self.familiar],
+            "warnings": self.warnings,
+        }
+        found |= {law: pick.to_dict() for law, pick in self.opinions.items()}
+        if self.measured is not None:
+            found["measured"] = self.measured
+        if self.storage is not None:
+            found["study"] = {"storage": self.storage, "name": self.study.study_name}
+        return found

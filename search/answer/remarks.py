@@ -1,0 +1,195 @@
+"""What an answer says beside its pick: near-ties, the familiar choice, gains, and warnings."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from shapelaw.scaling.architecture import Architecture
+from shapelaw.search.answer.answer import Beside, Candidate, candidates
+from shapelaw.search.answer.baselines import MOBILE_LLMS, best_row, llama_like, priced
+from shapelaw.search.pareto.budget import RELAXED
+from shapelaw.search.pareto.collected import Harvest, plainness
+from shapelaw.search.pareto.confidence import loss_differences
+from shapelaw.search.pareto.problem import LossModel, Points, Problem
+from shapelaw.search.space.grid import Grid
+
+TIE = 0.0025
+"""Share of the best's loss (or speed, with a loss to reach) within which a shape is a near-tie:
+.007 nats at a loss of 2.8, the size of the noise between seeds."""
+
+WORTH = 1.05
+"""A near-tie is named when it is this many times as fast or as small."""
+
+PointsOf = Callable[[np.ndarray], Points]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Named:
+    """One point, why it is worth naming beside the best, and whether it meets the budgets."""
+
+    why: str
+    point: Points
+    feasible: bool = True
+
+
+def compared(problem: Problem, best: Points, others: list[Named]) -> tuple[Candidate, list[Beside]]:
+    """The best (one point) as a candidate, and the others with their distance from it.
+
+    Two batches of draws in all, whatever the number of points.
+    """
+    everyone = Points.join([best, *(other.point for other in others)])
+    tokens = problem.budget.training_tokens(everyone.architectures)
+    gaps = loss_differences(problem.law, everyone, tokens)
+    found = candidates(problem, everyone)
+    return found[0], [
+        Beside(
+            why=other.why,
+            candidate=candidate,
+            loss_difference=gap.middle,
+            loss_difference_interval=gap.interval,
+            probability_better=gap.probability_lower,
+            feasible=other.feasible,
+        )
+        for other, candidate, gap in zip(others, found[1:], gaps, strict=True)
+    ]
+
+
+def near_ties(
+    problem: Problem, anchor: Points, points_of: PointsOf, harvest: Harvest
+) -> list[Named]:
+    """The fastest, the smallest and the plainest within a tie of the best (`anchor`).
+
+    A shape that is two of these is named once, with both words.
+    """
+    goal = float(problem.price(anchor.columns, problem.goal)[0])
+    most = goal + TIE * abs(goal)
+    found: list[Named] = []
+
+    def within(keys: np.ndarray) -> Points | None:
+        points = points_of(keys)
+        rows = np.flatnonzero(problem.price(points.columns, problem.goal) <= most)
+        return points.take(rows) if len(rows) else None
+
+    front = within(harvest.front.keys)
+    if front is not None and problem.target_loss is None:
+        fastest = front.take(np.array([np.argmax(front.columns["decode_tokens_per_s"])]))
+        gain = (fastest.columns["decode_tokens_per_s"] / anchor.columns["decode_tokens_per_s"])[0]
+        if gain >= WORTH:
+            found.append(Named("faster", fastest))
+    if front is not None and problem.target_loss is not None:
+        lowest = front.take(np.array([np.argmin(front.columns["loss"])]))
+        if lowest.columns["loss"][0] < anchor.columns["loss"][0]:
+            found.append(Named("lower loss", lowest))
+    small = within(harvest.small.keys)
+    if small is not None:
+        smallest = small.take(np.array([np.argmin(small.columns["memory_bytes"])]))
+        if anchor.columns["memory_bytes"][0] / smallest.columns["memory_bytes"][0] >= WORTH:
+            found.append(Named("smaller", smallest))
+    plain = within(harvest.plain.keys)
+    if plain is not None:
+        scores = plainness(plain.architectures)
+        plainest = plain.take(np.array([np.argmax(scores)]))
+        if scores.max() > plainness(anchor.architectures)[0]:
+            found.append(Named("plainer", plainest))
+    merged: dict[int, Named] = {}
+    for named in found:
+        key = int(named.point.keys[0])
+        if key in merged:
+            named = dataclasses.replace(merged[key], why=f"{merged[key].why}, {named.why}")
+        if key != anchor.keys[0]:
+            merged[key] = named
+    return list(merged.values())
+
+
+def familiar(problem: Problem, best: Architecture, bits: np.ndarray) -> list[Named]:
+    """LLaMA's proportions and MobileLLM's models under the same budgets."""
+    found = []
+    groups = [("LLaMA-like", llama_like(best.vocab_size, best.tied_embeddings))]
+    groups += [("nearest MobileLLM", _mobile_llms())]
+    for why, architectures in groups:
+        points = priced(problem, architectures, bits)
+        row = best_row(problem, points)
+        feasible = row is not None
+        if row is None:
+            # Nothing of the kind fits: show the one that misses the budgets by least.
+            ratios = np.stack(
+                [limit.ratio(points.columns[limit.column]) for limit in problem.limits]
+            ).max(axis=0)
+            row = int(np.argmin(ratios))
+        found.append(Named(why, points.take(np.array([row])), feasible))
+    return found
+
+
+def _mobile_llms() -> list[Architecture]:
+    from shapelaw.search.architectures import load_architecture
+
+    return [load_architecture(name) for name in MOBILE_LLMS]
+
+
+def gains(
+    problem: Problem, harvest: Harvest, rivals: Points, best: Candidate
+) -> tuple[dict[str, float], list[str]]:
+    """(gain per unit of each budget, budgets that bind), each a tenth more generous.
+
+    The gain is in nats per token for each byte, token/s, second, joule, training token or FLOP;
+    with a loss to reach it is in tokens/s of decode. For training it is taken over the good rivals,
+    whose order more training may change.
+    """
+    goal = best.loss if problem.target_loss is None else -best.decode_tokens_per_s
+    relax = {}
+    for limit in problem.limits:
+        relax[limit.name] = max(0.0, goal - harvest.relaxed[limit.name]) / limit.step
+    binding = [name for name, gain in relax.items() if gain > 0]
+    if problem.target_loss is None:
+        tokens = problem.budget.training_tokens(rivals.architectures, RELAXED)
+        gained = max(0.0, goal - float(problem.law.loss(rivals.architectures, tokens).min()))
+        if problem.budget.flops is not None:
+            relax["flops"] = gained / (float(problem.budget.flops) * (RELAXED - 1))
+        else:
+            relax["tokens"] = gained / (best.training_tokens * (RELAXED - 1))
+    return relax, binding
+
+
+def extrapolation_warnings(problem: Problem, best: Candidate) -> list[str]:
+    """One line for each axis on which the law is asked beyond what it saw."""
+    seen = getattr(problem.law, "range", {})
+    found = []
+    for axis, factor in best.extrapolated.items():
+        span = f" (seen: {seen[axis][0]:.4g} to {seen[axis][1]:.4g})" if axis in seen else ""
+        found.append(
+            f"law {problem.law.label} extrapolates on {axis}: {factor:.3g} times beyond "
+            f"what it saw{span}"
+        )
+    return found
+
+
+def blind_spots(problem: Problem, grid: Grid) -> list[str]:
+    """One line for each axis that varies in the space and that the law says nothing about."""
+    free: list[str] = []
+    if len(grid.bits) > 1:
+        free.append("weight bits")
+    if len(grid.vocab_size) > 1:
+        free.append("vocabulary")
+    if len(grid.patterns) > 1:
+        free.append("attention window")
+    reads = _features(problem.law)
+    if reads is not None:
+        if len(grid.sharing) > 1 and "ln_s" not in reads:
+            free.append("sharing")
+        if len(grid.gqa_group) > 1 and "ln_g" not in reads:
+            free.append("GQA group")
+    return [
+        f"law {problem.law.label} knows nothing of {axis}: chosen on cost alone, as if the "
+        "loss did not depend on it"
+        for axis in free
+    ]
+
+
+def _features(law: LossModel) -> Sequence[str] | None:
+    declaration = getattr(law, "declaration", None)
+    if declaration is None:
+        return None
+    from shapelaw.scaling.law import wanted_features
+
+    return wanted_features(declaration)

@@ -1,0 +1,1 @@
+"""Profiles from measurements: cases, timing, least squares, llama-bench files."""

@@ -1,0 +1,239 @@
+"""Measure a machine with a real engine and fit its profile.
+
+Decode gives bandwidth, cache, overheads and unpacking; prefill gives the rate multiplies reach, how
+width and length bear on it, its overheads and attention. Agreement is reported on shapes left out
+in turn, beside the timings' own repeatability and beside what a plain roofline gets from the bare
+device's speeds.
+"""
+
+import dataclasses
+import math
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from shapelaw.scaling.errors import BadInput, NoAnswer
+from shapelaw.search.devices.calibration.cases import Case, jax_cases, llama_cpp_cases
+from shapelaw.search.devices.calibration.constants_fit import (
+    Fit,
+    decode_parameters,
+    fit_observations,
+    held_out,
+    roofline,
+    template,
+)
+from shapelaw.search.devices.calibration.fitted_profile import fitted_rows, profile_of
+from shapelaw.search.devices.calibration.least_squares import Observation, Phase, predict
+from shapelaw.search.devices.calibration.llama_bench import read_llama_bench
+from shapelaw.search.devices.calibration.timing import (
+    Engine,
+    Progress,
+    Timed,
+    activation_bits,
+    check_engine,
+    repeatability,
+    time_cases,
+)
+from shapelaw.search.devices.profile import NAME, DeviceProfile
+
+PROMPT = 128
+LONG_PROMPT = 384
+"""A second prompt length tells what a prompt costs once from what each of its tokens costs."""
+DECODE_TOKENS = 24
+ROUNDS: dict[Engine, int] = {"jax": 12, "llama.cpp": 3}
+"""Of timing every shape. The more rounds, the less the memory's other users show; a round of the
+jax engine takes seconds."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """Timings and the bare device's speeds."""
+
+    engine: Engine
+    timed: list[Timed]
+    bare: dict[str, float]
+    bits: float
+    """Precision of keys and activations."""
+
+    def observations(self) -> list[Observation]:
+        """Prefill at each prompt length, decode at the first.
+
+        Of jax, decode at each: there attention is slower than memory, so context tells its speed.
+        """
+        first = min(t.prompt_tokens for t in self.timed)
+        decode = [
+            t.observation("decode", self.bits)
+            for t in self.timed
+            if t.prompt_tokens == first or self.engine == "jax"
+        ]
+        return decode + [t.observation("prefill", self.bits) for t in self.timed]
+
+
+def calibrate(
+    name: str,
+    engine: Engine = "jax",
+    *,
+    llama_bench: Path | None = None,
+    quick: bool = False,
+    progress: Progress | None = None,
+) -> tuple[DeviceProfile, dict[str, Any]]:
+    """Time some twenty shapes on this machine (or read a phone's llama-bench) and fit a profile.
+
+    Returns:
+        The profile, not yet written anywhere, and a report: `fitted` (each figure with its
+        uncertainty), `errors` by phase (held-out mean and worst, in-sample mean, repeatability,
+        plain roofline), `not_determined`, `timings`, `seconds`.
+
+    Raises:
+        BadInput: a bad name, an unknown engine or one not installed, an unusable llama-bench file.
+        NoAnswer: the engine failed.
+    """
+    check_engine(engine)
+    if not NAME.fullmatch(name):
+        raise BadInput(f"name = {name!r}: lower case words joined by hyphens, like this-machine")
+    started = time.perf_counter()
+    if llama_bench is not None:
+        observations = read_llama_bench(Path(llama_bench))
+        fit = fit_observations(observations, template("llama.cpp", {}, observations))
+        report = _report(name, "llama.cpp (llama-bench)", fit, observations, {}, 0.0, 0.0)
+        profile = profile_of(name, "llama.cpp", fit, measured_here=False)
+        return profile, {**report, "seconds": time.perf_counter() - started}
+    measured = take(engine, cases_for(engine, quick=quick), quick=quick, progress=progress)
+    observations = measured.observations()
+    if progress is not None:
+        progress("fitting")
+    fit = fit_measured(measured)
+    report = _report(
+        name,
+        engine,
+        fit,
+        observations,
+        measured.bare,
+        repeatability(measured.timed, "decode"),
+        repeatability(measured.timed, "prefill"),
+    )
+    report["timings"] = [_timing_row(t) for t in measured.timed]
+    report["seconds"] = time.perf_counter() - started
+    return profile_of(name, engine, fit, measured_here=True), report
+
+
+def cases_for(engine: Engine, *, quick: bool = False) -> list[Case]:
+    """The calibration's shapes for an engine."""
+    if engine == "jax":
+        return jax_cases(activation_bits("jax"), quick=quick)
+    return llama_cpp_cases(quick=quick)
+
+
+def take(
+    engine: Engine,
+    cases: Sequence[Case],
+    *,
+    quick: bool = False,
+    rounds: int | None = None,
+    progress: Progress | None = None,
+) -> Measured:
+    """Time the cases and the bare device."""
+    prompts = (PROMPT,) if quick else (PROMPT, LONG_PROMPT)
+    timed = time_cases(
+        engine,
+        cases,
+        prompts=prompts,
+        decode_tokens=DECODE_TOKENS // (2 if quick else 1),
+        rounds=rounds or (2 if quick else ROUNDS[engine]),
+        progress=progress,
+    )
+    return Measured(engine, timed, bare_speeds(engine, quick=quick), activation_bits(engine))
+
+
+def fit_measured(measured: Measured) -> Fit:
+    """Fit a profile's constants to timings."""
+    observations = measured.observations()
+    return fit_observations(observations, template(measured.engine, measured.bare, observations))
+
+
+def bare_speeds(engine: Engine, *, quick: bool = False) -> dict[str, float]:
+    """Bytes and operations a second without any model: start of the fit, and the roofline's."""
+    seconds = 0.3 if quick else 1.0
+    if engine == "jax":
+        from shapelaw.search.devices.engines.jax import micro_benchmarks
+
+        return micro_benchmarks(seconds=seconds)
+    large = np.ones(32 << 20, np.float32)
+    matrix = np.ones((1024, 1024), np.float32)
+    best = {"sum": math.inf, "product": math.inf}
+    stop = time.perf_counter() + 2 * seconds
+    while time.perf_counter() < stop:
+        for which, call in (("sum", lambda: large.sum()), ("product", lambda: matrix @ matrix)):
+            begun = time.perf_counter()
+            call()
+            best[which] = min(best[which], time.perf_counter() - begun)
+    return {"bandwidth": large.nbytes / best["sum"], "peak": 2 * 1024**3 / best["product"]}
+
+
+def _report(
+    name: str,
+    engine: str,
+    fit: Fit,
+    observations: Sequence[Observation],
+    bare: dict[str, float],
+    decode_repeats: float,
+    prefill_repeats: float,
+) -> dict[str, Any]:
+    errors: dict[str, dict[str, float]] = {}
+    repeats_of: dict[Phase, float] = {"decode": decode_repeats, "prefill": prefill_repeats}
+    for phase, repeats in repeats_of.items():
+        rows = [o for o in observations if o.phase == phase]
+        if not rows:
+            continue
+        seconds = np.array([o.seconds for o in rows])
+        left_out = np.abs(held_out(rows, fit, phase))
+        errors[phase] = {
+            "timings": len(rows),
+            "in_sample_mean": float(np.mean(np.abs(predict(rows, fit.constants) / seconds - 1))),
+            "held_out_mean": float(np.mean(left_out)),
+            "held_out_worst": float(np.max(left_out)),
+            "repeatability": repeats,
+            "roofline_mean": float(np.mean(np.abs(roofline(rows, bare, fit) / seconds - 1))),
+        }
+    return {
+        "name": name,
+        "engine": engine,
+        "fitted": fitted_rows(fit),
+        "errors": errors,
+        "not_determined": fit.not_determined,
+        "bare": bare,
+        "precisions": sorted({round(o.weight_bits, 2) for o in observations}),
+    }
+
+
+def _timing_row(timed: Timed) -> dict[str, Any]:
+    return {
+        "case": timed.case.label,
+        "prompt_tokens": timed.prompt_tokens,
+        "prefill_s": timed.seconds("prefill"),
+        "decode_s": timed.seconds("decode"),
+        "prefill_repeatability": timed.repeatability("prefill"),
+        "decode_repeatability": timed.repeatability("decode"),
+    }
+
+
+def errors_on(fit: Fit, timed: Sequence[Timed], bits: float, phase: Phase) -> np.ndarray:
+    """Prediction over measurement − 1 of timings the fit did not see."""
+    rows = [t.observation(phase, bits) for t in timed]
+    if not rows:
+        raise NoAnswer("nothing was timed")
+    return predict(rows, fit.constants) / [o.seconds for o in rows] - 1
+
+
+__all__ = [
+    "Measured",
+    "calibrate",
+    "cases_for",
+    "decode_parameters",
+    "errors_on",
+    "fit_measured",
+    "take",
+]

@@ -1,0 +1,172 @@
+"""Timing many shapes fairly: in rounds, every shape once a round, the settled best kept."""
+
+import dataclasses
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from shapelaw.scaling.errors import BadInput, NoAnswer
+from shapelaw.search.devices.calibration.cases import Case
+from shapelaw.search.devices.calibration.least_squares import Observation
+from shapelaw.search.devices.engines import ENGINES, Runner, settled
+from shapelaw.search.workload import Workload
+
+Progress = Callable[[str], None]
+SMALL_PARAMETERS = 1e6
+"""Applied, below which a visit costs next to nothing."""
+SMALL_VISITS = 3
+"""A round to each small shape. A neighbour on the same core slows them for seconds at a time, so
+they are come back to rather than timed for longer."""
+Engine = Literal["jax", "llama.cpp"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Timed:
+    """One case's seconds, round by round, at one prompt length."""
+
+    case: Case
+    prompt_tokens: int
+    decode_tokens: int
+    prefill: tuple[float, ...]
+    decode: tuple[float, ...]
+
+    def observation(self, phase: Literal["decode", "prefill"], bits: float) -> Observation:
+        """For the fits: the settled best. `bits` is the precision of keys and activations."""
+        work = Workload(name="calibration", prompt=self.prompt_tokens, generated=self.decode_tokens)
+        return Observation(
+            self.case.architecture,
+            work,
+            phase,
+            self.case.weight_bits,
+            self.seconds(phase),
+            bits,
+            bits,
+        )
+
+    def seconds(self, phase: Literal["decode", "prefill"]) -> float:
+        """The settled best of the rounds."""
+        return settled(self.decode if phase == "decode" else self.prefill)
+
+    def repeatability(self, phase: Literal["decode", "prefill"]) -> float:
+        """How far the best of the odd rounds is from the best of the even ones, relative."""
+        rounds = self.decode if phase == "decode" else self.prefill
+        if len(rounds) < 2:
+            return 0.0
+        first, second = settled(rounds[::2]), settled(rounds[1::2])
+        return abs(first / second - 1)
+
+
+def merged(turns: Sequence[Timed]) -> Timed:
+    """The rounds of one case, timed in several turns, as if timed in one."""
+    return dataclasses.replace(
+        turns[0],
+        prefill=tuple(seconds for turn in turns for seconds in turn.prefill),
+        decode=tuple(seconds for turn in turns for seconds in turn.decode),
+    )
+
+
+def activation_bits(engine: Engine) -> float:
+    """Precision of keys and activations the engine runs with here."""
+    if engine == "llama.cpp":
+        return 16.0
+    from shapelaw.search.devices.engines.jax import precision_bits
+
+    return float(precision_bits())
+
+
+def check_engine(engine: str) -> None:
+    """Raise BadInput for an engine that is not known."""
+    if engine not in ENGINES:
+        raise BadInput(f"engine = {engine!r}: one of {', '.join(ENGINES)}")
+
+
+def time_cases(
+    engine: Engine,
+    cases: Sequence[Case],
+    *,
+    prompts: Sequence[int],
+    decode_tokens: int,
+    rounds: int,
+    progress: Progress | None = None,
+) -> list[Timed]:
+    """Time every case at the first prompt length and every third also at the others, in rounds.
+
+    Small cases of the jax engine are visited several times a round, between the others.
+
+    Returns one entry a case and prompt length, cases in order.
+
+    Raises:
+        BadInput: an unknown engine, or one not installed. NoAnswer: the engine failed.
+    """
+    check_engine(engine)
+    found: dict[tuple[int, int], tuple[list[float], list[float]]] = {
+        (index, prompt): ([], [])
+        for index in range(len(cases))
+        for prompt in (prompts if index % 3 == 1 else prompts[:1])
+    }
+    order = visiting_order(cases) if engine == "jax" else list(range(len(cases)))
+    with tempfile.TemporaryDirectory(prefix="shapelaw-") as folder:
+        kept: dict[int, Runner] = {}
+        try:
+            for round_ in range(rounds):
+                if progress is not None:
+                    progress(f"{engine}: round {round_ + 1} of {rounds}, {len(cases)} shapes")
+                for index in order:
+                    runner = kept.get(index) or _prepare(engine, cases[index], Path(folder))
+                    if engine == "llama.cpp":
+                        kept[index] = runner  # its file is written once
+                    for prompt in (p for i, p in found if i == index):
+                        prefill, decode = _run(runner, prompt, decode_tokens)
+                        found[index, prompt][0].append(prefill)
+                        found[index, prompt][1].append(decode)
+                    if engine == "jax":
+                        runner.close()
+        finally:
+            for runner in kept.values():
+                runner.close()
+    return [
+        Timed(cases[index], prompt, decode_tokens, tuple(prefill), tuple(decode))
+        for (index, prompt), (prefill, decode) in found.items()
+    ]
+
+
+def visiting_order(cases: Sequence[Case]) -> list[int]:
+    """One round's visits, as indices of the cases: the small ones again before each part of the
+    others."""
+    small = [
+        index
+        for index, case in enumerate(cases)
+        if case.architecture.applied_parameters < SMALL_PARAMETERS
+    ]
+    others = [index for index in range(len(cases)) if index not in small]
+    part = -(-len(others) // SMALL_VISITS)
+    return [
+        index
+        for visit in range(SMALL_VISITS)
+        for index in [*small, *others[visit * part : (visit + 1) * part]]
+    ]
+
+
+def _prepare(engine: Engine, case: Case, folder: Path) -> Runner:
+    if engine == "jax":
+        from shapelaw.search.devices.engines import jax
+
+        return jax.prepare(case.architecture, weight_bits=case.weight_bits)
+    from shapelaw.search.devices.engines import llamacpp
+
+    return llamacpp.prepare(case.architecture, weight_bits=case.weight_bits, folder=folder)
+
+
+def _run(runner: Runner, prompt: int, decode_tokens: int) -> tuple[float, float]:
+    try:
+        return runner.run(prompt, decode_tokens)
+    except (RuntimeError, MemoryError) as error:
+        raise NoAnswer(f"the engine failed: {' '.join(str(error).split())[:200]}") from None
+
+
+def repeatability(timed: Sequence[Timed], phase: Literal["decode", "prefill"]) -> float:
+    """The mean over cases of the relative gap between two halves of the rounds."""
+    return float(np.mean([t.repeatability(phase) for t in timed])) if timed else 0.0

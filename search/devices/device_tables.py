@@ -1,0 +1,59 @@
+"""Devices and calibrations as tables for the terminal."""
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def device_tables(description: Mapping[str, Any]) -> list[Any]:
+    """The catalogue (`describe_all`), or one device with each figure (`describe`)."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    if "devices" in description:
+        table = Table(title="devices", title_justify="left")
+        for column in ("name", "kind", "what it is"):
+            table.add_column(column)
+        for device in description["devices"]:
+            table.add_row(device["name"], device["kind"], escape(device["summary"]))
+        return [table]
+    table = Table(title=escape(description["title"]), title_justify="left")
+    for column in ("figure", "value", "unit", "status", "source"):
+        table.add_column(column, justify="right" if column == "value" else "left")
+    for figure in description["figures"]:
+        table.add_row(
+            figure["name"],
+            f"{figure['value']:.4g}",
+            figure["unit"],
+            figure["status"],
+            escape(figure["source"]),
+        )
+    return [table, *(escape(note) for note in description["notes"])]
+
+
+def calibration_tables(report: Mapping[str, Any]) -> list[Any]:
+    """What was fitted, how well, and what the measurements leave open."""
+    from rich.table import Table
+
+    fitted = Table(title=f"{report['name']} ({report['engine']})", title_justify="left")
+    for column in ("figure", "value", "unit", "uncertainty"):
+        fitted.add_column(column, justify="left" if column == "figure" else "right")
+    for row in report["fitted"]:
+        fitted.add_row(row["name"], f"{row['value']:.4g}", row["unit"], row["uncertainty"])
+    errors = Table(title="agreement, leaving each shape out in turn", title_justify="left")
+    for column in ("phase", "timings", "mean error", "worst", "repeatability", "plain roofline"):
+        errors.add_column(column, justify="left" if column == "phase" else "right")
+    for phase, row in report["errors"].items():
+        errors.add_row(
+            phase,
+            str(row["timings"]),
+            *(
+                f"{100 * row[key]:.1f} %"
+                for key in ("held_out_mean", "held_out_worst", "repeatability", "roofline_mean")
+            ),
+        )
+    tables: list[Any] = [fitted, errors]
+    if report["not_determined"]:
+        tables.append("not determined by these timings: " + ", ".join(report["not_determined"]))
+    if "profile" in report:
+        tables.append(f"written to {report['profile']}")
+    return tables

@@ -1,0 +1,146 @@
+"""From an architecture, an answer or a trained run to files for another tool.
+
+`export_hf` and `export_gguf` do the writing; here is what the command line may name.
+"""
+
+from pathlib import Path
+from typing import Any, cast
+
+import msgspec
+
+from shapelaw.results.record import ArchitectureFields, RunRecord, decode_record
+from shapelaw.scaling.architecture import Architecture
+from shapelaw.scaling.errors import BadInput
+from shapelaw.search.export.gguf import Precision, export_gguf
+from shapelaw.search.export.hugging_face import export_hf
+from shapelaw.search.export.weights import SharingOrder
+
+__all__ = ["ExportSource", "export_command", "export_gguf", "export_hf", "export_source"]
+
+
+class ExportSource(msgspec.Struct, frozen=True, kw_only=True):
+    """What is to be exported, whichever way it was named."""
+
+    architecture: Architecture
+    name: str
+    """For file names: letters, digits, `-`, `_` and `.` only."""
+    weights: Path | None = None
+    tokenizer: Path | None = None
+    sharing_order: SharingOrder = "immediate"
+
+
+class _Best(msgspec.Struct, frozen=True):
+    architecture: ArchitectureFields
+
+
+class _AnswerFile(msgspec.Struct, frozen=True):
+    """The part of `query --json` that export reads."""
+
+    best: _Best
+
+
+def export_command(
+    arch: str,
+    target: str,
+    directory: Path,
+    *,
+    weights: Path | None = None,
+    precision: str = "f16",
+    keep_sharing: bool = False,
+) -> dict[str, Any]:
+    """What `shapelaw export` does. Returns `architecture`, `files`, `notes`.
+
+    Raises:
+        BadInput: what is named cannot be read, or `directory` cannot be written or is not empty.
+    """
+    source = export_source(arch)
+    weights = weights or source.weights
+    if target == "hf":
+        report = export_hf(
+            source.architecture,
+            directory,
+            weights,
+            source.tokenizer,
+            keep_sharing=keep_sharing,
+            sharing_order=source.sharing_order,
+        )
+    else:
+        report = export_gguf(
+            source.architecture,
+            directory,
+            weights=weights,
+            precision=cast(Precision, precision),
+            tokenizer=source.tokenizer,
+            sharing_order=source.sharing_order,
+            name=source.name,
+        )
+    return {"architecture": source.architecture.to_dict(), **report}
+
+
+def export_source(arch: str) -> ExportSource:
+    """Reads ARCH: a run's weights, an answer of `query --json`, a run record, a name or a file.
+
+    Weights of a sweep (`OUT/weights/<run_key>.safetensors`) bring the architecture along, from the
+    record of the same key in `OUT/runs.jsonl`, and the tokenizer where it stands beside them.
+    """
+    path = Path(arch)
+    if path.suffix == ".safetensors":
+        return _trained(path)
+    name = _file_name(path.stem if path.suffix in (".json", ".toml") else arch)
+    if path.suffix == ".json" and path.is_file():
+        raw = path.read_bytes()
+        try:
+            keys = msgspec.json.decode(raw)
+        except msgspec.MsgspecError:
+            keys = None  # the reader of architectures says what is wrong with it
+        if isinstance(keys, dict) and "best" in keys:
+            return ExportSource(architecture=_best_of(raw, path), name=name)
+        if isinstance(keys, dict) and "run_key" in keys:
+            return _of_record(decode_record(raw, str(path)), None)
+    from shapelaw.search.architectures import load_architecture
+
+    return ExportSource(architecture=load_architecture(arch), name=name)
+
+
+def _best_of(raw: bytes, path: Path) -> Architecture:
+    try:
+        return msgspec.json.decode(raw, type=_AnswerFile).best.architecture.build()
+    except msgspec.MsgspecError as error:
+        raise BadInput(f"{path}: not an answer with a best architecture ({error})") from None
+
+
+def _trained(weights: Path) -> ExportSource:
+    from shapelaw.results.store import read_records
+
+    if not weights.is_file():
+        raise BadInput(f"arch = {str(weights)!r}: no such file")
+    folder = weights.absolute().parent.parent
+    if not (folder / "runs.jsonl").is_file():
+        raise BadInput(
+            f"arch = {str(weights)!r}: no runs.jsonl in {str(folder)!r} says which "
+            "architecture these weights have; name it and give the file as --weights"
+        )
+    for record in read_records(folder):
+        if record.run_key == weights.stem:
+            return _of_record(record, weights)
+    raise BadInput(f"arch = {str(weights)!r}: runs.jsonl in {str(folder)!r} has no run of that key")
+
+
+def _of_record(record: RunRecord, weights: Path | None) -> ExportSource:
+    tokenizer = None
+    if weights is not None:
+        beside = (weights.with_suffix(".tokenizer.json"), weights.parent / "tokenizer.json")
+        tokenizer = next((path for path in beside if path.is_file()), None)
+    return ExportSource(
+        architecture=record.architecture.build(),
+        name=_file_name(record.run_key),
+        weights=weights,
+        tokenizer=tokenizer,
+        sharing_order=record.recipe.sharing_order,
+    )
+
+
+def _file_name(text: str) -> str:
+    """`text` with everything that could mean something in a path replaced."""
+    kept = [character if character.isalnum() or character in "-_." else "-" for character in text]
+    return "".join(kept).strip(".-")[:80] or "shapelaw"

@@ -1,0 +1,327 @@
+"""A GGUF file of an architecture, as llama.cpp's `llama` family reads it.
+
+llama.cpp rotates neighbouring pairs of a head where this project's decoder (and Hugging Face)
+rotates its two halves; the rows of the query and key matrices are laid out anew so that the same
+angles meet the same numbers. Blocks that are applied several times are written as often: the
+format has no shared form.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+
+from shapelaw.scaling.architecture import Architecture
+from shapelaw.scaling.errors import BadInput
+from shapelaw.search.export.vocabulary import Vocabulary, byte_vocabulary, read_vocabulary
+from shapelaw.search.export.weights import (
+    EMBEDDING,
+    FINAL_NORM,
+    LM_HEAD,
+    NORM_EPSILON,
+    ROPE_BASE,
+    RandomWeights,
+    SharingOrder,
+    StoredWeights,
+    WeightSource,
+    applied_blocks,
+    block_shapes,
+    expansion_parameters,
+    tensor_shapes,
+    written_whole,
+)
+
+Precision = Literal["f32", "f16", "q8_0", "q4_0"]
+
+BITS: dict[str, float] = {"f32": 32.0, "f16": 16.0, "q8_0": 8.5, "q4_0": 4.5}
+"""Bits a weight: 32 quantised weights share one 16-bit scale."""
+
+BLOCK_SIZE = 32
+"""Weights that share a scale in q8_0 and q4_0."""
+
+CONTEXT_LENGTH = 4096
+"""Written as the trained context; RoPE itself sets no limit."""
+
+_BLOCK_NAMES = {
+    "input_layernorm.weight": "attn_norm.weight",
+    "self_attn.q_proj.weight": "attn_q.weight",
+    "self_attn.k_proj.weight": "attn_k.weight",
+    "self_attn.v_proj.weight": "attn_v.weight",
+    "self_attn.o_proj.weight": "attn_output.weight",
+    "post_attention_layernorm.weight": "ffn_norm.weight",
+    "mlp.gate_proj.weight": "ffn_gate.weight",
+    "mlp.up_proj.weight": "ffn_up.weight",
+    "mlp.down_proj.weight": "ffn_down.weight",
+}
+
+
+class GgufTensor(msgspec.Struct, frozen=True, kw_only=True):
+    """One tensor of the file: what it is called there and where it comes from."""
+
+    name: str
+    source: str
+    shape: tuple[int, ...]
+    heads: int = 0
+    """Heads whose rows RoPE turns; 0 where it does not."""
+
+
+def write_gguf(
+    path: Path,
+    architecture: Architecture,
+    weights: WeightSource | None = None,
+    *,
+    precision: Precision = "f16",
+    tokenizer: Path | None = None,
+    seed: int = 0,
+    context_length: int = CONTEXT_LENGTH,
+    sharing_order: SharingOrder = "immediate",
+    name: str = "shapelaw",
+) -> list[str]:
+    """Write one GGUF file at `path`; an existing file is replaced. Returns notes for a person.
+
+    Args:
+        path: the file. It is written in place: `export_gguf` is the careful way.
+        architecture: its shape; sharing is expanded to `depth` blocks.
+        weights: where tensors come from; None gives random ones from `seed`, which are enough to
+            time a shape.
+        precision: of every matrix, embedding and head included; gains stay float32.
+        tokenizer: a byte-level BPE tokenizer.json; None gives one token a byte.
+        seed: of the random weights.
+        context_length: most tokens the file says it was trained for.
+        sharing_order: in which order shared blocks are applied.
+        name: the model's name within the file.
+
+    Raises:
+        BadInput: an unknown precision, a tokenizer that does not fit, or no `gguf` installed.
+    """
+    gguf = _gguf()
+    if precision not in BITS:
+        raise BadInput(f"precision = {precision!r}: one of {', '.join(BITS)}")
+    a = architecture
+    vocabulary = (
+        byte_vocabulary(a.vocab_size)
+        if tokenizer is None
+        else read_vocabulary(tokenizer, a.vocab_size)
+    )
+    context = context_length if a.window is None else min(a.window, context_length)
+    writer = gguf.GGUFWriter(path, "llama")
+    try:
+        _describe(writer, a, precision, context, name)
+        _add_vocabulary(writer, vocabulary)
+        tensors = list(gguf_tensors(a, sharing_order))
+        kinds = [_kind(gguf, tensor, precision) for tensor in tensors]
+        for tensor, kind in zip(tensors, kinds, strict=True):
+            writer.add_tensor_info(
+                tensor.name,
+                tensor.shape,
+                np.dtype(np.float32),
+                _bytes_of(gguf, tensor.shape, kind),
+                raw_dtype=kind,
+            )
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_ti_data_to_file()
+        noise = _Noise(gguf, RandomWeights(seed)) if weights is None else None
+        for tensor, kind in zip(tensors, kinds, strict=True):
+            if noise is not None:
+                data = noise.encoded(tensor, kind)
+            else:
+                assert weights is not None
+                data = _encoded(gguf, weights, tensor, kind)
+            writer.write_tensor_data(data)
+    finally:
+        writer.close()
+    return _notes(
+        a,
+        precision,
+        [
+            tensor
+            for tensor, kind in zip(tensors, kinds, strict=True)
+            if len(tensor.shape) == 2 and kind.name.lower() != precision
+        ],
+    )
+
+
+def export_gguf(
+    architecture: Architecture,
+    out: Path,
+    *,
+    weights: Path | None = None,
+    precision: Precision = "f16",
+    tokenizer: Path | None = None,
+    seed: int = 0,
+    context_length: int = CONTEXT_LENGTH,
+    sharing_order: SharingOrder = "immediate",
+    name: str = "shapelaw",
+) -> dict[str, Any]:
+    """Write `out` (a .gguf file, or a folder that gets one) whole or not at all.
+
+    Returns:
+        `files` (paths), `notes` (lines for a person), `bytes`.
+
+    Raises:
+        BadInput: the target exists or cannot be written; weights or tokenizer do not fit.
+    """
+    source = None if weights is None else StoredWeights(weights, architecture)
+    as_folder = out.suffix != ".gguf"
+    with written_whole(out, folder=as_folder) as made:
+        file = made / f"{name}-{precision}.gguf" if as_folder else made
+        notes = write_gguf(
+            file,
+            architecture,
+            source,
+            precision=precision,
+            tokenizer=tokenizer,
+            seed=seed,
+            context_length=context_length,
+            sharing_order=sharing_order,
+            name=name,
+        )
+        size = file.stat().st_size
+    if source is None:
+        notes.insert(0, "no weights were given: the file holds random ones, for timing only")
+    return {"files": [str(out / file.name if as_folder else out)], "notes": notes, "bytes": size}
+
+
+def gguf_tensors(
+    architecture: Architecture, sharing_order: SharingOrder = "immediate"
+) -> Iterator[GgufTensor]:
+    """Every tensor of the file, in order; a block applied s times comes s times."""
+    a = architecture
+    stored = tensor_shapes(a)
+    yield GgufTensor(name="token_embd.weight", source=EMBEDDING, shape=stored[EMBEDDING])
+    for layer, block in enumerate(applied_blocks(a, sharing_order)):
+        for part, shape in block_shapes(a).items():
+            heads = {
+                "self_attn.q_proj.weight": a.n_heads,
+                "self_attn.k_proj.weight": a.n_kv_heads,
+            }.get(part, 0)
+            yield GgufTensor(
+                name=f"blk.{layer}.{_BLOCK_NAMES[part]}",
+                shape=shape,
+                heads=heads,
+                source=f"model.layers.{block}.{part}",
+            )
+    yield GgufTensor(name="output_norm.weight", source=FINAL_NORM, shape=stored[FINAL_NORM])
+    if not a.tied_embeddings:
+        yield GgufTensor(name="output.weight", source=LM_HEAD, shape=stored[LM_HEAD])
+
+
+def neighbouring_pairs(matrix: np.ndarray, heads: int) -> np.ndarray:
+    """Rows (heads·head_dim, in) laid out so that RoPE's pair (e, e + E/2) becomes (2e, 2e + 1)."""
+    rows, columns = matrix.shape
+    halves = matrix.reshape(heads, 2, rows // heads // 2, columns)
+    return np.ascontiguousarray(halves.swapaxes(1, 2)).reshape(rows, columns)
+
+
+class _Noise:
+    """Random tensors in the file's encoding: one period is encoded and repeated."""
+
+    def __init__(self, gguf: Any, weights: RandomWeights) -> None:
+        self._gguf, self._weights = gguf, weights
+        self._periods: dict[tuple[int, Any], np.ndarray] = {}
+
+    def encoded(self, tensor: GgufTensor, kind: Any) -> np.ndarray:
+        """The tensor's bytes."""
+        if len(tensor.shape) == 1:
+            return self._weights.tensor(tensor.name, tensor.shape)
+        fan_in = tensor.shape[1]
+        if (fan_in, kind) not in self._periods:
+            # Rows of one period long: a scale is then shared by neighbours, as in any row.
+            row = self._weights.tensor("noise", (1, RandomWeights.PERIOD))
+            row = row * np.float32((RandomWeights.PERIOD / fan_in) ** 0.5)
+            encoded = self._gguf.quants.quantize(row, kind)
+            self._periods[fan_in, kind] = encoded.reshape(-1).view(np.uint8)
+        period = self._periods[fan_in, kind]
+        return np.resize(period, _bytes_of(self._gguf, tensor.shape, kind))
+
+
+def _encoded(gguf: Any, weights: WeightSource, tensor: GgufTensor, kind: Any) -> np.ndarray:
+    values = weights.tensor(tensor.source, tensor.shape)
+    if tensor.heads:
+        values = neighbouring_pairs(values, tensor.heads)
+    return gguf.quants.quantize(np.ascontiguousarray(values), kind)
+
+
+def _kind(gguf: Any, tensor: GgufTensor, precision: Precision) -> Any:
+    kinds = gguf.GGMLQuantizationType
+    if len(tensor.shape) == 1:
+        return kinds.F32
+    if precision in ("q8_0", "q4_0") and tensor.shape[1] % BLOCK_SIZE:
+        return kinds.F16
+    return kinds[precision.upper()]
+
+
+def _bytes_of(gguf: Any, shape: tuple[int, ...], kind: Any) -> int:
+    block, size = gguf.GGML_QUANT_SIZES[kind]
+    return int(np.prod(shape)) // block * size
+
+
+def _describe(writer: Any, a: Architecture, precision: Precision, context: int, name: str) -> None:
+    import gguf
+
+    writer.add_name(name)
+    writer.add_context_length(context)
+    writer.add_embedding_length(a.d_model)
+    writer.add_block_count(a.depth)
+    writer.add_feed_forward_length(a.d_ff)
+    writer.add_head_count(a.n_heads)
+    writer.add_head_count_kv(a.n_kv_heads)
+    writer.add_key_length(a.head_dim)
+    writer.add_value_length(a.head_dim)
+    writer.add_layer_norm_rms_eps(NORM_EPSILON)
+    writer.add_rope_dimension_count(a.head_dim)
+    writer.add_rope_freq_base(ROPE_BASE)
+    writer.add_vocab_size(a.vocab_size)
+    kinds = gguf.LlamaFileType
+    writer.add_file_type(
+        {
+            "f32": kinds.ALL_F32,
+            "f16": kinds.MOSTLY_F16,
+            "q8_0": kinds.MOSTLY_Q8_0,
+            "q4_0": kinds.MOSTLY_Q4_0,
+        }[precision]
+    )
+    writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
+
+
+def _add_vocabulary(writer: Any, vocabulary: Vocabulary) -> None:
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("gpt-2")
+    writer.add_token_list(vocabulary.tokens)
+    writer.add_token_types(vocabulary.types)
+    writer.add_token_merges(vocabulary.merges)
+    writer.add_bos_token_id(vocabulary.end)
+    writer.add_eos_token_id(vocabulary.end)
+    writer.add_add_bos_token(False)
+
+
+def _notes(a: Architecture, precision: Precision, kept_wider: list[GgufTensor]) -> list[str]:
+    notes = []
+    if a.sharing > 1:
+        extra = expansion_parameters(a)
+        notes.append(
+            f"GGUF cannot share blocks: each of {a.n_blocks} is written {a.sharing} times, "
+            f"{extra * BITS[precision] / 8 / 1e6:,.1f} MB more to store and to read from memory"
+        )
+    if a.window is not None:
+        notes.append(
+            f"llama.cpp's llama family has no attention window: the file states a context "
+            f"of {a.window} tokens, within which full attention gives the same numbers"
+        )
+    if kept_wider:
+        notes.append(
+            f"{len(kept_wider)} matrices keep f16: {precision} needs rows of a multiple "
+            f"of {BLOCK_SIZE}"
+        )
+    return notes
+
+
+def _gguf() -> Any:
+    try:
+        import gguf
+    except ImportError:
+        raise BadInput("gguf: needs the extra: pip install 'shapelaw[llamacpp]'") from None
+    return gguf

@@ -1,0 +1,288 @@
+"""A Hugging Face model folder of an architecture, and of its trained weights where there are any.
+
+The block is LLaMA's, so a stock class of `transformers` loads it wherever one expresses the shape.
+Blocks that are applied several times are either written as often (any stock class, more bytes) or
+kept shared by model code that travels with the files (`trust_remote_code=True`).
+"""
+
+import json
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from shapelaw.scaling.architecture import Architecture
+from shapelaw.scaling.errors import BadInput
+from shapelaw.search.export.vocabulary import END_NAMES, byte_characters
+from shapelaw.search.export.weights import (
+    NORM_EPSILON,
+    ROPE_BASE,
+    SharingOrder,
+    StoredWeights,
+    WeightSource,
+    applied_blocks,
+    block_shapes,
+    expansion_parameters,
+    tensor_shapes,
+    written_whole,
+)
+
+CONTEXT_LENGTH = 4096
+"""Written as `max_position_embeddings`; RoPE itself sets no limit."""
+
+BYTES_VOCABULARY = 256
+"""A vocabulary of this size is taken to be one token a byte."""
+
+REMOTE_FILES = ("configuration_shapelaw.py", "modeling_shapelaw.py")
+
+
+def export_hf(
+    architecture: Architecture,
+    out_dir: Path,
+    weights: Path | None = None,
+    tokenizer: Path | None = None,
+    *,
+    keep_sharing: bool = False,
+    sharing_order: SharingOrder = "immediate",
+    context_length: int = CONTEXT_LENGTH,
+) -> dict[str, Any]:
+    """Write config.json, the weights where given, the tokenizer, and a README, whole or not at all.
+
+    Args:
+        architecture: its shape.
+        out_dir: a folder that does not exist, or an empty one.
+        weights: a safetensors file in the exchange form (see `search.export_weights`).
+        tokenizer: a tokenizer.json; a vocabulary of 256 gets one token a byte without it.
+        keep_sharing: store shared blocks once, with custom model code, where there are any.
+        sharing_order: in which order shared blocks are applied.
+        context_length: most positions the configuration states.
+
+    Returns:
+        `files` (paths), `notes` (lines for a person).
+
+    Raises:
+        BadInput: the target exists or cannot be written, or the weights or tokenizer do not fit.
+    """
+    a = architecture
+    shared = keep_sharing and a.sharing > 1
+    source = None if weights is None else StoredWeights(weights, a)
+    notes = _notes(a, shared, source is not None)
+    config = hf_config(
+        a, keep_sharing=shared, sharing_order=sharing_order, context_length=context_length
+    )
+    if notes:
+        config["shapelaw_note"] = " ".join(notes)
+    out_dir = Path(out_dir)
+    with written_whole(out_dir, folder=True) as folder:
+        names = _write_tokenizer(folder, a, tokenizer, config)
+        _write_json(folder / "config.json", config)
+        if shared:
+            names += _write_code(folder)
+        if source is not None:
+            _write_weights(folder / "model.safetensors", a, source, shared, sharing_order)
+            names.append("model.safetensors")
+        card = _readme(a, config, notes, shared=shared, trained=source is not None)
+        (folder / "README.md").write_text(card)
+        names += ["config.json", "README.md"]
+    return {"files": [str(out_dir / name) for name in sorted(names)], "notes": notes}
+
+
+def hf_config(
+    architecture: Architecture,
+    *,
+    keep_sharing: bool = False,
+    sharing_order: SharingOrder = "immediate",
+    context_length: int = CONTEXT_LENGTH,
+) -> dict[str, Any]:
+    """The fields of config.json."""
+    a = architecture
+    blocks = applied_blocks(a, sharing_order)
+    name = _class_name(a, keep_sharing)
+    fields: dict[str, Any] = {
+        "architectures": [f"{name}ForCausalLM"],
+        "model_type": name.lower(),
+        "vocab_size": a.vocab_size,
+        "hidden_size": a.d_model,
+        "intermediate_size": a.d_ff,
+        "num_hidden_layers": a.depth,
+        "num_attention_heads": a.n_heads,
+        "num_key_value_heads": a.n_kv_heads,
+        "head_dim": a.head_dim,
+        "hidden_act": "silu",
+        "max_position_embeddings": context_length,
+        "rms_norm_eps": NORM_EPSILON,
+        # The first is read by transformers 4, the second by 5.
+        "rope_theta": ROPE_BASE,
+        "rope_parameters": {"rope_type": "default", "rope_theta": ROPE_BASE},
+        "tie_word_embeddings": a.tied_embeddings,
+        "attention_bias": False,
+        "mlp_bias": False,
+        "attention_dropout": 0.0,
+        "bos_token_id": None,
+        "eos_token_id": None,
+        "pad_token_id": None,
+        "initializer_range": 0.02,
+        "use_cache": True,
+        "dtype": "float32",
+    }
+    if name == "Mistral":
+        fields["sliding_window"] = a.window
+    if a.window is not None and name in ("Ministral", "Shapelaw"):
+        fields["sliding_window"] = a.window
+        fields["layer_types"] = [
+            "full_attention" if a.is_global(block) else "sliding_attention" for block in blocks
+        ]
+    if keep_sharing:
+        fields["applied_blocks"] = blocks
+        fields["auto_map"] = {
+            "AutoConfig": "configuration_shapelaw.ShapelawConfig",
+            "AutoModel": "modeling_shapelaw.ShapelawModel",
+            "AutoModelForCausalLM": "modeling_shapelaw.ShapelawForCausalLM",
+        }
+    return fields
+
+
+def _class_name(a: Architecture, keep_sharing: bool) -> str:
+    """The stock class that computes this block: they differ in what they let one configure."""
+    if keep_sharing:
+        return "Shapelaw"
+    if a.window is not None:
+        return "Mistral" if a.global_every is None else "Ministral"
+    # LLaMA's configuration refuses a hidden size that heads do not divide, though the head size
+    # is given; Mistral's is the same model without that check.
+    return "Llama" if a.d_model % a.n_heads == 0 else "Mistral"
+
+
+def _write_weights(
+    path: Path, a: Architecture, source: WeightSource, shared: bool, order: SharingOrder
+) -> None:
+    from safetensors.numpy import save_file
+
+    tensors: dict[str, np.ndarray] = {}
+    for name, shape in tensor_shapes(a).items():
+        if not name.startswith("model.layers."):
+            tensors[name] = np.ascontiguousarray(source.tensor(name, shape))
+    blocks = range(a.n_blocks) if shared else applied_blocks(a, order)
+    for layer, block in enumerate(blocks):
+        for part, shape in block_shapes(a).items():
+            tensor = source.tensor(f"model.layers.{block}.{part}", shape)
+            tensors[f"model.layers.{layer}.{part}"] = np.ascontiguousarray(tensor)
+    save_file(tensors, path, metadata={"format": "pt"})
+
+
+def _write_tokenizer(
+    folder: Path, a: Architecture, tokenizer: Path | None, config: dict[str, Any]
+) -> list[str]:
+    """tokenizer.json and tokenizer_config.json; names the end of a document in `config`."""
+    from tokenizers import Tokenizer
+
+    if tokenizer is not None:
+        try:
+            loaded = Tokenizer.from_file(str(tokenizer))
+        except Exception as error:  # the library raises the bare class
+            raise BadInput(
+                f"tokenizer = {str(tokenizer)!r}: not a tokenizer.json ({error})"
+            ) from None
+        if loaded.get_vocab_size() > a.vocab_size:
+            raise BadInput(
+                f"tokenizer = {str(tokenizer)!r}: needs vocab_size = "
+                f"{loaded.get_vocab_size()} or more, the architecture has "
+                f"{a.vocab_size}"
+            )
+    elif a.vocab_size == BYTES_VOCABULARY:
+        loaded = _byte_tokenizer()
+    else:
+        return []
+    loaded.save(str(folder / "tokenizer.json"))
+    fields: dict[str, Any] = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "clean_up_tokenization_spaces": False,
+        "model_max_length": config["max_position_embeddings"],
+    }
+    end_names = END_NAMES if tokenizer is not None else (byte_characters()[0],)
+    end = next((name for name in end_names if loaded.token_to_id(name) is not None), None)
+    if end is not None:
+        config["eos_token_id"] = loaded.token_to_id(end)
+        fields["eos_token"] = end
+    _write_json(folder / "tokenizer_config.json", fields)
+    return ["tokenizer.json", "tokenizer_config.json"]
+
+
+def _byte_tokenizer() -> Any:
+    """One token a byte: a byte-level BPE without merges."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+    vocabulary = {character: byte for byte, character in enumerate(byte_characters())}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    return tokenizer
+
+
+def _write_code(folder: Path) -> list[str]:
+    for name in REMOTE_FILES:
+        text = resources.files("shapelaw.search.export.remote_code").joinpath(name).read_text()
+        (folder / name).write_text(text)
+    return list(REMOTE_FILES)
+
+
+def _write_json(path: Path, fields: dict[str, Any]) -> None:
+    path.write_text(json.dumps(fields, indent=2) + "\n")
+
+
+def _notes(a: Architecture, shared: bool, with_weights: bool) -> list[str]:
+    notes = []
+    if not with_weights:
+        notes.append("No weights were given: config.json describes the model to train.")
+    if a.sharing > 1 and shared:
+        notes.append(
+            f"Each of {a.n_blocks} blocks is stored once and applied {a.sharing} times by "
+            "the model code beside it: load with trust_remote_code=True."
+        )
+    elif a.sharing > 1:
+        extra = expansion_parameters(a)
+        notes.append(
+            f"Each of {a.n_blocks} shared blocks is written {a.sharing} times: {extra:,} "
+            f"parameters more, {4 * extra:,} bytes in float32 and {2 * extra:,} in 16 "
+            "bits, and as many more to read for each token."
+        )
+        if not with_weights:
+            notes.append(
+                "Trained from this configuration the copies would not stay equal; with "
+                "--keep-sharing the model is the one that was chosen."
+            )
+    return notes
+
+
+def _readme(
+    a: Architecture, config: dict[str, Any], notes: list[str], *, shared: bool, trained: bool
+) -> str:
+    """A model card: what it is, how to load it, what to know."""
+    trust = ", trust_remote_code=True" if shared else ""
+    load = (
+        f"""from transformers import AutoModelForCausalLM
+
+model = AutoModelForCausalLM.from_pretrained("."{trust})"""
+        if trained
+        else f"""\
+from transformers import AutoConfig, AutoModelForCausalLM
+
+config = AutoConfig.from_pretrained("."{trust})
+model = AutoModelForCausalLM.from_config(config{trust})"""
+    )
+    rows = "\n".join(f"| `{name}` | {value} |" for name, value in a.to_dict().items())
+    said = "".join(f"\n> {note}\n" for note in notes)
+    return f"""# {config["architectures"][0]}, {a.total_parameters / 1e6:,.1f} M parameters
+
+```python
+{load}
+```
+{said}
+| field | value |
+|---|---|
+{rows}
+
+Parameters: {a.total_parameters:,} stored, {a.non_embedding_parameters:,} of them outside the
+embedding, {a.applied_parameters:,} applied to each token.
+"""

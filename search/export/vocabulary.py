@@ -1,0 +1,108 @@
+"""The vocabulary a GGUF file carries: a byte-level BPE, or single bytes where none is given."""
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from shapelaw.scaling.errors import BadInput
+
+NORMAL, CONTROL = 1, 3
+"""llama.cpp's token types. Rows no tokenizer fills are normal ones: it shows nothing for a token it
+is told is unused, and a person would rather see that a model says one."""
+
+END_NAMES = ("<|endoftext|>", "</s>", "<eos>", "<|end_of_text|>")
+"""What tokenizers call the end of a document."""
+
+
+class Vocabulary(msgspec.Struct, frozen=True, kw_only=True):
+    """What llama.cpp's byte-level BPE tokenizer needs; `tokens` and `types` are [vocab_size]."""
+
+    tokens: list[str]
+    types: list[int]
+    merges: list[str]
+    end: int
+    """The token that ends a document; also what stands where a beginning is asked for."""
+
+
+def byte_characters() -> list[str]:
+    """The printable character that stands for each byte in a byte-level BPE [256].
+
+    Bytes that print in Latin-1 stand for themselves; the others are numbered from U+0100 on, in
+    order (GPT-2's convention, which Hugging Face and llama.cpp share).
+    """
+    printable = {*range(33, 127), *range(161, 173), *range(174, 256)}
+    shifted = iter(range(256, 512))
+    return [chr(byte if byte in printable else next(shifted)) for byte in range(256)]
+
+
+def byte_vocabulary(vocab_size: int) -> Vocabulary:
+    """One token a byte, byte 0 the end of a document; further rows have a name and no text."""
+    tokens = byte_characters()[:vocab_size]
+    tokens += [f"<unused_{number}>" for number in range(256, vocab_size)]
+    types = [CONTROL] + [NORMAL] * (vocab_size - 1)
+    # llama.cpp insists on a list of merges and the format on one entry: two zero bytes, which no
+    # text holds, and whose union is no token.
+    merges = [f"{tokens[0]} {tokens[0]}"]
+    return Vocabulary(tokens=tokens, types=types, merges=merges, end=0)
+
+
+class _Model(msgspec.Struct, frozen=True):
+    type: str
+    vocab: dict[str, int]
+    merges: list[str | tuple[str, str]]
+
+
+class _AddedToken(msgspec.Struct, frozen=True):
+    id: int
+    content: str
+    special: bool = False
+
+
+class _Tokenizer(msgspec.Struct, frozen=True):
+    model: _Model
+    added_tokens: list[_AddedToken] = []
+    pre_tokenizer: Any = None
+
+
+def read_vocabulary(path: Path, vocab_size: int) -> Vocabulary:
+    """From a Hugging Face tokenizer.json with a byte-level BPE.
+
+    Raises:
+        BadInput: not such a file, another kind of tokenizer, or a token beyond `vocab_size`.
+    """
+    where = f"tokenizer = {str(path)!r}"
+    try:
+        read = msgspec.json.decode(path.read_bytes(), type=_Tokenizer)
+    except OSError as error:
+        raise BadInput(f"{where}: {error.strerror}") from None
+    except msgspec.MsgspecError as error:
+        raise BadInput(f"{where}: not a byte-level BPE tokenizer.json ({error})") from None
+    if (
+        read.model.type != "BPE"
+        or "ByteLevel" not in msgspec.json.encode(read.pre_tokenizer).decode()
+    ):
+        raise BadInput(
+            f"{where}: llama.cpp takes a byte-level BPE here; this is "
+            f"{read.model.type} without byte-level pre-tokenisation"
+        )
+    rows: dict[int, tuple[str, int]] = {
+        number: (text, NORMAL) for text, number in read.model.vocab.items()
+    }
+    for added in read.added_tokens:
+        rows[added.id] = (added.content, CONTROL if added.special else NORMAL)
+    if not rows or max(rows) >= vocab_size or min(rows) < 0:
+        raise BadInput(
+            f"{where}: needs vocab_size = {max(rows, default=0) + 1} or more, the "
+            f"architecture has {vocab_size}"
+        )
+    numbers = {text: number for number, (text, _) in rows.items()}
+    end = next((numbers[name] for name in END_NAMES if name in numbers), 0)
+    table = [rows.get(number, (f"<unused_{number}>", NORMAL)) for number in range(vocab_size)]
+    merges = [pair if isinstance(pair, str) else " ".join(pair) for pair in read.model.merges]
+    return Vocabulary(
+        tokens=[text for text, _ in table],
+        types=[kind for _, kind in table],
+        merges=merges,
+        end=end,
+    )

@@ -1,0 +1,1 @@
+"""The interactive page of an answer: one offline HTML file."""

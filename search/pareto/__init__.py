@@ -1,0 +1,1 @@
+"""The question as numbers, and the exact or explored Pareto front of its answers."""

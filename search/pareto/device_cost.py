@@ -1,0 +1,93 @@
+"""The device's cost model as the search uses it: only the columns asked for, from the same parts.
+
+A search over millions of shapes that bounds memory and speed has no need of prefill, which costs as
+much to compute as decode; `DeviceCost` leaves out what nobody asked for. The numbers are those of
+`search.devices.cost.costs` to the last bit (tests/test_search_costing.py).
+"""
+
+from collections.abc import Collection
+
+import numpy as np
+
+from shapelaw.scaling.architecture import FIELDS, ArchitectureBatch
+from shapelaw.search.devices.constants import constants
+from shapelaw.search.devices.cost import (
+    PIECE,
+    Costs,
+    costs_from_constants,
+    memory_parts,
+    total_joules,
+    total_seconds,
+)
+from shapelaw.search.devices.parts import Shapes, decode_parts, prefill_parts
+from shapelaw.search.devices.profile import DeviceProfile
+from shapelaw.search.pareto.problem import COST_COLUMNS, Columns
+from shapelaw.search.workload import Workload
+
+KV_BITS = 16.0
+ACTIVATION_BITS = 16.0
+
+
+class DeviceCost:
+    """Costs of one workload on one device."""
+
+    def __init__(self, profile: DeviceProfile, workload: Workload) -> None:
+        self.profile = profile
+        self.workload = workload
+        self.constants = constants(profile)
+
+    def __call__(
+        self,
+        architectures: ArchitectureBatch,
+        weight_bits: np.ndarray,
+        wanted: Collection[str] = COST_COLUMNS,
+    ) -> Columns:
+        """The columns `wanted` [n] of shapes [n] at weight precisions [n]."""
+        n = len(architectures)
+        pieces = (
+            [
+                self._piece(
+                    _rows(architectures, slice(start, start + PIECE)),
+                    weight_bits[start : start + PIECE],
+                    wanted,
+                )
+                for start in range(0, max(n, 1), PIECE)
+            ]
+            if n > PIECE
+            else [self._piece(architectures, weight_bits, wanted)]
+        )
+        return {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
+
+    def full(self, architectures: ArchitectureBatch, weight_bits: np.ndarray) -> Costs:
+        """Everything the cost model knows, the scarce resource included."""
+        return costs_from_constants(
+            architectures,
+            self.constants,
+            self.workload,
+            weight_bits=weight_bits,
+            kv_bits=KV_BITS,
+            activation_bits=ACTIVATION_BITS,
+        )
+
+    def _piece(
+        self, architectures: ArchitectureBatch, bits: np.ndarray, wanted: Collection[str]
+    ) -> Columns:
+        c, w = self.constants, self.workload
+        shapes = Shapes(architectures, c, w, bits, KV_BITS, ACTIVATION_BITS)
+        found: Columns = {}
+        if "memory_bytes" in wanted:
+            found["memory_bytes"] = np.asarray(sum(memory_parts(shapes, c, w).values()))
+        if {"decode_s", "decode_tokens_per_s", "energy_per_token_j"} & set(wanted):
+            decode = decode_parts(shapes, c, w, "immediate")
+            found["decode_s"] = total_seconds(decode)
+            found["decode_tokens_per_s"] = w.batch / found["decode_s"]
+            if "energy_per_token_j" in wanted:
+                found["energy_per_token_j"] = total_joules(decode, c) / w.batch
+        if {"prefill_s", "ttft_s"} & set(wanted):
+            found["prefill_s"] = total_seconds(prefill_parts(shapes, c, w, "immediate"))
+            found["ttft_s"] = found["prefill_s"] + c.per_token
+        return {name: found[name] for name in wanted}
+
+
+def _rows(architectures: ArchitectureBatch, rows: slice) -> ArchitectureBatch:
+    return ArchitectureBatch(**{name: getattr(architectures, name)[rows] for name in FIELDS})

@@ -1,0 +1,187 @@
+"""`shapelaw demo`: sweep, fit, measure, query and a report, on this machine, in minutes.
+
+Part of the front door, because only the front door knows all the rooms. Every step is what its own
+command does; run again, each step reuses what the folder already holds.
+"""
+
+import resource
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from shapelaw.results.report import Section, interval, number, write_report
+
+if TYPE_CHECKING:
+    from shapelaw.scaling.fit import Fit
+    from shapelaw.search.answer.query import Answer
+    from shapelaw.search.devices.profile import DeviceProfile
+
+Say = Callable[..., None]
+
+PHONE = "iphone-13"
+PHONE_BUDGET: dict[str, Any] = {"memory": "400MB", "decode": 30.0, "tokens": 1e12}
+
+
+def run_demo(out: Path, say: Say, show: Say) -> dict[str, Any]:
+    """All steps; returns what `shapelaw demo --json` prints.
+
+    Args:
+        out: folder for the runs, law, device profile, pictures and report.
+        say: progress for the person at the terminal.
+        show: the answer.
+    """
+    start = time.perf_counter()
+    out.mkdir(parents=True, exist_ok=True)
+
+    say("[bold]1/4 sweep[/]  training small models of different shapes on Python's own source")
+    sweep_summary = _sweep(out)
+    say("[bold]2/4 fit[/]    a law of loss that knows about shape")
+    fitted, pictures = _fit(out, show)
+    say("[bold]3/4 measure[/] what this machine can do")
+    profile = _measure(out, say)
+    say("[bold]4/4 query[/]  the best shape here, and on a phone")
+    here, phone = _query(out, fitted, profile)
+    pictures += _pictures(out, here, phone)
+
+    seconds = time.perf_counter() - start
+    memory = peak_memory_bytes()
+    report = out / "report.html"
+    _report(report, sweep_summary, fitted, profile, here, phone, pictures, seconds, memory)
+
+    from shapelaw.search.answer.answer_tables import answer_tables
+
+    show(*answer_tables(here), *answer_tables(phone))
+    show(f"time {seconds:.0f} s, peak memory {memory / 2**30:.2f} GiB (driver and largest worker)")
+    show(f"report: {report}")
+    return {
+        "sweep": sweep_summary,
+        "fit": fitted.report(),
+        "answers": [here.to_dict(), phone.to_dict()],
+        "report": str(report),
+        "seconds": seconds,
+        "peak_memory_bytes": memory,
+    }
+
+
+def peak_memory_bytes() -> int:
+    """Largest resident size of this process plus that of its largest child so far."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return unit * sum(
+        resource.getrusage(who).ru_maxrss
+        for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    )
+
+
+def _sweep(out: Path) -> dict[str, Any]:
+    from shapelaw.sweeps.design.design import load_design
+    from shapelaw.sweeps.running.runner import run_sweep
+
+    design = load_design("demo")
+    result = run_sweep(design, out)
+    return {
+        "design": design.name,
+        "finished": result.finished,
+        "reused": result.reused,
+        "diverged": result.diverged,
+        "failed": result.failed,
+    }
+
+
+def _fit(out: Path, show: Say) -> "tuple[Fit, list[Path]]":
+    from shapelaw.results.report import fit_tables
+    from shapelaw.results.tables.reader import read_table
+    from shapelaw.scaling.fit import fit_law
+    from shapelaw.scaling.plots import write_all
+
+    table, dropped = read_table(out)
+    # The form that has a term for every axis the sweep moved; `auto` may prefer a plainer one.
+    fitted = fit_law(table, form="shape", label="demo", source="shapelaw demo", dropped=dropped)
+    fitted.law.to_file(out / "law.json")
+    show(*fit_tables(fitted.report()))
+    return fitted, write_all(fitted, out / "plots")
+
+
+def _measure(out: Path, say: Say) -> "DeviceProfile":
+    from shapelaw.search.devices.calibration.calibrate import calibrate
+    from shapelaw.search.devices.profile import DeviceProfile
+
+    path = out / "this-machine.toml"
+    if path.exists():
+        return DeviceProfile.from_file(path)
+    profile, _ = calibrate("this-machine", engine="jax", quick=True, progress=say)
+    profile.to_file(path)
+    return profile
+
+
+def _query(out: Path, fitted: "Fit", profile: "DeviceProfile") -> "tuple[Answer, Answer]":
+    """Here, by the law just fitted and in the sizes it saw; on the phone, by the shipped law."""
+    from shapelaw.search.answer.query import Budget, answer_command, query
+    from shapelaw.search.space.space import Space
+
+    tokens = fitted.law.range["tokens"][1]
+    space = Space.around(fitted.law, factor=2.0, vocab_size=256, weight_bits=(32.0,))
+    here = query(profile, fitted.law, Budget(tokens=tokens), space=space)
+    phone = answer_command(PHONE, **PHONE_BUDGET)
+    return here, phone
+
+
+def _pictures(out: Path, here: "Answer", phone: "Answer") -> list[Path]:
+    from shapelaw.search.answer.plots import pareto_front
+    from shapelaw.search.page.page import write_explorer
+
+    write_explorer(phone, out / "explorer.html")
+    paths = [out / "plots" / "pareto-this-machine.png", out / "plots" / "pareto-phone.png"]
+    for answer, path in zip((here, phone), paths, strict=True):
+        pareto_front(answer, path)
+    return paths
+
+
+def _report(
+    path: Path,
+    sweep_summary: dict[str, Any],
+    fitted: "Fit",
+    profile: "DeviceProfile",
+    here: "Answer",
+    phone: "Answer",
+    pictures: list[Path],
+    seconds: float,
+    memory: int,
+) -> None:
+    fit = fitted.report()
+    sections = [
+        Section("The answer", [_sentence(here), _sentence(phone)]),
+        Section(
+            "The law",
+            [f"Form {fit['form']}, fitted to {fit['runs']} runs."],
+            ("parameter", "value", "90 % interval"),
+            [
+                (name, value, interval(fit["intervals"].get(name)))
+                for name, value in fit["parameters"].items()
+            ],
+        ),
+        Section("Pictures", pictures=[picture for picture in pictures if picture.suffix == ".png"]),
+        Section("The runs", [f"{key}: {value}" for key, value in sweep_summary.items()]),
+    ]
+    write_report(
+        path,
+        "shapelaw demo",
+        sections,
+        f"{seconds:.0f} s, peak memory {memory / 2**30:.2f} GiB. Beside this file: "
+        "runs.jsonl (every run), law.json, this-machine.toml, explorer.html, plots/.",
+    )
+
+
+def _sentence(answer: "Answer") -> str:
+    found = answer.to_dict()
+    best = found["best"]
+    shape = best["architecture"]
+    return (
+        f"On {found['device']}, by the law {found['law']}: hidden size {shape['d_model']}, "
+        f"{shape['n_blocks']} blocks each applied {shape['sharing']} times, MLP size "
+        f"{shape['d_ff']}, {shape['n_heads']} query and {shape['n_kv_heads']} key-value heads. "
+        f"Predicted loss {number(best['loss'])} {interval(best['loss_interval'])}, "
+        f"{number(best['decode_tokens_per_s'])} tokens/s, "
+        f"{number(best['memory_bytes'] / 1e6)} MB. Scarce: {best['scarce']}."
+    )

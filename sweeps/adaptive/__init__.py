@@ -1,0 +1,1 @@
+"""Which run next: proposals by the expected error of the fit. Imports design."""

@@ -1,0 +1,281 @@
+"""Which runs to do next: those that most reduce the uncertainty of the answer, within a budget.
+
+`sweeps.information` says what a run would tell; this says which runs there are, and proposes.
+"""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+
+from shapelaw.results.record import RunRecord
+from shapelaw.results.tables.from_records import unusable
+from shapelaw.scaling.architecture import Architecture, ArchitectureBatch
+from shapelaw.scaling.errors import BadInput
+from shapelaw.scaling.law import Law
+from shapelaw.sweeps.adaptive.expected_error import Goal, Runs, outlook_of, pick
+from shapelaw.sweeps.corpus.sources import CorpusSpec
+from shapelaw.sweeps.design.design import Design
+from shapelaw.sweeps.design.layout import Planned, layout
+from shapelaw.sweeps.training.trunk import TrunkJob, resolve
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+TOKENS_PER_PARAMETER = 20.0
+"""Of a target whose training tokens nobody gave."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Candidate:
+    """A trunk that could be trained next."""
+
+    trunk: str
+    """Key of the trunk: its first budget, its first two and so on are candidates that share it."""
+    label: str
+    job: TrunkJob
+    architecture: Architecture
+    tokens: tuple[int, ...]
+    flops: float
+
+
+def propose(
+    design: Design,
+    law: Law,
+    count: int,
+    *,
+    flops: float | None = None,
+    targets: Sequence[Architecture] | ArchitectureBatch | None = None,
+    tokens: float | None = None,
+    goal: Goal | None = None,
+    held: Sequence[RunRecord] = (),
+) -> dict[str, Any]:
+    """The next `count` runs, of those the design could make, for the answer that matters.
+
+    Args:
+        design: its shapes, sizes and budgets are what can be run.
+        law: fitted so far. How sure it is follows from the runs held, or from its bootstrap draws
+            where it has seen more runs than these.
+        count: trunks to propose, at most.
+        flops: training FLOPs they may cost together; `count` times the median candidate where None.
+        targets: the shapes the answer is about: those that fit a device, say. The shapes of the
+            design's largest size where None.
+        tokens: the targets' training tokens; 20 for each non-embedding parameter where None.
+        goal: `best shape`: which target has the least loss; `loss`: the targets' losses themselves;
+            None: both, each counted by the share of its uncertainty that is left.
+        held: runs already done; a shape proposed again gets a seed of its own.
+
+    Returns:
+        `runs` in the order picked; `uncertainty` before and after for each question, in nats (the
+        expected error, root mean square, of the loss differences that decide, or of the loss);
+        `design`, a TOML text of the runs.
+
+    Raises:
+        BadInput: the law has neither runs nor draws, or nothing fits the budget.
+    """
+    if count < 1:
+        raise BadInput(f"next = {count}: one or more is needed")
+    if flops is not None and not flops > 0:
+        raise BadInput(f"flops = {flops}: a positive number is needed")
+    batch = _targets(design, targets)
+    budget_of_target = np.broadcast_to(
+        tokens if tokens is not None else TOKENS_PER_PARAMETER * batch.non_embedding_parameters,
+        (len(batch),),
+    )
+    asked = Runs(batch, budget_of_target, np.arange(len(batch)))
+    both: tuple[Goal, ...] = ("best shape", "loss") if len(batch) > 1 else ("loss",)
+    questions = (goal,) if goal is not None else both
+    candidates = candidates_of(design)
+    budget = (
+        flops if flops is not None else count * float(np.median([one.flops for one in candidates]))
+    )
+    done = [record for record in held if unusable(record) is None]
+    seen = Runs.of(
+        [(record.architecture.build(), record.tokens) for record in done],
+        [record.trunk_key for record in done],
+    )
+    outlook = outlook_of(
+        law,
+        candidates,
+        dict.fromkeys(questions, asked),
+        seen if len(seen) >= max(law.runs, 1) else None,
+    )
+    picks, errors = pick(outlook, candidates, count, budget)
+    cheapest = min(one.flops for one in candidates)
+    if cheapest > budget:
+        raise BadInput(f"flops = {budget:.3g}: the cheapest run costs {cheapest:.3g}")
+    if not picks:
+        raise BadInput("next: no run of this design would make the answer surer")
+    scale = math.exp(outlook.best.log_loss)
+    uncertainty = [
+        dict(zip(questions, (scale * np.sqrt(np.maximum(left, 0.0))).tolist(), strict=True))
+        for left in (outlook.errors(outlook.start), *errors)
+    ]
+    runs = _runs(picks, uncertainty[1:], held)
+    return {
+        "goals": list(questions),
+        "law": law.label,
+        "targets": len(batch),
+        "flops_budget": budget,
+        "flops": sum(run["flops"] for run in runs),
+        "uncertainty": {"before": uncertainty[0], "after": uncertainty[-1]},
+        "best": {
+            "architecture": outlook.best.architecture.to_dict(),
+            "probability": outlook.best.probability,
+        },
+        "runs": runs,
+        "design": design_text(design, runs),
+    }
+
+
+def candidates_of(design: Design) -> list[Candidate]:
+    """Every shape of the design with its first budget, its first two, and so on.
+
+    Batch and warmup stay those of the whole trunk, so that losses compare. Shapes that the design
+    tries at another learning rate than the recipe's are left out.
+    """
+    found: dict[tuple[Architecture, tuple[int, ...], str], Candidate] = {}
+    for planned in layout(design)[0]:
+        if planned.job.learning_rate != 1.0:
+            continue
+        for one in _prefixes(planned):
+            key = (one.architecture, one.tokens, one.job.sharing_order)
+            found.setdefault(key, one)
+    return list(found.values())
+
+
+def _prefixes(planned: Planned) -> list[Candidate]:
+    plan = resolve(planned.job)
+    budgets = tuple(branch.tokens for branch in plan.branches)
+    result = []
+    for end in range(1, len(budgets) + 1):
+        job = msgspec.structs.replace(
+            planned.job,
+            tokens=budgets[:end],
+            batch_sequences=plan.batch_sequences,
+            warmup_steps=plan.warmup_steps,
+        )
+        result.append(
+            Candidate(
+                trunk=plan.trunk_key,
+                label=planned.label,
+                job=job,
+                tokens=budgets[:end],
+                architecture=planned.architecture,
+                flops=resolve(job).flops,
+            )
+        )
+    return result
+
+
+def _targets(
+    design: Design, targets: Sequence[Architecture] | ArchitectureBatch | None
+) -> ArchitectureBatch:
+    if targets is None:
+        planned = layout(design)[0]
+        largest = max(one.nominal for one in planned)
+        shapes = dict.fromkeys(one.architecture for one in planned if one.nominal == largest)
+        return ArchitectureBatch.of(shapes)
+    batch = targets if isinstance(targets, ArchitectureBatch) else ArchitectureBatch.of(targets)
+    if not len(batch):
+        raise BadInput("targets: at least one architecture is needed")
+    return batch
+
+
+# --- saying it ---------------------------------------------------------------------------------
+
+
+def _runs(
+    picks: Sequence[Candidate], after: Sequence[dict[str, float]], held: Sequence[RunRecord]
+) -> list[dict[str, Any]]:
+    """The picks as plain values; a shape met before gets the next seed."""
+    used: dict[Architecture, set[int]] = {}
+    for record in held:
+        used.setdefault(record.architecture.build(), set()).add(record.seed)
+    rows = []
+    for one, left in zip(picks, after, strict=True):
+        seeds = used.setdefault(one.architecture, set())
+        seed = next(s for s in range(len(seeds) + 1) if s not in seeds)
+        seeds.add(seed)
+        rows.append(
+            {
+                "shape": one.label,
+                "architecture": one.architecture.to_dict(),
+                "non_embedding": one.architecture.non_embedding_parameters,
+                "tokens": list(one.tokens),
+                "seed": seed,
+                "flops": one.flops,
+                "batch_sequences": one.job.batch_sequences,
+                "warmup_steps": one.job.warmup_steps,
+                "uncertainty_after": left,
+            }
+        )
+    return rows
+
+
+def design_text(design: Design, runs: Sequence[dict[str, Any]]) -> str:
+    """A design of these runs on the same text: TOML, to be run by `shapelaw sweep`."""
+    lines = [f"name = {json.dumps(design.name + '-next')}"]
+    for name in (*CorpusSpec.__struct_fields__, "sequence_length", "precision"):
+        value = getattr(design, name)
+        if value is not None:
+            lines.append(f"{name} = {json.dumps(value)}")
+    lines += ["", "[[part]]", 'name = "proposed"']
+    for run in runs:
+        lines += ["", "[[part.runs]]"]
+        lines += [
+            f"{name} = {json.dumps(run[name])}"
+            for name in ("tokens", "seed", "batch_sequences", "warmup_steps")
+        ]
+        lines.append("[part.runs.architecture]")
+        lines += [
+            f"{name} = {json.dumps(value)}"
+            for name, value in run["architecture"].items()
+            if value is not None
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def proposal_table(proposal: dict[str, Any]) -> "RenderableType":
+    """The proposal for people."""
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    goals = proposal["goals"]
+    table = Table(box=None, padding=(0, 2), header_style="dim")
+    for title in (
+        "shape",
+        "d_model × blocks",
+        "parameters",
+        "tokens",
+        "seed",
+        "FLOPs",
+        *(f"{goal} then" for goal in goals),
+    ):
+        table.add_column(title)
+    for run in proposal["runs"]:
+        shape = run["architecture"]
+        sharing = f" ×{shape['sharing']}" if shape["sharing"] > 1 else ""
+        table.add_row(
+            run["shape"],
+            f"{shape['d_model']}×{shape['n_blocks']}{sharing}",
+            f"{run['non_embedding']:,}",
+            ", ".join(f"{t:,}" for t in run["tokens"]),
+            str(run["seed"]),
+            f"{run['flops']:.2g}",
+            *(f"±{run['uncertainty_after'][goal]:.4f} nats" for goal in goals),
+        )
+    before, after = (proposal["uncertainty"][when] for when in ("before", "after"))
+    number = len(proposal["runs"])
+    head = Text(
+        f"{number} run{'s' if number > 1 else ''}, {proposal['flops']:.3g} FLOPs, to learn about "
+        f"{proposal['targets']} targets. Error expected of a fit: "
+        + "; ".join(f"{goal} ±{before[goal]:.4f} → ±{after[goal]:.4f} nats" for goal in goals)
+        + "."
+    )
+    return Group(head, table)

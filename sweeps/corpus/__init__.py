@@ -1,0 +1,1 @@
+"""Text to tokens: sources, tokenizers, the cached corpus."""

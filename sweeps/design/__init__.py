@@ -1,0 +1,1 @@
+"""What to run: designs, shapes, layout into trunks, plans; presets/ ships designs."""

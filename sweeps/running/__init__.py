@@ -1,0 +1,1 @@
+"""Runs carried out: local processes, Ray, watching. Imports design, corpus, training."""

@@ -1,0 +1,1 @@
+"""One trunk trained: model, step, schedule, population, checkpoints, evaluation."""

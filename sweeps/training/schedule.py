@@ -1,0 +1,91 @@
+"""The recipe: how fast, how long and on how much at once. Pure arithmetic; imports no framework.
+
+Warmup-stable-decay, with several token budgets branched off one trunk by short decays (Hägele et
+al., arXiv 2405.18392); a learning rate scaled with width and depth; a batch below the critical one.
+"""
+
+import math
+
+from shapelaw.scaling.architecture import Architecture
+
+DECAY_SHARE = 0.2
+"""Share of a budget's steps that decays the learning rate to nothing (arXiv 2405.18392)."""
+WARMUP_SHARE = 0.1
+WARMUP_STEPS_MOST = 100
+"""Warmup: a tenth of the smallest budget's steps, a hundred at most."""
+
+BASE_LEARNING_RATE = 7e-3
+"""Peak for the shape and batch below, tuned on runs of 4e5 tokens, one seed: good to about a third.
+The part `learning rate` of the `reference` preset checks it, and results/reference shows how."""
+BASE_D_MODEL = 64
+BASE_DEPTH = 4
+BASE_BATCH_TOKENS = 2048
+EMBEDDING_TIMES = 4.0
+"""The embedding's rate over that of the gains: a choice by a few small runs, which no command here
+repeats."""
+WIDTH_EXPONENT = 1.0
+"""Of the blocks' matrices: muP's own (arXiv 2203.03466); the tuning runs agree from 32 to 128."""
+DEPTH_EXPONENT = 0.2
+"""Of applied depth, from 2 to 12 layers, shared or not, by the same runs."""
+BATCH_EXPONENT = 0.5
+"""Adam's square-root rule (arXiv 2205.10287)."""
+
+WEIGHT_DECAY = 0.1
+BETA1 = 0.9
+BETA2 = 0.95
+GRADIENT_CLIP = 1.0
+
+BATCH_TOKENS_LEAST = 1024
+BATCH_TOKENS_PER_ROOT = 1.2
+
+
+def learning_rate_for(
+    architecture: Architecture, batch_tokens: int, multiplier: float = 1.0
+) -> float:
+    """Peak learning rate of the blocks' matrices: that of the gains times 64 / d_model."""
+    width = (BASE_D_MODEL / architecture.d_model) ** WIDTH_EXPONENT
+    return gain_learning_rate_for(architecture, batch_tokens, multiplier) * width
+
+
+def gain_learning_rate_for(
+    architecture: Architecture, batch_tokens: int, multiplier: float = 1.0
+) -> float:
+    """Peak learning rate of the norms' gains, which width does not change.
+
+    Base · (4 / depth)^b · (batch / 2048)^c · multiplier.
+    """
+    depth = (BASE_DEPTH / architecture.depth) ** DEPTH_EXPONENT
+    batch = (batch_tokens / BASE_BATCH_TOKENS) ** BATCH_EXPONENT
+    return BASE_LEARNING_RATE * depth * batch * multiplier
+
+
+def embedding_learning_rate_for(
+    architecture: Architecture, batch_tokens: int, multiplier: float = 1.0
+) -> float:
+    """Peak learning rate of the token embedding, whatever the width.
+
+    A row is looked up, not summed over, so its step need not shrink as the sums grow longer (muP).
+    """
+    return EMBEDDING_TIMES * gain_learning_rate_for(architecture, batch_tokens, multiplier)
+
+
+def batch_sequences_for(tokens: int, sequence_length: int) -> int:
+    """Sequences a step for a run of `tokens`: about 1.2·√tokens tokens, to a power of two.
+
+    The critical batch grows with the tokens trained on, about as D^0.46, and hardly with the model
+    (Zhang et al., arXiv 2410.21676; Bergsma et al., arXiv 2505.13738: 0.047·D^0.462 sequences of
+    2048, so 94,000 tokens at D = 3e6). This stays far below it, where no token is wasted and a
+    small run still has a thousand steps: 1,024 tokens at 1e6, 2,048 at 3e6, 4,096 at 1e7.
+    """
+    wanted = max(BATCH_TOKENS_LEAST, BATCH_TOKENS_PER_ROOT * math.sqrt(tokens))
+    return max(1, 2 ** round(math.log2(wanted / sequence_length)))
+
+
+def warmup_steps_for(smallest_budget_steps: int) -> int:
+    """Steps of linear warmup, shared by all branches of a trunk."""
+    return max(1, min(WARMUP_STEPS_MOST, round(WARMUP_SHARE * smallest_budget_steps)))
+
+
+def decay_steps_for(budget_steps: int) -> int:
+    """Steps of the decay that ends a budget."""
+    return max(1, round(DECAY_SHARE * budget_steps))

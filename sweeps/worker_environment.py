@@ -1,0 +1,146 @@
+"""The surroundings of one training process: cores, threads and caches. Imports no framework.
+
+Losses must not depend on how many workers run, so every worker computes with one thread on the
+CPU, alone or beside others; two pinned processes also beat one process on two cores.
+"""
+
+import importlib.util
+import os
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+
+SHARED_ACCELERATOR = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+"""Of a worker that is not alone on its accelerator: JAX would take three quarters of its memory."""
+WORKERS_PER_ACCELERATOR = 2
+"""One compiles while the other trains."""
+ONE_THREAD_FLAGS = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+
+
+def default_cache_dir() -> Path:
+    """Where tokens and compiled programs are kept: $XDG_CACHE_HOME/shapelaw, ~/.cache/shapelaw."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "shapelaw"
+
+
+def accelerator_expected() -> bool:
+    """Whether JAX would compute on an accelerator here, judged without importing it."""
+    platforms = os.environ.get("JAX_PLATFORMS", "")
+    if platforms:
+        return platforms.split(",")[0] not in ("cpu", "")
+    plugins = (
+        "jax_cuda12_plugin",
+        "jax_cuda13_plugin",
+        "libtpu",
+        "jax_rocm7_plugin",
+        "jax_rocm60_plugin",
+    )
+    if not any(importlib.util.find_spec(name) for name in plugins):
+        return False
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None and not visible_accelerators(visible):
+        return False
+    return bool(nvidia_nodes()) or any(
+        Path(node).exists() for node in ("/dev/accel0", "/dev/vfio/0", "/dev/kfd")
+    )
+
+
+def nvidia_nodes() -> list[Path]:
+    """One for each NVIDIA device there is; a container may be shown number 3 and no other."""
+    return [node for node in Path("/dev").glob("nvidia*") if node.name[6:].isdecimal()]
+
+
+def visible_accelerators(setting: str) -> list[str]:
+    """Names in CUDA_VISIBLE_DEVICES, up to the first that hides the rest."""
+    names = [name.strip() for name in setting.split(",")]
+    hidden = [place for place, name in enumerate(names) if name in ("", "-1")]
+    return names[: hidden[0]] if hidden else names
+
+
+def accelerators() -> list[str]:
+    """Names of the accelerators JAX would find here, without importing it."""
+    if not accelerator_expected():
+        return []
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return visible_accelerators(visible)
+    return [str(number) for number in range(max(1, len(nvidia_nodes())))]
+
+
+def usable_cores() -> int:
+    """Cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def default_workers() -> int:
+    """One per core; with accelerators, two for each."""
+    return len(accelerators()) * WORKERS_PER_ACCELERATOR or usable_cores()
+
+
+def worker_environment(
+    accelerator: str | None = None, environment: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """Environment of a worker process; must be set before the process imports JAX.
+
+    Args:
+        accelerator: name of the one accelerator the worker computes on, beside others; None: it
+            computes on the CPU with one thread.
+        environment: what to start from; the current one where None.
+    """
+    result = dict(os.environ if environment is None else environment)
+    if accelerator is not None:
+        result["CUDA_VISIBLE_DEVICES"] = accelerator
+        result |= SHARED_ACCELERATOR
+        return result
+    flags = result.get("XLA_FLAGS", "")
+    if ONE_THREAD_FLAGS not in flags:
+        result["XLA_FLAGS"] = f"{flags} {ONE_THREAD_FLAGS}".strip()
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        result[name] = "1"
+    result["JAX_PLATFORMS"] = "cpu"
+    return result
+
+
+def same_packages() -> dict[str, str]:
+    """What makes another process import this very package: the folder that holds it, and no other.
+
+    Nothing where it is installed among the interpreter's own packages. Other entries of this
+    process's path (the user's current folder, a script's) are never handed on: a file there named
+    like one of our dependencies would be run.
+    """
+    holder = Path(__file__).parents[2]
+    if holder.name in ("site-packages", "dist-packages"):
+        return {}
+    given = os.environ.get("PYTHONPATH")
+    return {"PYTHONPATH": os.pathsep.join([str(holder), *([given] if given else [])])}
+
+
+def pin_to_core(worker: int) -> None:
+    """Keep this process on one core, the `worker`-th of those it may use; no-op where unsupported.
+
+    XLA sizes its thread pool by the cores it may use, so a pinned process is single-threaded too.
+    """
+    if hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {cores[worker % len(cores)]})
+
+
+def machine_identity() -> str:
+    """Processor and its features: a program compiled for one may not run on another."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return f"{platform.machine()} {platform.processor()}"
+    wanted = ("model name", "flags", "Features", "CPU part")
+    seen = dict.fromkeys(line for line in lines if line.startswith(wanted))
+    return "\n".join([platform.machine(), *seen])
+
+
+def processor_name() -> str:
+    """What the machine calls its processor."""
+    for line in machine_identity().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
