@@ -148,7 +148,7 @@ def _with_offset(
         difference = scale * level + low - x
         return _ordered_sum(weight * (np.abs(difference) if absolute else difference * difference))
 
-    def levels(reach: Array, low: Array) -> Array:
+    def levels(reach: F32, low: Array) -> Array:
         span = np.where(live, high - low, F32(1))
         return np.clip(_nearest(reach / span * (x - low)), 0, n_max).astype(F32)
 

@@ -158,7 +158,7 @@ def architectures(draw: st.DrawFn) -> Architecture:
 
 
 EVERY_MIX = [
-    pytest.param(found, id=f"{family}-{name}")
+    found
     for family in FAMILIES
     for name, found in MIXES[family].items()
     if name not in ("f32", "bf16")
@@ -169,13 +169,8 @@ EVERY_MIX = [
 @settings(deadline=None, max_examples=25)
 @given(batch=st.lists(architectures(), min_size=1, max_size=3))
 def test_a_batch_sums_what_the_tensors_hold(batch: list[Architecture], shares_blocks: bool) -> None:
-    found = [
-        (
-            p.values[0],
-            weight_bytes(p.values[0], ArchitectureBatch.of(batch), shares_blocks=shares_blocks),
-        )
-        for p in EVERY_MIX
-    ]
+    stacked = ArchitectureBatch.of(batch)
+    found = [(each, weight_bytes(each, stacked, shares_blocks=shares_blocks)) for each in EVERY_MIX]
     for number, architecture in enumerate(batch):
         for each, sums in found:
             tensors = list(stored_tensors(each, architecture, shares_blocks=shares_blocks))
