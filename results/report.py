@@ -12,6 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from shapelaw.scaling.atomic_files import write_atomically
+
 
 def number(value: Any) -> str:
     """A figure with as many digits as a reader can use."""
@@ -166,7 +168,7 @@ def write_report(path: Path, title: str, sections: Sequence[Section], footer: st
             parts.append(_html_table(section.header, section.rows))
         parts += [_html_picture(picture) for picture in section.pictures]
     parts.append(f"<footer>{html.escape(footer)}</footer></body></html>")
-    path.write_text("\n".join(parts), encoding="utf-8")
+    write_atomically(path, "\n".join(parts))
 
 
 def _html_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:

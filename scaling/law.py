@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 
 from shapelaw.scaling.architecture import ArchitectureBatch
+from shapelaw.scaling.atomic_files import write_atomically
 from shapelaw.scaling.bound_form import Array, looped_feature, predict_log_loss  # noqa: F401
 from shapelaw.scaling.errors import BadInput
 from shapelaw.scaling.features import architecture_features, columns_of, table_features
@@ -212,7 +213,7 @@ class Law:
             label=self.label,
             source=self.source,
         )
-        Path(path).write_bytes(msgspec.json.format(msgspec.json.encode(file), indent=1) + b"\n")
+        write_atomically(path, msgspec.json.format(msgspec.json.encode(file), indent=1) + b"\n")
 
     @classmethod
     def from_file(cls, path: str | Path) -> "Law":

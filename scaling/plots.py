@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from shapelaw.scaling.atomic_files import replacing
 from shapelaw.scaling.bound_form import Array, predict_log_loss
 from shapelaw.scaling.features import table_features
 from shapelaw.scaling.fit import Fit
@@ -34,7 +35,6 @@ LABELS = {
 def write_all(fit: Fit, folder: str | Path) -> list[Path]:
     """Draw every picture the fit has the columns for; returns the files written."""
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     drawn: list[Path] = []
     pictures: dict[str, Callable[[Fit], Any]] = {
         "parity": parity,
@@ -50,7 +50,8 @@ def write_all(fit: Fit, folder: str | Path) -> list[Path]:
             continue
         for suffix, dots in ((".png", 160), (".svg", 100)):
             path = folder / f"{name}{suffix}"
-            figure.savefig(path, dpi=dots, bbox_inches="tight", facecolor="white")
+            with replacing(path) as temporary:
+                figure.savefig(temporary, dpi=dots, bbox_inches="tight", facecolor="white")
             drawn.append(path)
         _close(figure)
     return drawn

@@ -7,6 +7,8 @@ from pathlib import Path
 import msgspec
 
 from shapelaw.results.record import RunRecord
+from shapelaw.scaling.atomic_files import write_atomically
+from shapelaw.scaling.errors import BadInput, NoAnswer
 from shapelaw.sweeps.worker_environment import accelerator_expected
 
 UNMEASURED_CPU_FLOPS = 2.0e10
@@ -61,7 +63,6 @@ def remember_speed(cache_dir: Path, records: Sequence[RunRecord]) -> None:
         source=f"the last sweep on this machine ({len(done)} runs)",
     )
     try:
-        cache_dir.mkdir(parents=True, exist_ok=True)
-        speed_file(cache_dir).write_bytes(msgspec.json.encode(speed))
-    except OSError:  # a convenience, never a reason for a finished sweep to fail
+        write_atomically(speed_file(cache_dir), msgspec.json.encode(speed))
+    except (BadInput, NoAnswer):  # a convenience, never a reason for a finished sweep to fail
         return

@@ -17,11 +17,11 @@ import numpy as np
 from benchmarks.study.records import FOLDER, load_study
 from shapelaw.results.record import ArchitectureFields
 from shapelaw.scaling.architecture import Architecture, ArchitectureBatch
+from shapelaw.scaling.atomic_files import write_atomically
 from shapelaw.search.devices.calibration.timing import merged
 from shapelaw.search.devices.cost import costs
 from shapelaw.search.devices.engines import best
 from shapelaw.search.devices.profile import DeviceProfile
-from shapelaw.search.devices.toml import write_atomically
 from shapelaw.search.workload import Workload
 from shapelaw.sweeps.worker_environment import processor_name
 

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from shapelaw.scaling.atomic_files import replacing
+
 if TYPE_CHECKING:
     from shapelaw.search.answer.answer import Answer
 
@@ -74,4 +76,5 @@ def pareto_front(answer: "Answer", path: Path | str) -> None:
     )
     axes.grid(True, alpha=0.25)
     axes.legend(fontsize=8, frameon=False)
-    figure.savefig(path, dpi=160)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=160)

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 
 from shapelaw.scaling.architecture import Architecture, ArchitectureBatch
+from shapelaw.scaling.atomic_files import replacing
+from shapelaw.scaling.errors import BadInput
 from shapelaw.search.devices.constants import Constants, constants
 from shapelaw.search.devices.cost import (
     SharingOrder,
@@ -160,8 +162,6 @@ def picture(explanation: dict[str, Any], path: Path | str) -> None:
     """
     from matplotlib.figure import Figure
 
-    from shapelaw.scaling.errors import NoAnswer
-
     parts = explanation["parts"]
     names = [part["name"] for part in parts][::-1]
     columns: list[tuple[str, list[tuple[str, list[float]]]]] = [
@@ -193,6 +193,7 @@ def picture(explanation: dict[str, Any], path: Path | str) -> None:
         fontsize=10,
     )
     try:
-        drawing.savefig(path)
-    except (OSError, ValueError) as error:
-        raise NoAnswer(f"cannot draw into {path}: {' '.join(str(error).split())}") from None
+        with replacing(path) as temporary:
+            drawing.savefig(temporary)
+    except ValueError as error:
+        raise BadInput(f"picture = {path}: {' '.join(str(error).split())}") from None

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from shapelaw.scaling.atomic_files import write_atomically
 from shapelaw.scaling.errors import BadInput
 from shapelaw.search.devices.figure_units import to_si
 
@@ -244,7 +245,7 @@ class DeviceProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omi
 
     def to_file(self, path: Path | str) -> None:
         """Write the profile as TOML, whole or not at all."""
-        from shapelaw.search.devices.toml import write_atomically, write_toml
+        from shapelaw.search.devices.toml import write_toml
 
         self.validate()
         write_atomically(Path(path), write_toml(msgspec.to_builtins(self)))

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from shapelaw.scaling.architecture import Architecture
+from shapelaw.scaling.atomic_files import write_atomically
 from shapelaw.scaling.errors import BadInput
 from shapelaw.search.export.vocabulary import END_NAMES, byte_characters
 from shapelaw.search.export.weights import (
@@ -83,7 +84,7 @@ def export_hf(
             _write_weights(folder / "model.safetensors", a, source, shared, sharing_order)
             names.append("model.safetensors")
         card = _readme(a, config, notes, shared=shared, trained=source is not None)
-        (folder / "README.md").write_text(card)
+        write_atomically(folder / "README.md", card)
         names += ["config.json", "README.md"]
     return {"files": [str(out_dir / name) for name in sorted(names)], "notes": notes}
 
@@ -223,12 +224,12 @@ def _byte_tokenizer() -> Any:
 def _write_code(folder: Path) -> list[str]:
     for name in REMOTE_FILES:
         text = resources.files("shapelaw.search.export.remote_code").joinpath(name).read_text()
-        (folder / name).write_text(text)
+        write_atomically(folder / name, text)
     return list(REMOTE_FILES)
 
 
 def _write_json(path: Path, fields: dict[str, Any]) -> None:
-    path.write_text(json.dumps(fields, indent=2) + "\n")
+    write_atomically(path, json.dumps(fields, indent=2) + "\n")
 
 
 def _notes(a: Architecture, shared: bool, with_weights: bool) -> list[str]:

@@ -13,14 +13,12 @@ import base64
 import hashlib
 import json
 import math
-import os
-import tempfile
 from html import escape
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from shapelaw.scaling.errors import BadInput
+from shapelaw.scaling.atomic_files import write_atomically
 from shapelaw.search.answer.answer import Answer
 
 SCRIPTS = ("numbers.js", "choice.js", "shape.js", "plots.js", "page.js")
@@ -40,21 +38,7 @@ def write_explorer(answer: Answer, path: str | Path) -> Path:
 
 def write_page(data: dict[str, Any], path: Path) -> Path:
     """Write the page of `page_data`, whole or not at all."""
-    text = page(data)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text)
-            Path(name).chmod(0o644)
-            os.replace(name, path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise BadInput(f"html = {str(path)!r}: cannot be written ({error.strerror})") from None
-    return path
+    return write_atomically(path, page(data))
 
 
 def page(data: dict[str, Any]) -> str:

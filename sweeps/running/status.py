@@ -3,7 +3,6 @@
 import contextlib
 import os
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -15,7 +14,8 @@ import msgspec
 
 from shapelaw.results.record import RunRecord
 from shapelaw.results.store import holder, read_records, runs_path
-from shapelaw.scaling.errors import BadInput
+from shapelaw.scaling.atomic_files import write_atomically
+from shapelaw.scaling.errors import BadInput, NoAnswer
 from shapelaw.scaling.units import show_duration
 from shapelaw.sweeps.design.layout import Planned
 from shapelaw.sweeps.running.events import (
@@ -180,24 +180,15 @@ class SweepState:
             workers=[_doing(number, worker) for number, worker in sorted(self.workers.items())],
             updated=time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()),
         )
-        with contextlib.suppress(OSError):  # a full disk is reported by the store, where it matters
-            _replace(self.folder / STATE_FILE, msgspec.json.encode(state))
+        with contextlib.suppress(
+            BadInput, NoAnswer
+        ):  # a full disk is reported by the store, where it matters
+            write_atomically(self.folder / STATE_FILE, msgspec.json.encode(state))
 
     def close(self) -> None:
         """The sweep is over."""
         self.workers = {}
         self.write(now=True)
-
-
-def _replace(path: Path, content: bytes) -> None:
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.name, delete=False) as file:
-        try:
-            file.write(content)
-            file.close()
-            os.replace(file.name, path)
-        except OSError:
-            os.unlink(file.name)
-            raise
 
 
 def _doing(number: int, worker: WorkerState) -> str:

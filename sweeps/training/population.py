@@ -16,6 +16,7 @@ import msgspec
 import numpy as np
 
 from shapelaw.results.record import RunRecord, content_key
+from shapelaw.scaling.atomic_files import write_atomically
 from shapelaw.scaling.errors import BadInput
 from shapelaw.sweeps.training.step import Setting, program_for, use_compilation_cache
 from shapelaw.sweeps.training.trainer import Progress, dispatch_steps, train_members
@@ -102,8 +103,7 @@ def population_size(job: TrunkJob, most: int, cache_dir: Path) -> int:
     except (OSError, msgspec.MsgspecError):
         use_compilation_cache(cache_dir)
         best = _measured_size(job, plan, min(most, MEMBERS_MOST))
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(msgspec.json.encode(best))
+        write_atomically(file, msgspec.json.encode(best))
     return max(1, min(best, most))
 
 

@@ -10,7 +10,6 @@ import contextlib
 import functools
 import hashlib
 import importlib.metadata
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,14 +18,16 @@ import jax
 from jax import export
 
 from shapelaw.results.record import content_key
+from shapelaw.scaling.atomic_files import write_atomically
+from shapelaw.scaling.errors import BadInput, NoAnswer
 
 SOURCES = (
     "attention.py",
-    "kept.py",
+    "program_cache.py",
     "model.py",
-    "program.py",
+    "step.py",
     "schedule.py",
-    "../scaling/architecture.py",
+    "../../scaling/architecture.py",
 )
 """All that decides what is traced: a change to any of them makes every kept program another's."""
 
@@ -117,12 +118,6 @@ def _read_whole(file: Path) -> bytes | None:
 
 
 def _write_whole(file: Path, content: bytes) -> None:
-    """Content after its digest, whoever else writes the same file; on a full disk, nothing."""
-    temporary = file.with_name(f"{file.name}.{os.getpid()}")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(hashlib.sha256(content).digest() + content)
-        temporary.replace(file)
-    except OSError:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
+    """Content after its digest; where it cannot be written, nothing: a cache is a convenience."""
+    with contextlib.suppress(BadInput, NoAnswer):
+        write_atomically(file, hashlib.sha256(content).digest() + content)

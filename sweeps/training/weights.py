@@ -4,8 +4,6 @@ There matrices are (out, in) and query, key, value, gate and up are apart; RoPE 
 there as here, so that no row needs moving. A shared block is stored once, under its own number.
 """
 
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from shapelaw.scaling.architecture import Architecture
+from shapelaw.scaling.atomic_files import write_atomically
 from shapelaw.sweeps.training.trunk import weights_file
 
 
@@ -56,14 +55,5 @@ def save_weights(
     from safetensors.numpy import save
 
     path = weights_file(folder, run_key)
-    folder.mkdir(parents=True, exist_ok=True)
     content = save(llama_tensors(architecture, parameters), metadata={"format": "pt"})
-    handle, name = tempfile.mkstemp(dir=folder, prefix=f".{run_key}-")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise
-    return path
+    return write_atomically(path, content)

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from shapelaw.scaling.errors import BadInput, NoAnswer
+from shapelaw.scaling.atomic_files import write_atomically
+from shapelaw.scaling.errors import BadInput
 from shapelaw.search.devices.catalogue import (
     describe,
     describe_all,
@@ -16,7 +17,7 @@ from shapelaw.search.devices.catalogue import (
 )
 from shapelaw.search.devices.device_tables import device_tables
 from shapelaw.search.devices.profile import DeviceProfile
-from shapelaw.search.devices.toml import write_atomically, write_toml
+from shapelaw.search.devices.toml import write_toml
 
 GOOD = """
 name = "toy"
@@ -181,11 +182,11 @@ def test_an_unknown_or_unreadable_device_is_one_line(tmp_path: Path) -> None:
 
 def test_a_file_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
-    with pytest.raises(NoAnswer) as error:
+    with pytest.raises(BadInput) as error:
         write_atomically(tmp_path / "file" / "p.toml", "x = 1\n")
     assert "\n" not in str(error.value)
     (tmp_path / "taken.toml").mkdir()
-    with pytest.raises(NoAnswer):
+    with pytest.raises(BadInput):
         write_atomically(tmp_path / "taken.toml", "x = 1\n")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "taken.toml"]
 
