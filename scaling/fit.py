@@ -63,8 +63,12 @@ class Fit:
             "intervals": {name: list(ends) for name, ends in self.intervals.items()},
             "diagnostics": self.diagnostics,
             "holdout": self.holdout,
-            "runs": self.runs,
+            "columns": dict(self.table.columns),
+            "count": self.law.count,
+            "runs": self.law.runs,
+            "rows": len(self.table),
             "dropped": self.dropped,
+            "remarks": list(self.table.remarks),
             "derived": self.derived,
         }
 

@@ -46,19 +46,23 @@ class RunTable:
     """Columns among SHAPE_COLUMNS that the table has."""
     count: str = "as given"
     """`non_embedding`, `total` or `as given`."""
+    columns: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """Our name -> the column it was read from, where the table comes from a file."""
+    remarks: tuple[str, ...] = ()
+    """What the reader did or noticed: said to whoever uses the table."""
 
     def __len__(self) -> int:
         return len(self.n)
 
     def take(self, rows: np.ndarray) -> "RunTable":
         """The rows at `rows` (whole numbers or a mask)."""
-        return RunTable(
+        return dataclasses.replace(
+            self,
             n=self.n[rows],
             d=self.d[rows],
             loss=self.loss[rows],
             run=self.run[rows],
             shape={name: column[rows] for name, column in self.shape.items()},
-            count=self.count,
         )
 
 
@@ -88,13 +92,13 @@ def checked(table: RunTable) -> RunTable:
     run = np.asarray(table.run).astype(str)
     if run.shape != (rows,):
         raise BadInput(f"column run: {run.shape} values where n has {rows}")
-    return RunTable(
+    return dataclasses.replace(
+        table,
         n=numbers.pop("n"),
         d=numbers.pop("d"),
         loss=numbers.pop("loss"),
         run=run,
         shape=numbers,
-        count=table.count,
     )
 
 
@@ -123,8 +127,12 @@ def shape_groups(table: RunTable) -> np.ndarray:
 
 
 def clusters(table: RunTable) -> np.ndarray:
-    """Number of each row's run [rows]: what is resampled together."""
-    return np.unique(table.run, return_inverse=True)[1].ravel()
+    """Number of each row's run [rows]: what is resampled together.
+
+    Where one name stands in every row there is no clustering: each row is its own.
+    """
+    numbers = np.unique(table.run, return_inverse=True)[1].ravel()
+    return numbers if numbers.any() else np.arange(len(numbers))
 
 
 def joined(tables: "list[RunTable]") -> RunTable:
@@ -156,4 +164,8 @@ def joined(tables: "list[RunTable]") -> RunTable:
             if name in shared
         },
         count=tables[0].count,
+        columns={
+            ours: theirs for table in reversed(tables) for ours, theirs in table.columns.items()
+        },
+        remarks=tuple(dict.fromkeys(remark for table in tables for remark in table.remarks)),
     )

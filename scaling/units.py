@@ -1,56 +1,179 @@
-"""Quantities as people type and read them: `500MB`, `0.5s`, `50mJ`, `1T`; and back again."""
+"""Quantities as people type them: `500MB`, `0.5s`, `50mJ`, `20tok/s`, `1T`; and back again.
 
+The one parser of numbers with units: options, files and Python come here, and what the `show_`
+functions print it reads. A number is taken in decimal and rounded once, so that `0.4GB` is
+400000000 and `50mJ` is 0.05 to the last digit. Where two units differ by case
+alone (mJ, MJ), case counts.
+"""
+
+import decimal
 import math
 import re
 from collections.abc import Iterable, Mapping
+from decimal import Decimal
 
 from shapelaw.scaling.errors import BadInput
+from shapelaw.scaling.user_files import shown
 
 Quantity = str | int | float
 
-_NUMBER = re.compile(r"([0-9]*\.?[0-9]+(?:e[+-]?[0-9]+)?)\s*(.*)", re.IGNORECASE)
+_NUMBER = re.compile(
+    r"(?P<whole>[0-9]{1,3}(?:[,_'\u00a0\u202f ][0-9]{3})+(?![0-9])|[0-9]*)"
+    r"(?P<fraction>\.[0-9]*)?"
+    r"(?:[eE](?P<power>[+-]?[0-9]{1,3})|\s?[x×*·]\s?10\^?(?P<power10>[+-]?[0-9]{1,3}))?"
+    r"\s*(?P<unit>[^0-9\s].*)?",
+    re.DOTALL,
+)
+_SEPARATORS = str.maketrans("", "", ",_'\u00a0\u202f ")
+_LONGEST = 80
+_CONTEXT = decimal.Context(prec=60)
+
+_MICRO = ("u", "µ", "μ")
+_PREFIXES = {
+    "k": "1e3",
+    "M": "1e6",
+    "G": "1e9",
+    "T": "1e12",
+    "P": "1e15",
+    "E": "1e18",
+    "Z": "1e21",
+    "Y": "1e24",
+}
 
 _BYTES = {
-    "": 1.0,
-    "b": 1.0,
-    "kb": 1e3,
-    "mb": 1e6,
-    "gb": 1e9,
-    "tb": 1e12,
-    "k": 1e3,
-    "m": 1e6,
-    "g": 1e9,
-    "t": 1e12,
-    "kib": 2.0**10,
-    "mib": 2.0**20,
-    "gib": 2.0**30,
-    "tib": 2.0**40,
+    "": "1",
+    "b": "1",
+    "byte": "1",
+    "bytes": "1",
+    **{f"{p.lower()}{b}": _PREFIXES[p] for p in "kMGT" for b in ("", "b")},
+    **{f"{p}i{b}": str(2 ** (10 * power)) for power, p in enumerate("kmgt", 1) for b in ("", "b")},
 }
-_SECONDS = {"": 1.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6}
-_JOULES = {"": 1.0, "j": 1.0, "mj": 1e-3, "uj": 1e-6, "µj": 1e-6}
-_COUNTS = {"": 1.0, "k": 1e3, "m": 1e6, "b": 1e9, "g": 1e9, "t": 1e12}
-_SPEEDS = {"": 1.0, "tok/s": 1.0, "tokens/s": 1.0}
+_SECONDS = {
+    "": "1",
+    "s": "1",
+    "sec": "1",
+    "seconds": "1",
+    "second": "1",
+    "ms": "1e-3",
+    **{f"{p}s": "1e-6" for p in _MICRO},
+    "ns": "1e-9",
+    "min": "60",
+    "h": "3600",
+}
+_JOULES = {
+    "": "1",
+    "J": "1",
+    "j": "1",
+    "mJ": "1e-3",
+    "mj": "1e-3",
+    "kJ": "1e3",
+    "Wh": "3600",
+    **{f"{p}{j}": "1e-6" for p in _MICRO for j in "Jj"},
+    "nJ": "1e-9",
+    "nj": "1e-9",
+}
+_COUNTS = {
+    "": "1",
+    "k": "1e3",
+    "m": "1e6",
+    "b": "1e9",
+    "g": "1e9",
+    "t": "1e12",
+    **{
+        f"{word}{s}": factor
+        for s in ("", "s")
+        for word, factor in (
+            ("thousand", "1e3"),
+            ("million", "1e6"),
+            ("billion", "1e9"),
+            ("trillion", "1e12"),
+        )
+    },
+    "mn": "1e6",
+    "bn": "1e9",
+    "tn": "1e12",
+}
+_COUNTED = (
+    "tokens",
+    "token",
+    "tok",
+    "toks",
+    "params",
+    "param",
+    "parameters",
+    "parameter",
+    "weights",
+)
+_FLOPS = {
+    "": "1",
+    **dict.fromkeys(("FLOPs", "FLOP", "flops", "flop", "FLOPS"), "1"),
+    **{
+        f"{prefix}{name}": factor
+        for prefix, factor in _PREFIXES.items()
+        for name in ("", "FLOPs", "FLOP", "FLOPS", "flops", "flop")
+    },
+}
+_SPEEDS = {
+    f"{prefix}{name}": factor
+    for prefix, factor in (("", "1"), ("k", "1e3"), ("M", "1e6"))
+    for name in ("tok/s", "tokens/s", "token/s", "toks/s", "t/s", "tps")
+} | {"": "1"}
 
 
-def _parse(value: Quantity, name: str, units: Mapping[str, float], example: str) -> float:
-    """A positive, finite number with one of `units` (lower case) behind it.
+def _parse(
+    value: Quantity,
+    name: str,
+    units: Mapping[str, str],
+    example: str,
+    *,
+    any_case: bool = False,
+    after: Iterable[str] = (),
+) -> float:
+    """A positive, finite number with one of `units` behind it, and one of the words `after`.
 
     Raises:
         BadInput: not a number, not a unit, not above zero.
     """
-    refusal = BadInput(f"{name} = {value!r}: a number above 0 is needed, such as {example}")
+    refusal = BadInput(f"{name} = {shown(value)}: a number above 0 is needed, such as {example}")
     if isinstance(value, bool):
         raise refusal
     if isinstance(value, int | float):
-        number = float(value)
+        number = _float(value)
     else:
-        match = _NUMBER.fullmatch(value.strip())
-        if match is None or match[2].lower() not in units:
-            raise refusal
-        number = float(match[1]) * units[match[2].lower()]
+        number = _of_text(str(value).strip(), units, any_case, after)
     if not math.isfinite(number) or number <= 0:
         raise refusal
     return number
+
+
+def _float(value: int | float) -> float:
+    try:
+        return float(value)
+    except OverflowError:  # a whole number beyond what a float holds
+        return math.inf
+
+
+def _of_text(text: str, units: Mapping[str, str], any_case: bool, after: Iterable[str]) -> float:
+    """The value of a text; NaN where it is no number with such a unit."""
+    match = _NUMBER.fullmatch(text) if len(text) <= _LONGEST else None
+    if match is None or not (match["whole"] or (match["fraction"] or ".") != "."):
+        return math.nan
+    unit = (match["unit"] or "").strip()
+    factor = _factor(unit, units, any_case)
+    if factor is None:
+        for word in after:
+            if unit.lower().endswith(word):
+                factor = _factor(unit[: -len(word)].strip(), units, any_case)
+                break
+    if factor is None:
+        return math.nan
+    power = match["power"] or match["power10"] or "0"
+    digits = f"{match['whole'].translate(_SEPARATORS) or 0}{match['fraction'] or ''}"
+    return float(_CONTEXT.multiply(Decimal(f"{digits}e{power}"), Decimal(factor)))
+
+
+def _factor(unit: str, units: Mapping[str, str], any_case: bool) -> str | None:
+    return units.get(unit.lower() if any_case else unit)
 
 
 def parse_bytes(value: Quantity, name: str = "memory") -> int:
@@ -59,9 +182,11 @@ def parse_bytes(value: Quantity, name: str = "memory") -> int:
     Raises:
         BadInput: less than a byte, or not a size.
     """
-    size = _parse(value, name, _BYTES, "500MB or 2GiB")
+    size = _parse(value, name, _BYTES, "500MB or 2GiB", any_case=True)
     if size < 1:
-        raise BadInput(f"{name} = {value!r}: at least one byte is needed, such as 500MB or 2GiB")
+        raise BadInput(
+            f"{name} = {shown(value)}: at least one byte is needed, such as 500MB or 2GiB"
+        )
     return int(size)
 
 
@@ -71,21 +196,26 @@ def parse_seconds(value: Quantity, name: str = "ttft") -> float:
 
 
 def parse_joules(value: Quantity, name: str = "energy") -> float:
-    """Joules from `0.05`, `0.05J` or `50mJ`. Raises BadInput otherwise."""
-    return _parse(value, name, _JOULES, "0.05 or 50mJ")
+    """Joules from `0.05`, `0.05J` or `50mJ` (a token). Raises BadInput otherwise."""
+    return _parse(value, name, _JOULES, "0.05 or 50mJ", after=("/token", "/tok"))
 
 
 def parse_speed(value: Quantity, name: str = "decode") -> float:
     """Tokens per second from `30` or `30tok/s`. Raises BadInput otherwise."""
-    return _parse(value, name, _SPEEDS, "30")
+    return _parse(value, name, _SPEEDS, "30 or 30tok/s")
 
 
 def parse_count(value: Quantity, name: str = "tokens") -> float:
-    """A count from `1e12`, `300B` or `1T`. Raises BadInput otherwise."""
-    return _parse(value, name, _COUNTS, "1e12, 300B or 1T")
+    """A count from `1e12`, `300B`, `1T`, `5,000,000` or `5M tokens`. Raises BadInput otherwise."""
+    return _parse(value, name, _COUNTS, "1e12, 300B or 1T", any_case=True, after=_COUNTED)
 
 
-def parse_bits(value: str | Quantity | Iterable[Quantity], name: str = "bits") -> tuple[float, ...]:
+def parse_flops(value: Quantity, name: str = "flops") -> float:
+    """FLOPs from `1e21`, `3.2e21 FLOPs` or `3.2 ZFLOPs`. Raises BadInput otherwise."""
+    return _parse(value, name, _FLOPS, "1e21 or 3.2ZFLOPs")
+
+
+def parse_bits(value: Quantity | Iterable[Quantity], name: str = "bits") -> tuple[float, ...]:
     """Weight precisions, sorted and without repeats, from `4,8`, 8 or a list.
 
     Raises:
@@ -98,9 +228,11 @@ def parse_bits(value: str | Quantity | Iterable[Quantity], name: str = "bits") -
         parts = [value]
     else:
         parts = value
-    bits = sorted({_parse(part, name, {"": 1.0}, "8 or 4,8") for part in parts})
+    bits = sorted({_parse(part, name, {"": "1"}, "8 or 4,8") for part in parts})
     if not bits or bits[0] < 1 or bits[-1] > 32:
-        raise BadInput(f"{name} = {value!r}: weight precisions of 1 to 32 bits, such as 8 or 4,8")
+        raise BadInput(
+            f"{name} = {shown(value)}: weight precisions of 1 to 32 bits, such as 8 or 4,8"
+        )
     return tuple(bits)
 
 

@@ -241,7 +241,7 @@ def test_sweep_fit_predict_query(smoke: Any, tmp_path: Path) -> None:
     } <= report.keys()
     assert set(report["parameters"]) == {"E", "A", "B", "alpha", "beta"}
     prediction = answered("predict", law, smoke)
-    assert len(prediction["rows"]) == report["runs"]
+    assert len(prediction["rows"]) == report["rows"]
     assert prediction["error"]["mean_abs_log"] < 0.1
     answer = answered(
         "query", "--device", "iphone-13", "--law", law, "--memory", "400MB", "--tokens", 1e9

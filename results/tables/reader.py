@@ -1,76 +1,42 @@
-"""Other people's tables of runs: CSV, JSONL, Parquet, or a sweep's folder, read with suspicion."""
+"""Tables of runs: a sweep's folder, or other people's files, read with suspicion.
 
-import csv
+The table says in `columns` what was read from where and in `remarks` what was done or noticed.
+"""
+
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-import msgspec
 import numpy as np
 
 from shapelaw.results.record import RunRecord
+from shapelaw.results.tables.cells import decimal_commas, numbers
+from shapelaw.results.tables.checkpoints import with_runs
+from shapelaw.results.tables.column_names import (
+    FINISHED,
+    FLOPS,
+    MIXING,
+    STATES,
+    STEPS,
+    TOKENS_PER_PARAMETER,
+    ColumnMapping,
+    find,
+    normalised,
+    refuse_missing,
+    resolve,
+)
+from shapelaw.results.tables.file_formats import Columns, read_contents
 from shapelaw.results.tables.from_records import table_of, unusable
+from shapelaw.results.tables.plausibility import ask_about_units, converted
+from shapelaw.results.tables.tuning_sweeps import best_of_sweeps
 from shapelaw.scaling.errors import BadInput
 from shapelaw.scaling.run_table import SHAPE_COLUMNS, RunTable, joined
+from shapelaw.scaling.user_files import refuse, shown
 
 NEEDED = ("n", "d", "loss")
-SYNONYMS: dict[str, tuple[str, ...]] = {
-    "n": (
-        "n",
-        "n_params",
-        "params",
-        "parameters",
-        "num_params",
-        "n_parameters",
-        "model_size",
-        "non_embedding_params",
-        "n_non_embedding",
-        "non_embedding",
-        "n_total",
-        "total_params",
-        "num_parameters",
-    ),
-    "d": (
-        "d",
-        "tokens",
-        "n_tokens",
-        "training_tokens",
-        "num_tokens",
-        "train_tokens",
-        "tokens_seen",
-        "dataset_size",
-        "total_tokens",
-    ),
-    "loss": ("loss", "val_loss", "validation_loss", "eval_loss", "final_loss", "test_loss"),
-    "run": ("run", "run_id", "run_name", "trunk", "trunk_key", "model", "model_name"),
-    "d_model": ("d_model", "hidden_size", "width", "n_embd", "model_dim", "dim"),
-    "n_layers": ("n_layers", "depth", "num_layers", "layers", "n_layer", "num_hidden_layers"),
-    "d_ff": ("d_ff", "ffn", "ffn_size", "intermediate_size", "d_ffn", "ffw_size", "mlp_dim"),
-    "n_heads": ("n_heads", "num_heads", "n_head", "heads", "num_attention_heads"),
-    "n_kv_heads": ("n_kv_heads", "num_kv_heads", "kv_heads", "num_key_value_heads"),
-    "head_dim": ("head_dim", "kv_size", "d_head", "head_size"),
-    "sharing": ("sharing", "share", "n_loops", "loops", "recurrences", "num_loops"),
-    "n_applied": ("n_applied", "applied_params", "n_params_applied"),
-    "mlp_attention_ratio": ("mlp_attention_ratio", "mlp_attn_ratio"),
-    "gqa_group": ("gqa_group", "gqa"),
-}
-"""Names a column is found under when it is not named by the user, most telling first."""
-MIXING = (
-    "tokenizer",
-    "tokenizer_fingerprint",
-    "corpus",
-    "corpus_fingerprint",
-    "dataset",
-    "validation",
-    "validation_set",
-    "validation_fingerprint",
-    "val_set",
-    "eval_set",
-)
-"""Columns that say which losses compare with which."""
-_LARGEST = 2_000_000_000
 _SHOWN = 5
+_FLOPS_PER_PARAMETER_AND_TOKEN = 6
+"""C = 6·N·D (arXiv 2001.08361)."""
 
 
 def read_table(
@@ -84,27 +50,36 @@ def read_table(
     """Read a table of runs and say what was dropped and why.
 
     Args:
-        path: CSV, JSONL or Parquet file, or a sweep's folder.
-        columns: our name -> the table's, for those that differ.
+        path: a CSV, JSON, JSONL or Parquet file (plain or with gzip), or a sweep's folder.
+        columns: our name -> the table's, for those that differ; `n`, `d` and `loss` may have a unit
+            behind a colon (`params:millions`, `ppl:perplexity`).
         allow_mixed: accept losses of several tokenizers, corpora or validation sets.
         drop_invalid: drop rows with unusable numbers instead of refusing the table.
-        loss_needed: where False, a table to predict: losses may be missing (NaN).
+        loss_needed: where False, a table to predict: losses may be missing (NaN), and no row is
+            left out for being a checkpoint or one of a sweep.
 
     Raises:
-        BadInput: no such file, not a table, a column missing, or a number that cannot be used.
+        BadInput: no such file, not a table, a column missing, a number that cannot be used, or
+            numbers that cannot be counts or nats.
     """
     path = Path(path)
-    if path.is_dir():
+    try:
+        is_folder = path.is_dir()
+    except (OSError, ValueError):
+        is_folder = False
+    if is_folder:
         return _read_folder(path, allow_mixed)
-    if not path.is_file():
-        raise BadInput(f"runs = {path}: no such file or folder")
-    table = _read_columns(path)
-    if not table or not len(next(iter(table.values()))):
-        raise BadInput(f"runs = {path}: it has no rows")
-    names = _resolve(path, table, columns or {}, loss_needed)
+    cells, delimiter = read_contents(path)
+    if not cells or not len(next(iter(cells.values()))):
+        refuse("runs", path, "it has no rows")
+    if {"run_key", "schema_version", "trunk_key"} <= cells.keys():
+        from shapelaw.results.store import read_records
+
+        return _of_records(path, read_records(path), allow_mixed)
     if not allow_mixed:
-        _refuse_mixtures(path, table)
-    return _build(path, table, names, drop_invalid, loss_needed)
+        _refuse_mixtures(path, cells)
+    comma = decimal_commas(cells, delimiter)
+    return _build(path, cells, comma, columns or {}, drop_invalid, loss_needed)
 
 
 def read_tables(
@@ -127,11 +102,13 @@ def read_tables(
 def _read_folder(path: Path, allow_mixed: bool) -> tuple[RunTable, list[str]]:
     file = path / "runs.jsonl"
     if not file.is_file():
-        raise BadInput(
-            f"runs = {path}: a folder without runs.jsonl; give a sweep's folder or a "
-            "CSV, JSONL or Parquet file"
+        refuse(
+            "runs",
+            path,
+            "a folder without runs.jsonl; give a sweep's folder or a CSV, JSON, "
+            "JSONL or Parquet file",
         )
-    from shapelaw.results.store import read_records
+    from results.store import read_records
 
     return _of_records(path, read_records(path), allow_mixed)
 
@@ -140,7 +117,7 @@ def _of_records(
     path: Path, records: list[RunRecord], allow_mixed: bool
 ) -> tuple[RunTable, list[str]]:
     if not records:
-        raise BadInput(f"runs = {path}: it holds no runs yet")
+        refuse("runs", path, "it holds no runs yet")
     dropped = [
         f"run {record.run_key}: {reason}"
         for record in records
@@ -149,231 +126,188 @@ def _of_records(
     return table_of(records, allow_mixed=allow_mixed), dropped
 
 
-# --- reading files into columns of plain values -------------------------------------------------
-
-
-def _read_columns(path: Path) -> dict[str, list[Any]]:
-    size = path.stat().st_size
-    if size == 0:
-        raise BadInput(f"runs = {path}: the file is empty")
-    if size > _LARGEST:
-        raise BadInput(f"runs = {path}: {size} bytes; at most {_LARGEST} are read")
-    with path.open("rb") as file:
-        head = file.read(4096)
-    if head[:4] == b"PAR1":
-        return _read_parquet(path)
-    if path.suffix.lower() in (".parquet", ".pq"):
-        raise BadInput(f"runs = {path}: not a Parquet file")
-    if b"\0" in head:
-        raise BadInput(f"runs = {path}: binary, not a CSV, JSONL or Parquet table")
-    if head.lstrip()[:1] == b"{":
-        return _read_jsonl(path)
-    return _read_csv(path)
-
-
-def _read_parquet(path: Path) -> dict[str, list[Any]]:
-    import pyarrow as arrow
-    import pyarrow.parquet as parquet
-
-    try:
-        table = parquet.read_table(path)
-    except (arrow.ArrowException, OSError) as error:
-        first = str(error).splitlines()[0]
-        raise BadInput(f"runs = {path}: not a readable Parquet file ({first})") from None
-    return {name: table.column(name).to_pylist() for name in table.column_names}
-
-
-def _read_jsonl(path: Path) -> dict[str, list[Any]]:
-    rows: list[dict[str, Any]] = []
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
-            try:
-                row = msgspec.json.decode(line)
-            except (msgspec.DecodeError, UnicodeDecodeError) as error:
-                raise BadInput(f"runs = {path}: line {number}: not JSON ({error})") from None
-            if not isinstance(row, dict):
-                raise BadInput(f"runs = {path}: line {number}: an object is needed")
-            rows.append(row)
-    names = dict.fromkeys(name for row in rows for name in row)
-    return {name: [row.get(name) for row in rows] for name in names}
-
-
-def _read_csv(path: Path) -> dict[str, list[Any]]:
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            first = file.readline(100_000)
-            if not first.endswith("\n") and len(first) >= 100_000:
-                raise BadInput(f"runs = {path}: its first line is not a CSV header")
-            delimiter = max(",;\t", key=first.count)
-            file.seek(0)
-            reader = csv.reader(file, delimiter=delimiter, strict=True)
-            header = [name.strip() for name in next(reader)]
-            if len(header) < 2:
-                raise BadInput(
-                    f"runs = {path}: its first line is not a CSV header of several columns"
-                )
-            if len(set(header)) < len(header):
-                twice = next(name for name in header if header.count(name) > 1)
-                raise BadInput(f"runs = {path}: two columns are called {twice[:40]!r}")
-            rows = []
-            for row in reader:
-                if not row:
-                    continue
-                if len(row) != len(header):
-                    raise BadInput(
-                        f"runs = {path}: line {reader.line_num} has {len(row)} cells "
-                        f"where the header has {len(header)}"
-                    )
-                rows.append(row)
-    except UnicodeDecodeError:
-        raise BadInput(f"runs = {path}: not UTF-8 text, so not a CSV or JSONL table") from None
-    except (csv.Error, StopIteration) as error:
-        raise BadInput(f"runs = {path}: not a CSV table ({error})") from None
-    return (
-        {name: list(column) for name, column in zip(header, zip(*rows, strict=True), strict=True)}
-        if rows
-        else {}
-    )
-
-
-# --- from the file's columns to ours --------------------------------------------------------------
-
-
-def _resolve(
-    path: Path, table: Mapping[str, list[Any]], columns: Mapping[str, str], loss_needed: bool
-) -> dict[str, str]:
-    """Our name -> the table's column: what the user said, then obvious names."""
-    accepted = (*NEEDED, "run", *SHAPE_COLUMNS)
-    for ours, theirs in columns.items():
-        if ours not in accepted:
-            raise BadInput(
-                f"columns {ours}={theirs}: one of {', '.join(accepted)} is needed on the left"
-            )
-        if theirs not in table:
-            raise BadInput(
-                f"columns {ours}={theirs}: {path.name} has no column {theirs!r}; it "
-                f"has {_listed(table)}"
-            )
-    names = dict(columns)
-    lower = {name.lower().replace(" ", "_").replace("-", "_"): name for name in table}
-    taken = set(names.values())
-    for ours in accepted:
-        if ours in names:
-            continue
-        for synonym in SYNONYMS[ours]:
-            if synonym in lower and lower[synonym] not in taken:
-                names[ours] = lower[synonym]
-                taken.add(lower[synonym])
-                break
-    for ours in NEEDED:
-        if ours not in names and (ours != "loss" or loss_needed):
-            raise BadInput(
-                f"runs = {path}: no column for {ours}; it has {_listed(table)}; say "
-                f"which with --columns {ours}=NAME"
-            )
-    return names
-
-
-def _listed(table: Iterable[str]) -> str:
-    names = [name[:40] for name in table]
-    more = f" and {len(names) - 20} more" if len(names) > 20 else ""
-    return ", ".join(names[:20]) + more
-
-
-def _refuse_mixtures(path: Path, table: Mapping[str, list[Any]]) -> None:
-    for name, values in table.items():
-        if name.lower().replace(" ", "_").replace("-", "_") in MIXING:
+def _refuse_mixtures(path: Path, cells: Columns) -> None:
+    for name, values in cells.items():
+        if normalised(name) in MIXING:
             kinds = sorted({str(value) for value in values})
             if len(kinds) > 1:
-                shown = ", ".join(kind[:40] for kind in kinds[:3])
-                raise BadInput(
-                    f"runs = {path}: column {name!r} has {len(kinds)} values ({shown}"
-                    f"{', ...' if len(kinds) > 3 else ''}): losses do not compare; fit them apart, "
-                    "or allow it with --allow-mixed"
+                some = ", ".join(shown(kind, 24) for kind in kinds[:2])
+                refuse(
+                    "runs",
+                    path,
+                    f"column {shown(name, 30)!r} has {len(kinds)} values ({some}"
+                    f"{', ...' if len(kinds) > 2 else ''}): losses do not compare; fit them "
+                    "apart, or allow it with --allow-mixed",
                 )
-
-
-def _number(value: Any) -> float:
-    if value is None or isinstance(value, bool):
-        return math.nan
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        return math.nan
 
 
 def _build(
     path: Path,
-    table: Mapping[str, list[Any]],
-    names: Mapping[str, str],
+    cells: Columns,
+    comma: bool,
+    columns: Mapping[str, str],
     drop_invalid: bool,
     loss_needed: bool,
 ) -> tuple[RunTable, list[str]]:
+    """The file's columns as a table of runs."""
+    mapping = resolve(path, cells, columns)
     numeric = {
-        ours: np.array([_number(value) for value in table[theirs]])
-        for ours, theirs in names.items()
+        ours: converted(numbers(cells[theirs], decimal_comma=comma), mapping.units.get(ours, ""))
+        for ours, theirs in mapping.names.items()
         if ours != "run"
     }
+    remarks = [
+        *mapping.remarks,
+        *_derived(path, cells, numeric, mapping, comma),
+        *(
+            f"column {shown(mapping.names[ours], 40)!r} is read as {unit}"
+            for ours, unit in mapping.units.items()
+        ),
+    ]
+    if loss_needed and "loss" not in numeric:
+        refuse_missing(path, cells, "loss")
+    remarks += _applied_depth(numeric, mapping)
     rows = len(numeric["n"])
-    if not loss_needed:
-        loss = numeric.pop("loss", np.full(rows, math.nan))
-    dropped: list[str] = []
-    # A shape column that is mostly text or blanks was found by its name alone: it is no shape.
+    loss = numeric.pop("loss", None)
+    dropped = _without_empty(numeric, mapping)
+    checked = {**numeric, "loss": loss} if loss_needed and loss is not None else numeric
+    good, lines = _usable(path, cells, checked, mapping, drop_invalid, rows)
+    if loss_needed:
+        good, unfinished = _finished(cells, good)
+        lines += unfinished
+    kept = np.flatnonzero(good)
+    if not kept.size:
+        refuse("runs", path, f"no row has a usable {', '.join(NEEDED)}")
+    losses = np.full(rows, math.nan) if loss is None else loss
+    named = "run" in mapping.names
+    run = cells[mapping.names["run"]] if named else [f"row {row + 1}" for row in range(rows)]
+    table = RunTable(
+        n=numeric["n"][kept],
+        d=numeric["d"][kept],
+        loss=losses[kept],
+        run=np.array([str(run[row]) for row in kept]),
+        shape={name: numeric[name][kept] for name in SHAPE_COLUMNS if name in numeric},
+        count=mapping.count,
+        columns=mapping.names,
+        remarks=tuple(remarks),
+    )
+    ask_about_units(path, table, mapping.names, mapping.units)
+    if loss_needed:
+        table = _arranged(table, cells, kept, named, comma)
+    return table, [*dropped, *lines]
+
+
+def _arranged(
+    table: RunTable, cells: Columns, kept: np.ndarray, named: bool, comma: bool
+) -> RunTable:
+    """Sweeps reduced to their best, then rows grouped into runs."""
+    reduced = best_of_sweeps(table, cells, kept)
+    name = find(cells, STEPS)
+    step = None
+    if name is not None and name not in table.columns.values() and len(reduced) == len(table):
+        step = numbers(cells[name], decimal_comma=comma)[kept]
+    return with_runs(reduced, named, step)
+
+
+def _derived(
+    path: Path, cells: Columns, numeric: dict[str, np.ndarray], mapping: ColumnMapping, comma: bool
+) -> list[str]:
+    """N or D from FLOPs or from tokens a parameter, where their column is missing; said."""
+    missing = [ours for ours in ("n", "d") if ours not in numeric]
+    if not missing:
+        return []
+    ours = missing[0]
+    flops, ratio = find(cells, FLOPS), find(cells, TOKENS_PER_PARAMETER)
+    if len(missing) == 1 and flops is not None:
+        other = numeric["d" if ours == "n" else "n"]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            numeric[ours] = numbers(cells[flops], decimal_comma=comma) / (
+                _FLOPS_PER_PARAMETER_AND_TOKEN * other
+            )
+        mapping.names[ours] = flops
+        formula = "N = C/(6D)" if ours == "n" else "D = C/(6N)"
+        return [f"{ours} has no column: {formula}, with C from {shown(flops, 40)!r}"]
+    if missing == ["d"] and ratio is not None:
+        numeric["d"] = numbers(cells[ratio], decimal_comma=comma) * numeric["n"]
+        mapping.names["d"] = ratio
+        return [f"d has no column: D = N · {shown(ratio, 40)!r}"]
+    refuse_missing(path, cells, ours)
+
+
+def _applied_depth(numeric: dict[str, np.ndarray], mapping: ColumnMapping) -> list[str]:
+    """Blocks stored times how often each is applied, where the table counts blocks; said."""
+    name = mapping.names.get("n_layers", "")
+    sharing = numeric.get("sharing")
+    if "block" not in normalised(name) or sharing is None or not np.any(sharing > 1):
+        return []
+    numeric["n_layers"] = numeric["n_layers"] * sharing
+    return [
+        f"n_layers (applied depth) is {shown(name, 40)!r} times "
+        f"{shown(mapping.names['sharing'], 40)!r}"
+    ]
+
+
+def _without_empty(numeric: dict[str, np.ndarray], mapping: ColumnMapping) -> list[str]:
+    """Takes out shape columns without a number: found by their name alone, they are no shape."""
+    dropped = []
     for ours in [name for name in numeric if name not in NEEDED]:
         usable = np.isfinite(numeric[ours]) & (numeric[ours] > 0)
         if not usable.any():
-            dropped.append(f"column {names[ours]!r}: no usable number in it")
+            dropped.append(f"column {shown(mapping.names.pop(ours), 40)!r}: no usable number in it")
             del numeric[ours]
+    return dropped
+
+
+def _usable(
+    path: Path,
+    cells: Columns,
+    numeric: Mapping[str, np.ndarray],
+    mapping: ColumnMapping,
+    drop_invalid: bool,
+    rows: int,
+) -> tuple[np.ndarray, list[str]]:
+    """Which rows have a usable number everywhere [rows], and what is to be dropped.
+
+    Raises:
+        BadInput: a number cannot be used and `drop_invalid` is False.
+    """
     good = np.ones(rows, dtype=bool)
+    dropped: list[str] = []
     for ours, values in numeric.items():
         bad = ~(np.isfinite(values) & (values > 0))
         first = np.flatnonzero(bad & good)
         if not first.size:
             continue
-        cell = str(table[names[ours]][int(first[0])])[:40]
+        name = mapping.names[ours]
         if not drop_invalid:
             more = f" (and {int(bad.sum()) - 1} more)" if bad.sum() > 1 else ""
-            raise BadInput(
-                f"runs = {path}: row {int(first[0]) + 1}{more}: {names[ours]} = {cell!r}: a finite "
-                "number above 0 is needed; correct or remove the row, or pass --drop-invalid"
+            refuse(
+                "runs",
+                path,
+                f"row {int(first[0]) + 1}{more}: {shown(name, 40)} = "
+                f"{shown(str(cells[name][int(first[0])]), 30)!r}: a finite number above 0 is "
+                "needed; correct or remove the row, or pass --drop-invalid",
             )
         dropped += [
-            f"row {row + 1}: {names[ours]} = {str(table[names[ours]][row])[:40]!r}"
+            f"row {row + 1}: {shown(name, 40)} = {shown(str(cells[name][row]), 40)!r}"
             for row in first[:_SHOWN]
         ]
         if first.size > _SHOWN:
-            dropped.append(f"{first.size - _SHOWN} more rows with an unusable {names[ours]}")
+            dropped.append(f"{first.size - _SHOWN} more rows with an unusable {shown(name, 40)}")
         good &= ~bad
-    if not good.any():
-        raise BadInput(f"runs = {path}: no row has a usable {', '.join(NEEDED)}")
-    run = _run_names(table, names, numeric, rows)
-    return RunTable(
-        n=numeric["n"][good],
-        d=numeric["d"][good],
-        run=run[good],
-        loss=(numeric["loss"] if loss_needed else loss)[good],
-        shape={name: numeric[name][good] for name in SHAPE_COLUMNS if name in numeric},
-        count="non_embedding" if "non_embed" in names["n"].lower() else "as given",
-    ), dropped
+    return good, dropped
 
 
-def _run_names(
-    table: Mapping[str, list[Any]],
-    names: Mapping[str, str],
-    numeric: Mapping[str, np.ndarray],
-    rows: int,
-) -> np.ndarray:
-    """The run of each row. Without such a column: rows of one shape are one run; else each row is.
-
-    Rows that share a shape share whatever is particular to it, so they are resampled together.
-    """
-    if "run" in names:
-        return np.array([str(value) for value in table[names["run"]]])
-    shape = [numeric[name] for name in SHAPE_COLUMNS if name in numeric]
-    if not shape:
-        return np.array([f"row {row + 1}" for row in range(rows)])
-    keys = np.stack([numeric["n"], *shape], axis=1)
-    group = np.unique(keys, axis=0, return_inverse=True)[1].ravel()
-    return np.array([f"shape {number + 1}" for number in group])
+def _finished(cells: Columns, good: np.ndarray) -> tuple[np.ndarray, list[str]]:
+    """Without the rows that a tracker marks as crashed, failed or running."""
+    name = find(cells, STATES)
+    if name is None or not all(isinstance(cell, str) for cell in cells[name]):
+        return good, []
+    ended = np.array([cell.strip().lower() in FINISHED for cell in cells[name]])
+    if not ended.any() or not (good & ~ended).any():
+        return good, []
+    states = sorted({cells[name][row] for row in np.flatnonzero(good & ~ended)})
+    return good & ended, [
+        f"{int((good & ~ended).sum())} rows of runs that did not finish "
+        f"({shown(name, 30)} = {shown(', '.join(states), 40)})"
+    ]
