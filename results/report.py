@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from shapelaw.scaling.atomic_files import write_atomically
+from shapelaw.scaling.terminal import literal, note
 
 
 def number(value: Any) -> str:
@@ -41,15 +42,15 @@ def fit_tables(report: Mapping[str, Any]) -> list[Any]:
     unsure = {*diagnostics["not_identified"]}
     at_bound = {*diagnostics["at_bound"]}
     parameters = Table(
-        title=f"law: {report['form']}   runs: {report['runs']}   "
+        title=f"law: {report['form']}   runs: {report['runs']}   rows: {report['rows']}   "
         f"objective: {number(report['objective'])}",
         title_justify="left",
     )
     for column in ("parameter", "value", "90 % interval", ""):
         parameters.add_column(column)
     for name, value in report["parameters"].items():
-        note = "not identified" if name in unsure else "at a bound" if name in at_bound else ""
-        parameters.add_row(name, number(value), interval(report["intervals"].get(name)), note)
+        remark = "not identified" if name in unsure else "at a bound" if name in at_bound else ""
+        parameters.add_row(name, number(value), interval(report["intervals"].get(name)), remark)
     tables: list[Any] = [parameters]
     if report.get("derived"):
         tables.append(_derived_table(report["derived"]))
@@ -63,11 +64,21 @@ def fit_tables(report: Mapping[str, Any]) -> list[Any]:
     )
     why = diagnostics.get("not_identified_because", {})
     lines = [
+        *_columns_read(report),
         *([diagnostics["chosen"]] if diagnostics.get("chosen") else []),
         *(f"{name} is not identified: {reason}" for name, reason in why.items()),
         *(f"dropped: {row}" for row in report["dropped"]),
     ]
-    return tables + [f"[yellow]note[/] {line}" for line in lines]
+    return tables + [note(line) for line in lines]
+
+
+def _columns_read(report: Mapping[str, Any]) -> list[str]:
+    """What was read from which column, how N counts, and what the reader remarked."""
+    columns = report.get("columns") or {}
+    read = ", ".join(f"{ours} = {theirs}" for ours, theirs in columns.items())
+    counted = f"N is counted as {report['count']}" if report.get("count") else ""
+    first = "; ".join(part for part in (f"columns: {read}" if read else "", counted) if part)
+    return [*([first] if first else []), *report.get("remarks", ())]
 
 
 def _derived_table(derived: Mapping[str, Any]) -> Any:
@@ -105,12 +116,12 @@ def predict_tables(prediction: Mapping[str, Any], runs: Iterable[Any]) -> list[A
     """Predictions for the terminal, a row a run."""
     from rich.table import Table
 
-    table = Table(title=f"law: {prediction['law']}", title_justify="left")
+    table = Table(title=literal(f"law: {prediction['law']}"), title_justify="left")
     for column in ("run", "loss", "90 % interval", "extrapolated"):
         table.add_column(column)
     for name, row in zip(runs, prediction["rows"], strict=True):
         table.add_row(
-            str(name),
+            literal(name),
             number(row["loss"]),
             interval(row["interval"]),
             ", ".join(row["extrapolated"]) or "",

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 import click
 
 from shapelaw.scaling.errors import BadInput, NoAnswer
+from shapelaw.scaling.terminal import note, paragraph
 from shapelaw.version import VERSION
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def say(*lines: Any) -> None:
 
     console = Console(stderr=True)
     for line in lines:
-        console.print(line)
+        console.print(paragraph(line) if isinstance(line, str) else line)
 
 
 def show(*renderables: Any) -> None:
@@ -55,8 +56,8 @@ def show(*renderables: Any) -> None:
     from rich.console import Console
 
     console = Console()
-    for renderable in renderables:
-        console.print(renderable)
+    for item in renderables:
+        console.print(paragraph(item) if isinstance(item, str) else item)
 
 
 def _columns(text: str | None) -> dict[str, str] | None:
@@ -323,6 +324,8 @@ def predict(law: str, runs: tuple[str, ...], columns: str | None, as_json: bool)
 
     fitted = load_law(law)
     table, _ = _tables(runs, columns, loss_needed=False)
+    for remark in table.remarks:
+        say(note(remark))
     prediction = fitted.predict_table(table)
     if as_json:
         print_json(prediction)
@@ -359,7 +362,7 @@ def query(device: str, as_json: bool, html: Path | None, **options: Any) -> None
 
     answer = answer_command(device, **options)
     for warning in answer.warnings:
-        say(f"[yellow]note[/] {warning}")
+        say(note(warning))
     if html is not None:
         from shapelaw.search.page.page import write_explorer
 
@@ -480,8 +483,8 @@ def export(
     if as_json:
         print_json(report)
     else:
-        for note in report["notes"]:
-            say(f"[yellow]note[/] {note}")
+        for remark in report["notes"]:
+            say(note(remark))
         show(*report["files"])
 
 

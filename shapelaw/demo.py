@@ -32,16 +32,23 @@ def run_demo(out: Path, say: Say, show: Say) -> dict[str, Any]:
         say: progress for the person at the terminal.
         show: the answer.
     """
+    from rich.text import Text
+
     start = time.perf_counter()
     out.mkdir(parents=True, exist_ok=True)
 
-    say("[bold]1/4 sweep[/]  training small models of different shapes on Python's own source")
+    say(
+        Text.assemble(
+            ("1/4 sweep", "bold"),
+            "  training small models of different shapes on Python's own source",
+        )
+    )
     sweep_summary = _sweep(out)
-    say("[bold]2/4 fit[/]    a law of loss that knows about shape")
+    say(Text.assemble(("2/4 fit", "bold"), "    a law of loss that knows about shape"))
     fitted, pictures = _fit(out, show)
-    say("[bold]3/4 measure[/] what this machine can do")
+    say(Text.assemble(("3/4 measure", "bold"), " what this machine can do"))
     profile = _measure(out, say)
-    say("[bold]4/4 query[/]  the best shape here, and on a phone")
+    say(Text.assemble(("4/4 query", "bold"), "  the best shape here, and on a phone"))
     here, phone = _query(out, fitted, profile)
     pictures += _pictures(out, here, phone)
 

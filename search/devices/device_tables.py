@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
+from shapelaw.scaling.terminal import literal
+
 
 def device_tables(description: Mapping[str, Any]) -> list[Any]:
     """The catalogue (`describe_all`), or one device with each figure (`describe`)."""
-    from rich.markup import escape
     from rich.table import Table
 
     if "devices" in description:
@@ -14,9 +15,11 @@ def device_tables(description: Mapping[str, Any]) -> list[Any]:
         for column in ("name", "kind", "what it is"):
             table.add_column(column)
         for device in description["devices"]:
-            table.add_row(device["name"], device["kind"], escape(device["summary"]))
+            table.add_row(
+                literal(device["name"]), literal(device["kind"]), literal(device["summary"])
+            )
         return [table]
-    table = Table(title=escape(description["title"]), title_justify="left")
+    table = Table(title=literal(description["title"]), title_justify="left")
     for column in ("figure", "value", "unit", "status", "source"):
         table.add_column(column, justify="right" if column == "value" else "left")
     for figure in description["figures"]:
@@ -25,16 +28,16 @@ def device_tables(description: Mapping[str, Any]) -> list[Any]:
             f"{figure['value']:.4g}",
             figure["unit"],
             figure["status"],
-            escape(figure["source"]),
+            literal(figure["source"], most=400),
         )
-    return [table, *(escape(note) for note in description["notes"])]
+    return [table, *description["notes"]]
 
 
 def calibration_tables(report: Mapping[str, Any]) -> list[Any]:
     """What was fitted, how well, and what the measurements leave open."""
     from rich.table import Table
 
-    fitted = Table(title=f"{report['name']} ({report['engine']})", title_justify="left")
+    fitted = Table(title=literal(f"{report['name']} ({report['engine']})"), title_justify="left")
     for column in ("figure", "value", "unit", "uncertainty"):
         fitted.add_column(column, justify="left" if column == "figure" else "right")
     for row in report["fitted"]:

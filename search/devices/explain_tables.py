@@ -3,14 +3,19 @@
 from collections.abc import Mapping
 from typing import Any
 
+from shapelaw.scaling.terminal import literal
+
 
 def explanation_tables(explanation: Mapping[str, Any]) -> list[Any]:
     """Parts of one decode step, the totals, and the comparison with distinct blocks."""
     from rich.table import Table
 
     table = Table(
-        title=f"one token on {explanation['device']}, workload {explanation['workload']}, "
-        f"{explanation['weight_bits']:g}-bit weights, context {explanation['context']:g}",
+        title=literal(
+            f"one token on {explanation['device']}, workload {explanation['workload']}, "
+            f"{explanation['weight_bits']:g}-bit weights, context {explanation['context']:g}",
+            most=300,
+        ),
         title_justify="left",
     )
     for column in ("part", "ms", "share", "MB from DRAM", "MB from cache", "Mop", "mJ"):

@@ -16,6 +16,7 @@ from shapelaw.results.record import RunRecord
 from shapelaw.results.store import holder, read_records, runs_path
 from shapelaw.scaling.atomic_files import write_atomically
 from shapelaw.scaling.errors import BadInput, NoAnswer
+from shapelaw.scaling.terminal import literal
 from shapelaw.scaling.units import show_duration
 from shapelaw.sweeps.design.layout import Planned
 from shapelaw.sweeps.running.events import (
@@ -308,7 +309,7 @@ def live_table(state: SweepState) -> "Table":
     grid = Table.grid(expand=True)
     head = Table.grid(padding=(0, 2))
     head.add_row(
-        f"[bold]{state.design}[/]",
+        literal(state.design, "bold"),
         f"{state.done} of {len(state.run_keys)} runs",
         ProgressBar(total=1.0, completed=state.share, width=30),
         f"{state.share:.0%}",
@@ -324,17 +325,17 @@ def live_table(state: SweepState) -> "Table":
         workers.add_row(
             str(number),
             worker.unit.shape,
-            worker.unit.label,
+            literal(worker.unit.label),
             "compiling" if compiling else f"{worker.share:.0%}",
             "" if worker.loss is None else f"{worker.loss:.3f}",
             "" if compiling else f"{worker.tokens_per_second:,.0f}",
         )
     grid.add_row(workers)
     for record in state.last:
-        style = "" if record.status == "finished" else "[red]"
-        grid.add_row(f"{style}  {run_line(record)}")
+        style = "" if record.status == "finished" else "red"
+        grid.add_row(literal(f"  {run_line(record)}", style, most=400))
     for note in state.notes[-2:]:
-        grid.add_row(f"[yellow]  {note}")
+        grid.add_row(literal(f"  {note}", "yellow", most=400))
     return grid
 
 
