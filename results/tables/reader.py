@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from shapelaw.results.record import RunRecord
+from shapelaw.results.store import read_records
 from shapelaw.results.tables.cells import decimal_commas, numbers
 from shapelaw.results.tables.checkpoints import with_runs
 from shapelaw.results.tables.column_names import (
@@ -73,8 +74,6 @@ def read_table(
     if not cells or not len(next(iter(cells.values()))):
         refuse("runs", path, "it has no rows")
     if {"run_key", "schema_version", "trunk_key"} <= cells.keys():
-        from shapelaw.results.store import read_records
-
         return _of_records(path, read_records(path), allow_mixed)
     if not allow_mixed:
         _refuse_mixtures(path, cells)
@@ -108,8 +107,6 @@ def _read_folder(path: Path, allow_mixed: bool) -> tuple[RunTable, list[str]]:
             "a folder without runs.jsonl; give a sweep's folder or a CSV, JSON, "
             "JSONL or Parquet file",
         )
-    from results.store import read_records
-
     return _of_records(path, read_records(path), allow_mixed)
 
 
