@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 import msgspec
-import numpy as np
 
 from shapelaw.scaling.errors import BadInput
 
@@ -33,7 +32,9 @@ LONGEST_LINE = 300
 _SHOWN = 60
 
 T = TypeVar("T")
-_STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*"' rb"|'[^'\n]*'", re.DOTALL)
+# A string left open runs to the end, so that no second quote is tried as the start of another.
+_STRINGS = re.compile(rb'"(?:[^"\\]|\\.?)*(?:"|\Z)' rb"|'[^'\n]*'", re.DOTALL)
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _LONG_NUMBER = re.compile(rb"[0-9_.+-]{%d,}" % (LONGEST_NUMBER + 1))
 
 
@@ -239,13 +240,12 @@ def _check_brackets(raw: bytes, what: str, path: object) -> None:
     """Nesting by the brackets outside strings, before a parser recurses into them."""
     if raw.count(b"[") + raw.count(b"{") <= DEEPEST:
         return
-    bare = np.frombuffer(_STRINGS.sub(b"", raw), dtype=np.uint8)
-    step = np.zeros(len(bare), dtype=np.int8)
-    step[(bare == ord("[")) | (bare == ord("{"))] = 1
-    step[(bare == ord("]")) | (bare == ord("}"))] = -1
-    depth = int(np.cumsum(step, dtype=np.int64).max(initial=0))
-    if depth > DEEPEST:
-        refuse(what, path, f"nested {depth} deep; at most {DEEPEST}")
+    depth = deepest = 0
+    for bracket in _STRINGS.sub(b"", raw).translate(None, _NO_BRACKETS):
+        depth += 1 if bracket in b"[{" else -1
+        deepest = max(deepest, depth)
+    if deepest > DEEPEST:
+        refuse(what, path, f"nested {deepest} deep; at most {DEEPEST}")
 
 
 def _leaves(value: Any, name: str) -> Iterator[tuple[str, Any]]:

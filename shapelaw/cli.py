@@ -127,8 +127,8 @@ def demo(out: Path, as_json: bool) -> None:
 @click.option("--law", help="With --next: the law so far.")
 @click.option("--device", help="With --next: the device whose best shape is the question.")
 @click.option("--memory", help="With --next: the memory budget of that question.")
-@click.option("--decode", type=float, help="With --next: the tokens per second of that question.")
-@click.option("--flops", type=float, help="With --next: FLOPs the new runs may cost.")
+@click.option("--decode", help="With --next: the tokens per second of that question.")
+@click.option("--flops", help="With --next: FLOPs the new runs may cost.")
 @click.option("--track", type=click.Choice(["trackio", "wandb"]), help="Send metrics to a tracker.")
 @click.option("--keep-weights", is_flag=True, help="Keep each run's weights beside its record.")
 @click.option(
@@ -150,8 +150,8 @@ def sweep(
     law: str | None,
     device: str | None,
     memory: str | None,
-    decode: float | None,
-    flops: float | None,
+    decode: str | None,
+    flops: str | None,
     track: str | None,
     keep_weights: bool,
     wait: float,
@@ -220,12 +220,13 @@ def _propose(
     law_name: str | None,
     device: str | None,
     memory: str | None,
-    decode: float | None,
-    flops: float | None,
+    decode: str | None,
+    flops: str | None,
     as_json: bool,
 ) -> None:
     """The adaptive step: search says what is feasible on the device, sweeps which runs teach."""
     from shapelaw.results.shipped_laws import load_law
+    from shapelaw.scaling.units import parse_flops
     from shapelaw.sweeps.adaptive.proposals import proposal_table, propose
 
     if law_name is None:
@@ -241,7 +242,8 @@ def _propose(
         from shapelaw.results.store import read_records
 
         held = read_records(out)
-    proposal = propose(design, fitted, count, flops=flops, targets=targets, held=held)
+    afforded = None if flops is None else parse_flops(flops)
+    proposal = propose(design, fitted, count, flops=afforded, targets=targets, held=held)
     print_json(proposal) if as_json else show(proposal_table(proposal))
 
 
@@ -342,11 +344,11 @@ def predict(law: str, runs: tuple[str, ...], columns: str | None, as_json: bool)
 @click.option("--device", required=True, help="A catalogued device, this-machine, or a file.")
 @click.option("--law", help="A law file, reference or literature [the best that is there].")
 @click.option("--memory", help="Most memory, such as 500MB.")
-@click.option("--decode", type=float, help="Least decode speed, tokens per second.")
-@click.option("--ttft", type=float, help="Longest time to first token, seconds.")
-@click.option("--energy", type=float, help="Most joules per token.")
-@click.option("--tokens", type=float, help="Training tokens.")
-@click.option("--flops", type=float, help="Training FLOPs, instead of --tokens.")
+@click.option("--decode", help="Least decode speed, such as 20tok/s.")
+@click.option("--ttft", help="Longest time to first token, such as 500ms.")
+@click.option("--energy", help="Most energy per token, such as 50mJ.")
+@click.option("--tokens", help="Training tokens, such as 1T.")
+@click.option("--flops", help="Training FLOPs, such as 1e21, instead of --tokens.")
 @click.option("--bits", help="Weight precisions to consider, such as 4,8.")
 @click.option("--workload", default="chat", show_default=True, help="A preset or a file.")
 @click.option("--space", help="The shapes to search: phone, laptop, gpu, or a file.")

@@ -90,7 +90,7 @@ class Budget:
             "ttft_s": (units.parse_seconds, "ttft"),
             "energy_j": (units.parse_joules, "energy"),
             "tokens": (units.parse_count, "tokens"),
-            "flops": (units.parse_count, "flops"),
+            "flops": (units.parse_flops, "flops"),
             "bits": (units.parse_bits, "bits"),
         }
         for field, (parse, name) in parsers.items():
