@@ -326,7 +326,7 @@ def answer_command(
     device: str,
     *,
     law: str | None = None,
-    memory: str | None = None,
+    memory: float | str | None = None,
     decode: float | str | None = None,
     ttft: float | str | None = None,
     energy: float | str | None = None,

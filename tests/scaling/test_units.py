@@ -1,5 +1,7 @@
 """Quantities as people type them."""
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -83,3 +85,57 @@ def test_shown_quantities_carry_their_unit() -> None:
     assert units.show_speed(31.42) == "31.4 tok/s"
     assert units.show_bytes(float("nan")) == "unknown"
     assert units.show_bytes(999_900) == "1.00 MB"
+
+
+@pytest.mark.parametrize(
+    ("parse", "text", "plain"),
+    [
+        (units.parse_bytes, "0.4GB", 400_000_000),
+        (units.parse_seconds, "500ms", 0.5),
+        (units.parse_seconds, "0.1 µs", 1e-7),
+        (units.parse_joules, "50mJ", 0.05),
+        (units.parse_joules, "35 mJ/token", 0.035),
+        (units.parse_speed, "20tok/s", 20.0),
+        (units.parse_speed, "1,234 tok/s", 1234.0),
+        (units.parse_count, "0.3B", 300_000_000.0),
+        (units.parse_count, "1.00e+08 tokens", 1e8),
+        (units.parse_count, "1.2 × 10^8", 1.2e8),
+        (units.parse_count, "5 million", 5e6),
+        (units.parse_flops, "3.2 ZFLOPs", 3.2e21),
+    ],
+)
+def test_a_unit_is_the_plain_number_to_the_last_digit(
+    parse: Callable[[str], float], text: str, plain: float
+) -> None:
+    assert parse(text) == plain
+
+
+def test_case_tells_milli_from_mega() -> None:
+    with pytest.raises(BadInput, match="energy"):
+        units.parse_joules("50MJ")
+    with pytest.raises(BadInput, match="ttft"):
+        units.parse_seconds("500Ms")
+
+
+@given(st.floats(1e-6, 1e15))
+def test_what_is_shown_can_be_typed(value: float) -> None:
+    for show, parse in (
+        (units.show_seconds, units.parse_seconds),
+        (units.show_joules, units.parse_joules),
+        (units.show_count, units.parse_count),
+        (units.show_flops, units.parse_flops),
+        (units.show_speed, units.parse_speed),
+    ):
+        assert parse(show(value)) == pytest.approx(value, rel=0.006)
+
+
+@given(st.text(max_size=60))
+def test_any_text_is_a_quantity_or_one_line(text: str) -> None:
+    for parse in (units.parse_bytes, units.parse_seconds, units.parse_count, units.parse_flops):
+        try:
+            value, refused = parse(text), ""
+        except BadInput as error:
+            value, refused = 1.0, str(error)
+        assert value > 0
+        assert len(refused) <= 300
+        assert refused.isprintable()
