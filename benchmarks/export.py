@@ -24,7 +24,18 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "GQA, untied": ({"tied_embeddings": False}, {}),
     "sharing 2, expanded": ({"sharing": 2}, {}),
     "sharing 2, untied, kept": ({"sharing": 2, "tied_embeddings": False}, {"keep_sharing": True}),
-    "sharing 2, cycle": ({"sharing": 2}, {"sharing_order": "cycle"}),
+    "sharing 2, cycle": ({"sharing": 2, "sharing_order": "cycle"}, {}),
+    "prelude, cycles with injection, coda": (
+        {
+            "n_blocks": 4,
+            "n_prelude": 1,
+            "n_coda": 1,
+            "sharing": 3,
+            "sharing_order": "cycle",
+            "input_injection": True,
+        },
+        {"keep_sharing": True},
+    ),
     "window 8, every 2nd global": ({"window": 8, "global_every": 2}, {}),
 }
 
@@ -53,7 +64,6 @@ def hf_rows(folder: Path) -> list[tuple[str, str, str]]:
         decoder = Decoder(
             architecture,
             draw=all_at_work(number),
-            sharing_order=options.get("sharing_order", "immediate"),
         )
         parameters = nnx.to_pure_dict(nnx.state(decoder, nnx.Param))
         weights = save_weights(folder, f"run{number}", architecture, parameters)

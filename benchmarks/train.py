@@ -146,12 +146,11 @@ def _setting(configuration: Configuration, devices: int = 1, members: int = 1) -
 
     return Setting(
         configuration.architecture,
-        "immediate",
         "float32",
         schedule.WEIGHT_DECAY,
         configuration.length,
-        members,
-        devices,
+        members=members,
+        devices=devices,
     )
 
 

@@ -1,26 +1,53 @@
 """The run record: what one training run was and what came of it. One JSON line each."""
 
 import hashlib
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
-from shapelaw.scaling.architecture import Architecture
+from shapelaw.scaling.architecture import Architecture, SharingOrder
 from shapelaw.scaling.errors import BadInput
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""1: eleven fields of architecture, the order of sharing in the recipe, no loss by format."""
+
+TRAINER_OF_VERSION_1 = 3
+"""The trainer that wrote the records of schema version 1."""
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
+Count = Annotated[int, msgspec.Meta(ge=0)]
 NotNegative = Annotated[float, msgspec.Meta(ge=0)]
 
 
+class ArchitectureOfVersion1(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=False, kw_only=True
+):
+    """The fields of an architecture in records of version 1; run keys of that time hash them."""
+
+    vocab_size: int
+    d_model: int
+    n_blocks: int
+    sharing: int
+    n_heads: int
+    n_kv_heads: int
+    head_dim: int
+    d_ff: int
+    tied_embeddings: bool
+    window: int | None
+    global_every: int | None
+
+
 class ArchitectureFields(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The eleven fields of `scaling.architecture.Architecture`, as they stand in a file."""
+    """The fields of `scaling.architecture.Architecture`, as they stand in a file."""
 
     vocab_size: Positive
     d_model: Positive
     n_blocks: Positive
     sharing: Positive = 1
+    n_prelude: Count = 0
+    n_coda: Count = 0
+    sharing_order: SharingOrder = "immediate"
+    input_injection: bool = False
     n_heads: Positive
     n_kv_heads: Positive
     head_dim: Positive
@@ -91,7 +118,8 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     beta2: float
     gradient_clip: NotNegative
     precision: str
-    sharing_order: Literal["immediate", "cycle"] = "immediate"
+    trainer_version: int | None = None
+    """Of the built-in trainer: 3 had another rule of learning rates; None: another trainer."""
 
 
 class CurvePoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -104,7 +132,7 @@ class CurvePoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
 class RunRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One run. `loss` is in nats per token on the validation set; None where it did not finish."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     run_key: str
     """Hash of everything that defines the run: architecture, corpus, recipe, tokens, seed."""
     trunk_key: str
@@ -149,6 +177,20 @@ def content_key(*parts: object) -> str:
 def decode_record(line: bytes, where: str) -> RunRecord:
     """Read one line, strictly. Raises BadInput naming `where`, the field and the trouble."""
     try:
-        return msgspec.json.decode(line, type=RunRecord)
+        return _of_any_version(msgspec.json.decode(line))
     except msgspec.MsgspecError as error:
         raise BadInput(f"{where}: {error}") from None
+
+
+def _of_any_version(fields: Any) -> RunRecord:
+    """A record from its plain values, brought up to the present version."""
+    if isinstance(fields, dict) and fields.get("schema_version", 1) == 1:
+        recipe, architecture = fields.get("recipe"), fields.get("architecture")
+        if isinstance(recipe, dict) and isinstance(architecture, dict):
+            order = recipe.pop("sharing_order", "immediate")
+            # Where no block is applied twice the order means nothing.
+            shared = architecture.get("sharing", 1) != 1
+            architecture.setdefault("sharing_order", order if shared else "immediate")
+            recipe.setdefault("trainer_version", TRAINER_OF_VERSION_1)
+        fields["schema_version"] = SCHEMA_VERSION
+    return msgspec.convert(fields, RunRecord)

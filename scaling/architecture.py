@@ -4,11 +4,17 @@ The block is pre-RMSNorm, RoPE, grouped-query attention, SwiGLU, no biases: the 
 layout. `Architecture` is one shape (Python integers); `ArchitectureBatch` is many at once (NumPy
 arrays). Both inherit every formula from `ShapeFormulas`, so the scalar and the vectorised path are
 the same code.
+
+The stored blocks are, in order, `n_prelude` blocks applied once, the shared blocks applied
+`sharing` times each, and `n_coda` blocks applied once. With order `immediate` each shared block is
+applied `sharing` times running (MobileLLM, arXiv 2402.14905); with order `cycle` the whole shared
+stack is, one pass after the other (looped models, arXiv 2604.21106). Input injection adds what
+entered the shared stack to the residual stream again at the start of each further cycle.
 """
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -16,14 +22,22 @@ from shapelaw.scaling.errors import BadInput
 
 ArrayOrNumber = Any  # a number for Architecture, an ndarray of one axis for ArchitectureBatch
 
+SharingOrder = Literal["immediate", "cycle"]
+SHARING_ORDERS: tuple[SharingOrder, ...] = get_args(SharingOrder)
+"""A batch holds the place in this list: 0 immediate, 1 cycle."""
+
 
 class ShapeFormulas:
-    """Counts and ratios that need only the eleven fields. Works on integers and on arrays."""
+    """Counts and ratios that need only the fields. Works on integers and on arrays."""
 
     vocab_size: ArrayOrNumber
     d_model: ArrayOrNumber
     n_blocks: ArrayOrNumber
     sharing: ArrayOrNumber
+    n_prelude: ArrayOrNumber
+    n_coda: ArrayOrNumber
+    sharing_order: ArrayOrNumber
+    input_injection: ArrayOrNumber
     n_heads: ArrayOrNumber
     n_kv_heads: ArrayOrNumber
     head_dim: ArrayOrNumber
@@ -32,10 +46,37 @@ class ShapeFormulas:
     window: ArrayOrNumber
     global_every: ArrayOrNumber
 
+    # --- topology ------------------------------------------------------------------------------
+
+    @property
+    def n_shared_blocks(self) -> ArrayOrNumber:
+        """Blocks between prelude and coda: those that are applied `sharing` times."""
+        return self.n_blocks - self.n_prelude - self.n_coda
+
     @property
     def depth(self) -> ArrayOrNumber:
-        """Applied layers: distinct blocks times how often each is applied."""
-        return self.n_blocks * self.sharing
+        """Applied layers: prelude and coda once, each shared block `sharing` times."""
+        return self.n_prelude + self.n_coda + self.sharing * self.n_shared_blocks
+
+    @property
+    def in_cycles(self) -> ArrayOrNumber:
+        """Whether the shared stack is applied as a whole, pass after pass."""
+        raise NotImplementedError
+
+    @property
+    def n_injections(self) -> ArrayOrNumber:
+        """How often the stack's input is added again: at the start of each cycle but the first."""
+        return self.input_injection * (self.sharing - 1)
+
+    @property
+    def reuse_blocks(self) -> ArrayOrNumber:
+        """Blocks applied from one application of a shared block to its next, itself included.
+
+        One in immediate order; the shared stack in cycle order. What must stay in a cache for the
+        next application to find its weights there.
+        """
+        blocks = np.where(self.in_cycles, self.n_shared_blocks, 1)
+        return int(blocks) if blocks.ndim == 0 else blocks
 
     # --- stored parameters -------------------------------------------------------------------
 
@@ -58,6 +99,16 @@ class ShapeFormulas:
     def non_embedding_parameters(self) -> ArrayOrNumber:
         """N by the `non_embedding` count: all blocks stored once, and the final norm."""
         return self.n_blocks * self.block_parameters + self.d_model
+
+    @property
+    def shared_parameters(self) -> ArrayOrNumber:
+        """Of the non-embedding parameters, those applied `sharing` times: N_shared."""
+        return self.n_shared_blocks * self.block_parameters
+
+    @property
+    def once_parameters(self) -> ArrayOrNumber:
+        """Of the non-embedding parameters, those applied once: N_once (prelude, coda, norm)."""
+        return self.non_embedding_parameters - self.shared_parameters
 
     @property
     def embedding_parameters(self) -> ArrayOrNumber:
@@ -133,7 +184,7 @@ class ShapeFormulas:
         scale_rope_and_division = 5 * query + 3 * key
         softmax = self.n_heads * (4 * sequence_length - 2)
         layer = norms_and_additions + scale_rope_and_division + softmax + 5 * self.d_ff
-        return self.depth * layer + 4 * self.d_model
+        return self.depth * layer + (4 + self.n_injections) * self.d_model
 
     def forward_flops_per_token(self, sequence_length: ArrayOrNumber) -> ArrayOrNumber:
         """Operations of a forward pass, a token: matrix multiplies and all the rest.
@@ -157,10 +208,30 @@ class ShapeFormulas:
 
         With a window and no `global_every`, none (every block is local).
         """
+        return self._n_global(once=1, shared=1)
+
+    @property
+    def n_global_layers(self) -> ArrayOrNumber:
+        """Applied layers with full attention; a block is global or local wherever it is applied."""
+        return self._n_global(once=1, shared=self.sharing)
+
+    def _n_global(self, once: ArrayOrNumber, shared: ArrayOrNumber) -> ArrayOrNumber:
+        """Global blocks, those outside the shared stack counted `once` and those in it `shared`."""
         window = np.asarray(self.window if self.window is not None else 0)
         every = np.asarray(self.global_every if self.global_every is not None else 0)
-        spaced = -(-np.asarray(self.n_blocks) // np.maximum(every, 1))  # the last one rounds up
-        count = np.where(window == 0, self.n_blocks, np.where(every == 0, 0, spaced))
+        spacing = np.maximum(every, 1)
+        blocks, prelude = np.asarray(self.n_blocks), np.asarray(self.n_prelude)
+        before_coda = blocks - self.n_coda
+        within = before_coda // spacing - prelude // spacing
+        outside = blocks // spacing - within
+        # The last block is global wherever the spacing ends.
+        odd_last = np.minimum(blocks % spacing, 1)
+        in_coda = np.asarray(self.n_coda) > 0
+        spaced = (within + np.where(in_coda, 0, odd_last)) * shared + (
+            outside + np.where(in_coda, odd_last, 0)
+        ) * once
+        everything = (prelude + self.n_coda) * once + self.n_shared_blocks * shared
+        count = np.where(window == 0, everything, np.where(every == 0, 0, spaced))
         return int(count) if count.ndim == 0 else count
 
 
@@ -179,7 +250,15 @@ class Architecture(ShapeFormulas):
     n_blocks: int
     """Distinct blocks stored."""
     sharing: int = 1
-    """How often each block is applied, one application right after the other."""
+    """How often each shared block is applied."""
+    n_prelude: int = 0
+    """Of the blocks, the first that are applied once."""
+    n_coda: int = 0
+    """Of the blocks, the last that are applied once."""
+    sharing_order: SharingOrder = "immediate"
+    """`immediate`: each shared block `sharing` times running; `cycle`: the shared stack."""
+    input_injection: bool = False
+    """In cycle order: what entered the shared stack is added again as each further cycle starts."""
     n_heads: int
     """Query heads."""
     n_kv_heads: int
@@ -219,10 +298,11 @@ class Architecture(ShapeFormulas):
                 raise BadInput(
                     f"architecture {name} = {value!r}: a positive whole number or none is needed"
                 )
-        if not isinstance(self.tied_embeddings, bool):
-            raise BadInput(
-                f"architecture tied_embeddings = {self.tied_embeddings!r}: true or false is needed"
-            )
+        for name in ("tied_embeddings", "input_injection"):
+            value = getattr(self, name)
+            if not isinstance(value, bool):
+                raise BadInput(f"architecture {name} = {value!r}: true or false is needed")
+        self._check_topology()
         if self.n_heads % self.n_kv_heads:
             raise BadInput(
                 f"architecture n_kv_heads = {self.n_kv_heads}: must divide n_heads = {self.n_heads}"
@@ -232,6 +312,29 @@ class Architecture(ShapeFormulas):
         if self.global_every is not None and self.window is None:
             raise BadInput(
                 f"architecture global_every = {self.global_every}: needs a window beside it"
+            )
+
+    def _check_topology(self) -> None:
+        for name in ("n_prelude", "n_coda"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+                raise BadInput(
+                    f"architecture {name} = {value!r}: 0 or a positive whole number is needed"
+                )
+        if self.n_shared_blocks < 1:
+            raise BadInput(
+                f"architecture n_prelude = {self.n_prelude}, n_coda = {self.n_coda}: of n_blocks = "
+                f"{self.n_blocks} at least one must be left between them, to be shared"
+            )
+        if self.sharing_order not in SHARING_ORDERS:
+            raise BadInput(
+                f"architecture sharing_order = {self.sharing_order!r}: "
+                f"{' or '.join(SHARING_ORDERS)} is needed"
+            )
+        if self.input_injection and self.sharing_order != "cycle":
+            raise BadInput(
+                'architecture input_injection = true: needs sharing_order = "cycle", '
+                "since it is done as a cycle starts"
             )
 
     @classmethod
@@ -247,8 +350,41 @@ class Architecture(ShapeFormulas):
         return cls(**fields)
 
     def to_dict(self) -> dict[str, Any]:
-        """The eleven fields, in order, as plain values."""
+        """The fields, in order, as plain values."""
         return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+
+    @property
+    def in_cycles(self) -> bool:
+        """Whether the shared stack is applied as a whole, pass after pass."""
+        return self.sharing_order == "cycle"
+
+    def applied_blocks(self) -> list[int]:
+        """Number (from 0) of the stored block behind each applied layer, in order [depth]."""
+        end = self.n_blocks - self.n_coda
+        shared, repeats = range(self.n_prelude, end), range(self.sharing)
+        if self.in_cycles:
+            middle = [block for _ in repeats for block in shared]
+        else:
+            middle = [block for block in shared for _ in repeats]
+        return [*range(self.n_prelude), *middle, *range(end, self.n_blocks)]
+
+    def unshared(self) -> "Architecture":
+        """The same applied depth with every layer a block of its own."""
+        return dataclasses.replace(
+            self,
+            n_blocks=self.depth,
+            sharing=1,
+            n_prelude=0,
+            n_coda=0,
+            sharing_order="immediate",
+            input_injection=False,
+        )
+
+    def injected_layers(self) -> list[int]:
+        """Applied layers (from 0) that are given the input of the shared stack once more."""
+        if not self.input_injection:
+            return []
+        return [self.n_prelude + cycle * self.n_shared_blocks for cycle in range(1, self.sharing)]
 
     def is_global(self, block: int) -> bool:
         """Whether block number `block` (from 0) attends to the whole context."""
@@ -260,16 +396,31 @@ class Architecture(ShapeFormulas):
 
 
 FIELDS: tuple[str, ...] = tuple(field.name for field in dataclasses.fields(Architecture))
+TOPOLOGY = ("n_prelude", "n_coda", "sharing_order", "input_injection")
+"""Fields that say which blocks are shared and in which order; all 0 in the plain case."""
+
+
+def _left_out() -> np.ndarray:
+    """A column that was not given; filled with zeros once the number of rows is known."""
+    return np.zeros(0, dtype=np.int64)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class ArchitectureBatch(ShapeFormulas):
-    """Many shapes as columns, each an array [n]; 0 stands for None in window and global_every."""
+    """Many shapes as columns, each an array [n]; 0 stands for None in window and global_every.
+
+    `sharing_order` holds the place in SHARING_ORDERS. The columns of topology may be left out: all
+    blocks are then shared, in immediate order.
+    """
 
     vocab_size: np.ndarray
     d_model: np.ndarray
     n_blocks: np.ndarray
     sharing: np.ndarray
+    n_prelude: np.ndarray = dataclasses.field(default_factory=_left_out)
+    n_coda: np.ndarray = dataclasses.field(default_factory=_left_out)
+    sharing_order: np.ndarray = dataclasses.field(default_factory=_left_out)
+    input_injection: np.ndarray = dataclasses.field(default_factory=_left_out)
     n_heads: np.ndarray
     n_kv_heads: np.ndarray
     head_dim: np.ndarray
@@ -278,15 +429,30 @@ class ArchitectureBatch(ShapeFormulas):
     window: np.ndarray
     global_every: np.ndarray
 
+    def __post_init__(self) -> None:
+        for name in TOPOLOGY:
+            if not len(getattr(self, name)):
+                object.__setattr__(self, name, np.zeros(len(self), dtype=np.int64))
+
+    @property
+    def in_cycles(self) -> np.ndarray:
+        """Whether the shared stack is applied as a whole, pass after pass [n]."""
+        return np.asarray(self.sharing_order) == SHARING_ORDERS.index("cycle")
+
     @classmethod
     def of(cls, architectures: Iterable[Architecture]) -> "ArchitectureBatch":
         """Columns from a list of architectures."""
         rows = list(architectures)
-        columns = {
-            name: np.array([getattr(row, name) or 0 for row in rows], dtype=np.int64)
-            for name in FIELDS
+        values: dict[str, list[Any]] = {
+            name: [getattr(row, name) for row in rows] for name in FIELDS
         }
-        return cls(**columns)
+        values["sharing_order"] = [SHARING_ORDERS.index(order) for order in values["sharing_order"]]
+        return cls(
+            **{
+                name: np.array([value or 0 for value in column], dtype=np.int64)
+                for name, column in values.items()
+            }
+        )
 
     def __len__(self) -> int:
         return len(self.d_model)
@@ -294,7 +460,9 @@ class ArchitectureBatch(ShapeFormulas):
     def __getitem__(self, index: int) -> Architecture:
         """Row `index` as one Architecture."""
         fields: dict[str, Any] = {name: int(getattr(self, name)[index]) for name in FIELDS}
-        fields["tied_embeddings"] = bool(fields["tied_embeddings"])
+        fields["sharing_order"] = SHARING_ORDERS[fields["sharing_order"]]
+        for name in ("tied_embeddings", "input_injection"):
+            fields[name] = bool(fields[name])
         for name in ("window", "global_every"):
             fields[name] = fields[name] or None
         return Architecture(**fields)

@@ -130,7 +130,7 @@ def architecture_features(
         elif name == "ln_s":
             value = np.log(architectures.sharing)
         elif name in ("ln_n_once", "ln_n_recurrent"):
-            recurrent = np.asarray(architectures.n_blocks * architectures.block_parameters, float)
+            recurrent = np.asarray(architectures.shared_parameters, float)
             with np.errstate(divide="ignore"):
                 value = np.log(
                     recurrent if name == "ln_n_recurrent" else np.maximum(n - recurrent, 0.0)

@@ -7,7 +7,6 @@ pieces that stay in the processor's cache and are costed by two threads; the res
 import dataclasses
 import math
 from concurrent.futures import ThreadPoolExecutor
-from typing import Literal
 
 import numpy as np
 
@@ -17,8 +16,6 @@ from shapelaw.search.devices.constants import Constants, constants
 from shapelaw.search.devices.parts import RESOURCES, Part, Shapes, decode_parts, prefill_parts
 from shapelaw.search.devices.profile import DeviceProfile
 from shapelaw.search.workload import Workload
-
-SharingOrder = Literal["immediate", "cycle"]
 
 PIECE = 8192
 """Rows costed at a time: some dozens of float64 columns of this length fit in an L2 cache."""
@@ -57,14 +54,12 @@ def costs(
     weight_bits: float | np.ndarray = 8,
     kv_bits: float = 16,
     activation_bits: float = 16,
-    sharing_order: SharingOrder = "immediate",
 ) -> Costs:
     """Cost every architecture of the batch on the device.
 
     Args:
         weight_bits: nominal bits a weight, one number or [n]; the profile adds the overhead of
             scales where it states one.
-        sharing_order: `immediate` applies a block s times running, `cycle` the whole stack s times.
 
     Raises:
         BadInput: a precision that is not above zero, or an order of sharing that is not known.
@@ -76,7 +71,6 @@ def costs(
         weight_bits=weight_bits,
         kv_bits=kv_bits,
         activation_bits=activation_bits,
-        sharing_order=sharing_order,
     )
 
 
@@ -88,17 +82,16 @@ def costs_from_constants(
     weight_bits: float | np.ndarray = 8,
     kv_bits: float = 16,
     activation_bits: float = 16,
-    sharing_order: SharingOrder = "immediate",
 ) -> Costs:
     """`costs` for figures already in SI: what the fits call."""
-    check_precisions(weight_bits, kv_bits, activation_bits, sharing_order)
+    check_precisions(weight_bits, kv_bits, activation_bits)
     n = len(architectures)
     bits = np.broadcast_to(np.asarray(weight_bits, dtype=np.float64), (n,))
 
     def piece(start: int) -> Costs:
         rows = slice(start, start + PIECE)
         part = architectures if n <= PIECE else _rows(architectures, rows)
-        return _costs(part, c, workload, bits[rows], kv_bits, activation_bits, sharing_order)
+        return _costs(part, c, workload, bits[rows], kv_bits, activation_bits)
 
     starts = range(0, max(n, 1), PIECE)
     if len(starts) == 1:
@@ -114,7 +107,7 @@ def costs_from_constants(
 
 
 def check_precisions(
-    weight_bits: float | np.ndarray, kv_bits: float, activation_bits: float, sharing_order: str
+    weight_bits: float | np.ndarray, kv_bits: float, activation_bits: float
 ) -> None:
     """Raise BadInput for a precision no number format has or an unknown order of sharing."""
     for name, value in (
@@ -125,8 +118,6 @@ def check_precisions(
         array = np.asarray(value, dtype=np.float64)
         if array.size and not (np.all(array > 0) and np.all(array <= 64)):
             raise BadInput(f"{name} = {value}: a number of bits above 0 and up to 64 is needed")
-    if sharing_order not in ("immediate", "cycle"):
-        raise BadInput(f"sharing_order = {sharing_order!r}: immediate or cycle")
 
 
 def _rows(architectures: ArchitectureBatch, rows: slice) -> ArchitectureBatch:
@@ -145,11 +136,10 @@ def _costs(
     weight_bits: np.ndarray,
     kv_bits: float,
     activation_bits: float,
-    sharing_order: str,
 ) -> Costs:
     s = Shapes(a, c, w, weight_bits, kv_bits, activation_bits)
-    decode = decode_parts(s, c, w, sharing_order)
-    prefill = prefill_parts(s, c, w, sharing_order)
+    decode = decode_parts(s, c, w)
+    prefill = prefill_parts(s, c, w)
     decode_s, prefill_s = total_seconds(decode), total_seconds(prefill)
     no_energy = math.isnan(c.energy[0])
     unknown = np.full_like(decode_s, math.nan)

@@ -1,6 +1,5 @@
 """Where time, bytes and joules go when one architecture decodes a token on one device."""
 
-import dataclasses
 import math
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,6 @@ from shapelaw.scaling.atomic_files import replacing
 from shapelaw.scaling.errors import BadInput
 from shapelaw.search.devices.constants import Constants, constants
 from shapelaw.search.devices.cost import (
-    SharingOrder,
     check_precisions,
     costs,
     memory_parts,
@@ -35,7 +33,6 @@ def explain(
     weight_bits: float = 8,
     kv_bits: float = 16,
     activation_bits: float = 16,
-    sharing_order: SharingOrder = "immediate",
 ) -> dict[str, Any]:
     """The contract of `explain --json`, and what helps to read it.
 
@@ -47,12 +44,12 @@ def explain(
     Raises:
         BadInput: a precision or an order of sharing that does not hold.
     """
-    check_precisions(weight_bits, kv_bits, activation_bits, sharing_order)
+    check_precisions(weight_bits, kv_bits, activation_bits)
     c = constants(profile)
     batch = ArchitectureBatch.of([architecture])
     shapes = Shapes(batch, c, workload, np.array([float(weight_bits)]), kv_bits, activation_bits)
-    decode = decode_parts(shapes, c, workload, sharing_order)
-    prefill = prefill_parts(shapes, c, workload, sharing_order)
+    decode = decode_parts(shapes, c, workload)
+    prefill = prefill_parts(shapes, c, workload)
     total = costs(
         batch,
         profile,
@@ -60,7 +57,6 @@ def explain(
         weight_bits=weight_bits,
         kv_bits=kv_bits,
         activation_bits=activation_bits,
-        sharing_order=sharing_order,
     )
     answer: dict[str, Any] = {
         "architecture": architecture.to_dict(),
@@ -110,9 +106,7 @@ def _distinct(
     activation_bits: float,
 ) -> dict[str, Any]:
     """The same applied depth with every block stored."""
-    twin = dataclasses.replace(
-        architecture, n_blocks=architecture.n_blocks * architecture.sharing, sharing=1
-    )
+    twin = architecture.unshared()
     total = costs(
         ArchitectureBatch.of([twin]),
         profile,

@@ -142,7 +142,8 @@ class Shapes:
         self.vocab = a.vocab_size.astype(np.float64)
         self.n_blocks = a.n_blocks.astype(np.float64)
         self.sharing = a.sharing.astype(np.float64)
-        self.depth = self.n_blocks * self.sharing
+        self.depth = a.depth.astype(np.float64)
+        self.reuse_blocks = np.asarray(a.reuse_blocks, dtype=np.float64)
         self.query_width = a.n_heads.astype(np.float64) * a.head_dim
         self.kv_width = 2.0 * a.n_kv_heads * a.head_dim
         """Keys and values of one token in one layer: key-value heads, never query heads."""
@@ -150,7 +151,7 @@ class Shapes:
         self.mlp = 3.0 * self.d_model * self.d_ff
         self.block = self.attention + self.mlp + 2 * self.d_model
         self.window = a.window
-        self.global_layers = np.asarray(a.n_global_blocks) * self.sharing
+        self.global_layers = np.asarray(a.n_global_layers, dtype=np.float64)
         self.local_layers = self.depth - self.global_layers
         self.local_context = w.attended(a.window)
         self.peak = c.peak_at(activation_bits)
@@ -166,7 +167,7 @@ class Shapes:
         return 8 * self.d_model + 2 * (self.query_width + self.kv_width) + 4 * self.d_ff
 
 
-def decode_parts(s: Shapes, c: Constants, w: Workload, sharing_order: str) -> list[Part]:
+def decode_parts(s: Shapes, c: Constants, w: Workload) -> list[Part]:
     """One decode step: one token for each of the batch's sequences."""
     batch = float(w.batch)
     context = w.decode_context
@@ -182,12 +183,7 @@ def decode_parts(s: Shapes, c: Constants, w: Workload, sharing_order: str) -> li
     stack_bytes = s.n_blocks * block_bytes
     whole = resident(stack_bytes + head_bytes + kv_volume, c)
     reading = serve(whole, c, c.bandwidth)
-    again = resident(
-        block_bytes + kv_volume / s.depth
-        if sharing_order == "immediate"
-        else stack_bytes + kv_volume / s.sharing,
-        c,
-    )
+    again = resident(s.reuse_blocks * (block_bytes + kv_volume / s.depth), c)
     rereading = serve_again(again, whole, c)
 
     rate = s.peak * c.efficiency
@@ -249,7 +245,7 @@ def _on_chip(s: Shapes, c: Constants) -> Reading:
     return Reading(zero, zero, zero + (1 / c.cache_bandwidth[0] if c.cache_bandwidth else 0.0))
 
 
-def prefill_parts(s: Shapes, c: Constants, w: Workload, sharing_order: str) -> list[Part]:
+def prefill_parts(s: Shapes, c: Constants, w: Workload) -> list[Part]:
     """The mean turn's prefill of one sequence. The LM head runs for the last token only."""
     tokens = w.prefill_tokens
     chunk = min(tokens, c.prefill_chunk)
@@ -271,7 +267,7 @@ def prefill_parts(s: Shapes, c: Constants, w: Workload, sharing_order: str) -> l
     layer_bytes = chunk * s.layer_activations / 2 * s.activation_bytes
     whole = resident(stack_bytes + head_bytes + layer_bytes, c)
     reading = serve(whole, c, c.bandwidth)
-    repeated = block_bytes if sharing_order == "immediate" else stack_bytes
+    repeated = s.reuse_blocks * block_bytes
     again = resident(repeated + layer_bytes, c)
     rereading = serve_again(again, whole, c)
 

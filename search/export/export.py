@@ -13,7 +13,6 @@ from shapelaw.scaling.architecture import Architecture
 from shapelaw.scaling.errors import BadInput
 from shapelaw.search.export.gguf import Precision, export_gguf
 from shapelaw.search.export.hugging_face import export_hf
-from shapelaw.search.export.weights import SharingOrder
 
 __all__ = ["ExportSource", "export_command", "export_gguf", "export_hf", "export_source"]
 
@@ -26,7 +25,6 @@ class ExportSource(msgspec.Struct, frozen=True, kw_only=True):
     """For file names: letters, digits, `-`, `_` and `.` only."""
     weights: Path | None = None
     tokenizer: Path | None = None
-    sharing_order: SharingOrder = "immediate"
 
 
 class _Best(msgspec.Struct, frozen=True):
@@ -57,12 +55,7 @@ def export_command(
     weights = weights or source.weights
     if target == "hf":
         report = export_hf(
-            source.architecture,
-            directory,
-            weights,
-            source.tokenizer,
-            keep_sharing=keep_sharing,
-            sharing_order=source.sharing_order,
+            source.architecture, directory, weights, source.tokenizer, keep_sharing=keep_sharing
         )
     else:
         report = export_gguf(
@@ -71,7 +64,6 @@ def export_command(
             weights=weights,
             precision=cast(Precision, precision),
             tokenizer=source.tokenizer,
-            sharing_order=source.sharing_order,
             name=source.name,
         )
     return {"architecture": source.architecture.to_dict(), **report}
@@ -136,7 +128,6 @@ def _of_record(record: RunRecord, weights: Path | None) -> ExportSource:
         name=_file_name(record.run_key),
         weights=weights,
         tokenizer=tokenizer,
-        sharing_order=record.recipe.sharing_order,
     )
 
 

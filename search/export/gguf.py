@@ -23,10 +23,8 @@ from shapelaw.search.export.weights import (
     NORM_EPSILON,
     ROPE_BASE,
     RandomWeights,
-    SharingOrder,
     StoredWeights,
     WeightSource,
-    applied_blocks,
     block_shapes,
     expansion_parameters,
     tensor_shapes,
@@ -76,7 +74,6 @@ def write_gguf(
     tokenizer: Path | None = None,
     seed: int = 0,
     context_length: int = CONTEXT_LENGTH,
-    sharing_order: SharingOrder = "immediate",
     name: str = "shapelaw",
 ) -> list[str]:
     """Write one GGUF file at `path`; an existing file is replaced. Returns notes for a person.
@@ -90,7 +87,6 @@ def write_gguf(
         tokenizer: a byte-level BPE tokenizer.json; None gives one token a byte.
         seed: of the random weights.
         context_length: most tokens the file says it was trained for.
-        sharing_order: in which order shared blocks are applied.
         name: the model's name within the file.
 
     Raises:
@@ -110,7 +106,7 @@ def write_gguf(
     try:
         _describe(writer, a, precision, context, name)
         _add_vocabulary(writer, vocabulary)
-        tensors = list(gguf_tensors(a, sharing_order))
+        tensors = list(gguf_tensors(a))
         kinds = [_kind(gguf, tensor, precision) for tensor in tensors]
         for tensor, kind in zip(tensors, kinds, strict=True):
             writer.add_tensor_info(
@@ -153,7 +149,6 @@ def export_gguf(
     tokenizer: Path | None = None,
     seed: int = 0,
     context_length: int = CONTEXT_LENGTH,
-    sharing_order: SharingOrder = "immediate",
     name: str = "shapelaw",
 ) -> dict[str, Any]:
     """Write `out` (a .gguf file, or a folder that gets one) whole or not at all.
@@ -176,7 +171,6 @@ def export_gguf(
             tokenizer=tokenizer,
             seed=seed,
             context_length=context_length,
-            sharing_order=sharing_order,
             name=name,
         )
         size = file.stat().st_size
@@ -185,14 +179,17 @@ def export_gguf(
     return {"files": [str(out / file.name if as_folder else out)], "notes": notes, "bytes": size}
 
 
-def gguf_tensors(
-    architecture: Architecture, sharing_order: SharingOrder = "immediate"
-) -> Iterator[GgufTensor]:
+def gguf_tensors(architecture: Architecture) -> Iterator[GgufTensor]:
     """Every tensor of the file, in order; a block applied s times comes s times."""
     a = architecture
+    if a.input_injection:
+        raise BadInput(
+            "architecture input_injection = true: llama.cpp's llama family cannot add the "
+            "input of the shared blocks again; export it with --to hf"
+        )
     stored = tensor_shapes(a)
     yield GgufTensor(name="token_embd.weight", source=EMBEDDING, shape=stored[EMBEDDING])
-    for layer, block in enumerate(applied_blocks(a, sharing_order)):
+    for layer, block in enumerate(a.applied_blocks()):
         for part, shape in block_shapes(a).items():
             heads = {
                 "self_attn.q_proj.weight": a.n_heads,
@@ -303,7 +300,7 @@ def _notes(a: Architecture, precision: Precision, kept_wider: list[GgufTensor]) 
     if a.sharing > 1:
         extra = expansion_parameters(a)
         notes.append(
-            f"GGUF cannot share blocks: each of {a.n_blocks} is written {a.sharing} times, "
+            f"GGUF cannot share blocks: each of {a.n_shared_blocks} is written {a.sharing} times, "
             f"{extra * BITS[precision] / 8 / 1e6:,.1f} MB more to store and to read from memory"
         )
     if a.window is not None:

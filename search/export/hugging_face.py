@@ -19,10 +19,8 @@ from shapelaw.search.export.vocabulary import END_NAMES, byte_characters
 from shapelaw.search.export.weights import (
     NORM_EPSILON,
     ROPE_BASE,
-    SharingOrder,
     StoredWeights,
     WeightSource,
-    applied_blocks,
     block_shapes,
     expansion_parameters,
     tensor_shapes,
@@ -45,7 +43,6 @@ def export_hf(
     tokenizer: Path | None = None,
     *,
     keep_sharing: bool = False,
-    sharing_order: SharingOrder = "immediate",
     context_length: int = CONTEXT_LENGTH,
 ) -> dict[str, Any]:
     """Write config.json, the weights where given, the tokenizer, and a README, whole or not at all.
@@ -56,7 +53,6 @@ def export_hf(
         weights: a safetensors file in the exchange form (see `search.export_weights`).
         tokenizer: a tokenizer.json; a vocabulary of 256 gets one token a byte without it.
         keep_sharing: store shared blocks once, with custom model code, where there are any.
-        sharing_order: in which order shared blocks are applied.
         context_length: most positions the configuration states.
 
     Returns:
@@ -67,11 +63,14 @@ def export_hf(
     """
     a = architecture
     shared = keep_sharing and a.sharing > 1
+    if a.input_injection and not shared:
+        raise BadInput(
+            "architecture input_injection = true: no stock class of transformers adds the "
+            "input of the shared blocks again; export with --keep-sharing"
+        )
     source = None if weights is None else StoredWeights(weights, a)
     notes = _notes(a, shared, source is not None)
-    config = hf_config(
-        a, keep_sharing=shared, sharing_order=sharing_order, context_length=context_length
-    )
+    config = hf_config(a, keep_sharing=shared, context_length=context_length)
     if notes:
         config["shapelaw_note"] = " ".join(notes)
     out_dir = Path(out_dir)
@@ -81,7 +80,7 @@ def export_hf(
         if shared:
             names += _write_code(folder)
         if source is not None:
-            _write_weights(folder / "model.safetensors", a, source, shared, sharing_order)
+            _write_weights(folder / "model.safetensors", a, source, shared)
             names.append("model.safetensors")
         card = _readme(a, config, notes, shared=shared, trained=source is not None)
         write_atomically(folder / "README.md", card)
@@ -90,15 +89,11 @@ def export_hf(
 
 
 def hf_config(
-    architecture: Architecture,
-    *,
-    keep_sharing: bool = False,
-    sharing_order: SharingOrder = "immediate",
-    context_length: int = CONTEXT_LENGTH,
+    architecture: Architecture, *, keep_sharing: bool = False, context_length: int = CONTEXT_LENGTH
 ) -> dict[str, Any]:
     """The fields of config.json."""
     a = architecture
-    blocks = applied_blocks(a, sharing_order)
+    blocks = a.applied_blocks()
     name = _class_name(a, keep_sharing)
     fields: dict[str, Any] = {
         "architectures": [f"{name}ForCausalLM"],
@@ -136,6 +131,9 @@ def hf_config(
         ]
     if keep_sharing:
         fields["applied_blocks"] = blocks
+        if a.input_injection:
+            fields["stack_start"] = a.n_prelude
+            fields["injected_layers"] = a.injected_layers()
         fields["auto_map"] = {
             "AutoConfig": "configuration_shapelaw.ShapelawConfig",
             "AutoModel": "modeling_shapelaw.ShapelawModel",
@@ -155,16 +153,14 @@ def _class_name(a: Architecture, keep_sharing: bool) -> str:
     return "Llama" if a.d_model % a.n_heads == 0 else "Mistral"
 
 
-def _write_weights(
-    path: Path, a: Architecture, source: WeightSource, shared: bool, order: SharingOrder
-) -> None:
+def _write_weights(path: Path, a: Architecture, source: WeightSource, shared: bool) -> None:
     from safetensors.numpy import save_file
 
     tensors: dict[str, np.ndarray] = {}
     for name, shape in tensor_shapes(a).items():
         if not name.startswith("model.layers."):
             tensors[name] = np.ascontiguousarray(source.tensor(name, shape))
-    blocks = range(a.n_blocks) if shared else applied_blocks(a, order)
+    blocks = range(a.n_blocks) if shared else a.applied_blocks()
     for layer, block in enumerate(blocks):
         for part, shape in block_shapes(a).items():
             tensor = source.tensor(f"model.layers.{block}.{part}", shape)
@@ -238,13 +234,13 @@ def _notes(a: Architecture, shared: bool, with_weights: bool) -> list[str]:
         notes.append("No weights were given: config.json describes the model to train.")
     if a.sharing > 1 and shared:
         notes.append(
-            f"Each of {a.n_blocks} blocks is stored once and applied {a.sharing} times by "
-            "the model code beside it: load with trust_remote_code=True."
+            f"Each of {a.n_shared_blocks} shared blocks is stored once and applied {a.sharing} "
+            "times by the model code beside it: load with trust_remote_code=True."
         )
     elif a.sharing > 1:
         extra = expansion_parameters(a)
         notes.append(
-            f"Each of {a.n_blocks} shared blocks is written {a.sharing} times: {extra:,} "
+            f"Each of {a.n_shared_blocks} shared blocks is written {a.sharing} times: {extra:,} "
             f"parameters more, {4 * extra:,} bytes in float32 and {2 * extra:,} in 16 "
             "bits, and as many more to read for each token."
         )

@@ -12,7 +12,7 @@ import tempfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -24,8 +24,6 @@ ROPE_BASE = 10_000.0
 
 NORM_EPSILON = 1e-5
 """Of LLaMA, and of this project's decoder."""
-
-SharingOrder = Literal["immediate", "cycle"]
 
 EMBEDDING = "model.embed_tokens.weight"
 FINAL_NORM = "model.norm.weight"
@@ -68,14 +66,6 @@ def tensor_shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
     if not a.tied_embeddings:
         shapes[LM_HEAD] = (a.vocab_size, a.d_model)
     return shapes
-
-
-def applied_blocks(architecture: Architecture, order: SharingOrder = "immediate") -> list[int]:
-    """Number of the stored block behind each applied layer, in order [depth]."""
-    blocks, repeats = range(architecture.n_blocks), range(architecture.sharing)
-    if order == "immediate":
-        return [block for block in blocks for _ in repeats]
-    return [block for _ in repeats for block in blocks]
 
 
 def expansion_parameters(architecture: Architecture) -> int:

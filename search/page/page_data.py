@@ -129,7 +129,7 @@ def _breakdown(cost: DeviceCost, points: Points) -> dict[str, Any]:
     """Parts of one decode step, and what memory holds: [points, parts] each."""
     c, w = cost.constants, cost.workload
     shapes = Shapes(points.architectures, c, w, points.bits, KV_BITS, ACTIVATION_BITS)
-    parts = decode_parts(shapes, c, w, "immediate")
+    parts = decode_parts(shapes, c, w)
     memory = memory_parts(shapes, c, w)
     scarce = cost.full(points.architectures, points.bits).scarce
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from shapelaw.scaling.architecture import Architecture, ArchitectureBatch
+from shapelaw.scaling.architecture import FIELDS, Architecture, ArchitectureBatch
 from shapelaw.search.pareto.problem import LossModel
 
 POINTS = 61
@@ -92,7 +92,8 @@ def _varied(axis: Axis, a: Architecture, values: np.ndarray) -> ArchitectureBatc
     Fields become real numbers: the curve is the law's, and which points of it can be built is the
     space's business.
     """
-    fields = {name: np.full(len(values), float(value or 0)) for name, value in a.to_dict().items()}
+    here = ArchitectureBatch.of([a])
+    fields = {name: np.full(len(values), float(getattr(here, name)[0])) for name in FIELDS}
     if axis.name == "sharing":
         fields["sharing"] = values
         return ArchitectureBatch(**fields)

@@ -78,13 +78,13 @@ class DeviceCost:
         if "memory_bytes" in wanted:
             found["memory_bytes"] = np.asarray(sum(memory_parts(shapes, c, w).values()))
         if {"decode_s", "decode_tokens_per_s", "energy_per_token_j"} & set(wanted):
-            decode = decode_parts(shapes, c, w, "immediate")
+            decode = decode_parts(shapes, c, w)
             found["decode_s"] = total_seconds(decode)
             found["decode_tokens_per_s"] = w.batch / found["decode_s"]
             if "energy_per_token_j" in wanted:
                 found["energy_per_token_j"] = total_joules(decode, c) / w.batch
         if {"prefill_s", "ttft_s"} & set(wanted):
-            found["prefill_s"] = total_seconds(prefill_parts(shapes, c, w, "immediate"))
+            found["prefill_s"] = total_seconds(prefill_parts(shapes, c, w))
             found["ttft_s"] = found["prefill_s"] + c.per_token
         return {name: found[name] for name in wanted}
 

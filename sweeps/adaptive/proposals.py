@@ -138,12 +138,12 @@ def candidates_of(design: Design) -> list[Candidate]:
     Batch and warmup stay those of the whole trunk, so that losses compare. Shapes that the design
     tries at another learning rate than the recipe's are left out.
     """
-    found: dict[tuple[Architecture, tuple[int, ...], str], Candidate] = {}
+    found: dict[tuple[Architecture, tuple[int, ...]], Candidate] = {}
     for planned in layout(design)[0]:
         if planned.job.learning_rate != 1.0:
             continue
         for one in _prefixes(planned):
-            key = (one.architecture, one.tokens, one.job.sharing_order)
+            key = (one.architecture, one.tokens)
             found.setdefault(key, one)
     return list(found.values())
 

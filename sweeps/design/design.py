@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import msgspec
 
 from shapelaw.results.record import ArchitectureFields
+from shapelaw.scaling.architecture import SharingOrder
 from shapelaw.scaling.errors import BadInput
 from shapelaw.sweeps.corpus.sources import CorpusSpec
+from shapelaw.sweeps.training.schedule import TRAINER_VERSION, TrainerVersion
 from shapelaw.sweeps.training.trunk import SEQUENCE_LENGTH
 
 if TYPE_CHECKING:
@@ -24,8 +26,8 @@ if TYPE_CHECKING:
 
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 Whole = Annotated[int, msgspec.Meta(ge=1)]
+Count = Annotated[int, msgspec.Meta(ge=0)]
 Sharing = Literal["stored", "applied"]
-Order = Literal["immediate", "cycle"]
 
 
 class Base(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -40,7 +42,10 @@ class Base(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     sharing: Whole | None = None
     sharing_equal: Sharing | None = None
     """What a shared shape keeps: `stored` parameters, or `applied` ones (the FLOPs)."""
-    sharing_order: Order | None = None
+    sharing_order: SharingOrder | None = None
+    n_prelude: Count | None = None
+    n_coda: Count | None = None
+    input_injection: bool | None = None
     learning_rate: Positive | None = None
     """Multiple of the recipe's rate for the shape."""
     head_dim: Whole | None = None
@@ -59,7 +64,10 @@ class Axes(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     mlp_attention_ratio: tuple[Positive, ...] | None = None
     gqa_group: tuple[Whole, ...] | None = None
     sharing: tuple[Whole, ...] | None = None
-    sharing_order: tuple[Order, ...] | None = None
+    sharing_order: tuple[SharingOrder, ...] | None = None
+    n_prelude: tuple[Count, ...] | None = None
+    n_coda: tuple[Count, ...] | None = None
+    input_injection: tuple[bool, ...] | None = None
     learning_rate: tuple[Positive, ...] | None = None
     window: tuple[Whole, ...] | None = None
 
@@ -96,7 +104,10 @@ class Shape(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     mlp_attention_ratio: Positive | None = None
     gqa_group: Whole | None = None
     sharing: Whole | None = None
-    sharing_order: Order | None = None
+    sharing_order: SharingOrder | None = None
+    n_prelude: Count | None = None
+    n_coda: Count | None = None
+    input_injection: bool | None = None
     sharing_equal: Sharing | None = None
     learning_rate: Positive | None = None
     window: Whole | None = None
@@ -108,7 +119,11 @@ class Run(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
 
     architecture: ArchitectureFields
     tokens: tuple[Whole, ...]
-    seed: int = 0
+    label: str = ""
+    seed: int | None = None
+    """Of this run alone; where left out, one run for each seed of the part or the design."""
+    learning_rate: Positive = 1.0
+    """Multiple of the recipe's rate for the shape."""
     batch_sequences: Whole | None = None
     """As in the trunks it is to be compared with; the design's where left out."""
     warmup_steps: Annotated[int, msgspec.Meta(ge=0)] | None = None
@@ -157,6 +172,8 @@ class Design(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """Of every run, so that losses compare across sizes and budgets; where left out, what the rule
     in `sweeps.schedule` gives for the smallest budget of the design."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    trainer_version: TrainerVersion = TRAINER_VERSION
+    """3: go on with a sweep whose records the trainer of that version made."""
     base: Base = Base()
     vary: Vary = Vary()
     cross: tuple[str | tuple[str, ...], ...] | None = None

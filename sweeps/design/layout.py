@@ -18,7 +18,9 @@ from shapelaw.sweeps.design.shapes import Point
 from shapelaw.sweeps.training.schedule import batch_sequences_for
 from shapelaw.sweeps.training.trunk import TrunkJob, resolve
 
-WHOLE_AXES = frozenset({"gqa_group", "sharing", "sharing_order", "window"})
+WHOLE_AXES = frozenset(
+    {"gqa_group", "sharing", "sharing_order", "n_prelude", "n_coda", "input_injection", "window"}
+)
 """Axes whose values are chosen from a list; the others are ratios, spread in the logarithm."""
 
 
@@ -106,7 +108,11 @@ def _lay_part(
     seeds = design.seeds if part.seeds is None else part.seeds
     if not seeds:
         raise BadInput("seeds = []: at least one is needed")
-    planned = [_given(design, corpus, name, run) for run in part.runs or ()]
+    planned = [
+        _given(design, corpus, name, run, seed)
+        for run in part.runs or ()
+        for seed in (seeds if run.seed is None else (run.seed,))
+    ]
     dropped: list[Dropped] = []
     if not sizes:
         if part.runs:
@@ -194,8 +200,8 @@ def _planned(
         design=design.name,
         learning_rate=point.learning_rate,
         sequence_length=design.sequence_length,
-        sharing_order=point.sharing_order,
         precision=design.precision,
+        trainer_version=design.trainer_version,
     )
     deviation = shapes.deviation(architecture, point) if point.non_embedding else 0.0
     return Planned(
@@ -209,17 +215,17 @@ def _planned(
     )
 
 
-def _given(design: Design, corpus: CorpusSpec, part: str, run: Run) -> Planned:
+def _given(design: Design, corpus: CorpusSpec, part: str, run: Run, seed: int) -> Planned:
     """A run whose architecture was given in full."""
     planned = _planned(
         design,
         corpus,
         part,
-        "as given",
+        run.label or "as given",
         run.architecture.build(),
         run.tokens,
-        run.seed,
-        Point(non_embedding=0),
+        seed,
+        Point(non_embedding=0, learning_rate=run.learning_rate),
     )
     job = msgspec.structs.replace(
         planned.job,
@@ -235,9 +241,6 @@ def _merge_trunks(planned: list[Planned]) -> list[Planned]:
     for one in planned:
         job = one.job
         trunk = msgspec.structs.replace(job, tokens=())
-        if job.architecture.sharing == 1:  # the order of applications is the same
-            trunk = msgspec.structs.replace(trunk, sharing_order="immediate")
-            job = msgspec.structs.replace(job, sharing_order="immediate")
         if trunk in merged:
             first = merged[trunk]
             tokens = tuple(sorted({*first.job.tokens, *job.tokens}))

@@ -7,11 +7,10 @@ shape nearest to what was asked, size first, is taken.
 
 import math
 from collections.abc import Iterator
-from typing import Literal
 
 import msgspec
 
-from shapelaw.scaling.architecture import Architecture
+from shapelaw.scaling.architecture import Architecture, SharingOrder
 from shapelaw.scaling.errors import BadInput
 
 SIZE_TOLERANCE, SIZE_LIMIT = 0.01, 0.05
@@ -44,7 +43,10 @@ class Point(msgspec.Struct, frozen=True, kw_only=True):
     sharing: int = 1
     sharing_equal: str = "stored"
     """`stored`: shared shapes keep the size; `applied`: they keep the FLOPs, and store less."""
-    sharing_order: Literal["immediate", "cycle"] = "immediate"
+    sharing_order: SharingOrder = "immediate"
+    n_prelude: int = 0
+    n_coda: int = 0
+    input_injection: bool = False
     learning_rate: float = 1.0
     """Multiple of the recipe's."""
     head_dim: int | None = None
@@ -114,17 +116,19 @@ def solve(point: Point, vocab_size: int, tied_embeddings: bool = True) -> Archit
 
 
 def _nearest(point: Point, width: float, vocab_size: int, tied_embeddings: bool) -> Architecture:
-    stored = point.non_embedding
-    if point.sharing_equal == "applied":
-        stored = round(stored / point.sharing)
     best: tuple[float, Architecture] | None = None
     blame: list[tuple[float, str]] = []
-    for d_model, (heads, head_dim), n_blocks, d_ff in _candidates(point, width, stored):
+    for d_model, (heads, head_dim), n_blocks, d_ff in _candidates(point, width):
         architecture = Architecture(
             vocab_size=vocab_size,
             d_model=d_model,
             n_blocks=n_blocks,
             sharing=point.sharing,
+            n_prelude=point.n_prelude,
+            n_coda=point.n_coda,
+            # Where nothing is applied twice there is no order to tell apart.
+            sharing_order=point.sharing_order if point.sharing > 1 else "immediate",
+            input_injection=point.input_injection and point.sharing > 1,
             n_heads=heads,
             n_kv_heads=heads // point.gqa_group,
             head_dim=head_dim,
@@ -133,7 +137,7 @@ def _nearest(point: Point, width: float, vocab_size: int, tied_embeddings: bool)
             window=point.window,
             global_every=point.global_every,
         )
-        size = abs(math.log(architecture.non_embedding_parameters / stored))
+        size = abs(math.log1p(deviation(architecture, point)))
         ratio = abs(math.log(architecture.mlp_attention_ratio / point.mlp_attention_ratio))
         wide = abs(math.log(d_model / width))
         head = abs(math.log(head_dim / (point.head_dim or preferred_head_dim(d_model))))
@@ -166,9 +170,7 @@ def _nearest(point: Point, width: float, vocab_size: int, tied_embeddings: bool)
     return best[1]
 
 
-def _candidates(
-    point: Point, width: float, stored: int
-) -> Iterator[tuple[int, tuple[int, int], int, int]]:
+def _candidates(point: Point, width: float) -> Iterator[tuple[int, tuple[int, int], int, int]]:
     """(d_model, (n_heads, head_dim), n_blocks, d_ff) around what was asked."""
     step = width_step(width)
     low = max(step, math.ceil(width * math.exp(-WIDTH_LIMIT) / step) * step)
@@ -177,10 +179,17 @@ def _candidates(
         for heads, head_dim in head_choices(d_model, point.gqa_group, point.head_dim):
             attention = 2 * d_model * head_dim * (heads + heads // point.gqa_group)
             block = attention * (1 + point.mlp_attention_ratio) + 2 * d_model
-            blocks = (stored - d_model) / block
-            around = {max(1, math.floor(blocks)), max(1, math.ceil(blocks))}
-            for n_blocks in sorted(around):
-                d_ff = ((stored - d_model) / n_blocks - attention - 2 * d_model) / (3 * d_model)
+            # Blocks that add up to the size: as stored, or as often as they are applied.
+            times = point.sharing if point.sharing_equal == "applied" else 1
+            once = point.n_prelude + point.n_coda
+            shared = ((point.non_embedding - d_model) / block - once) / times
+            around = {max(1, math.floor(shared)), max(1, math.ceil(shared))}
+            for n_shared in sorted(around):
+                n_blocks = once + n_shared
+                counted = once + times * n_shared
+                d_ff = ((point.non_embedding - d_model) / counted - attention - 2 * d_model) / (
+                    3 * d_model
+                )
                 ff_step = 4 if d_ff < 64 else 8 if d_ff < 512 else 32
                 for rounded in {math.floor(d_ff / ff_step), math.ceil(d_ff / ff_step)}:
                     if rounded > 0:
@@ -189,7 +198,13 @@ def _candidates(
 
 def check_point(point: Point) -> None:
     """Raise BadInput for values that make no sense at any size."""
-    for name, least in (("non_embedding", 1000), ("gqa_group", 1), ("sharing", 1)):
+    for name, least in (
+        ("non_embedding", 1000),
+        ("gqa_group", 1),
+        ("sharing", 1),
+        ("n_prelude", 0),
+        ("n_coda", 0),
+    ):
         if getattr(point, name) < least:
             raise BadInput(f"{name} = {getattr(point, name)}: {least} or more is needed")
     for name in ("aspect_ratio", "d_model", "mlp_attention_ratio", "learning_rate"):
@@ -201,6 +216,8 @@ def check_point(point: Point) -> None:
             f"d_model = {point.d_model:g}: values are multiples of the base width "
             "at the same size, such as 0.5 or 2.0"
         )
+    if point.input_injection and point.sharing > 1 and point.sharing_order != "cycle":
+        raise BadInput('input_injection = true: needs sharing_order = "cycle" beside it')
     if point.global_every is not None and point.window is None:
         raise BadInput(f"global_every = {point.global_every}: needs a window beside it")
 

@@ -7,7 +7,6 @@ than several small ones, and the numbers are the same.
 """
 
 from collections.abc import Callable
-from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -15,14 +14,13 @@ import numpy as np
 from flax import nnx
 
 from shapelaw.scaling.architecture import Architecture
+from shapelaw.sweeps.training import schedule
 from shapelaw.sweeps.training.attention import causal_attention
 
 ROPE_BASE = 10_000.0
 """Of LLaMA and MobileLLM."""
 NORM_EPSILON = 1e-5
 """Of LLaMA."""
-
-SharingOrder = Literal["immediate", "cycle"]
 
 Draw = Callable[[int, int, float], jax.Array | np.ndarray]
 """(rows, columns, standard deviation) -> a matrix of fresh weights, float32."""
@@ -153,7 +151,8 @@ class Decoder(nnx.Module):
         architecture: Architecture,
         *,
         draw: Draw,
-        sharing_order: SharingOrder = "immediate",
+        embedding_deviation: float | None = None,
+        final_gain: float | None = None,
         compute_dtype: jnp.dtype = jnp.float32,
         attention_chunk: int | None = None,
     ) -> None:
@@ -162,29 +161,23 @@ class Decoder(nnx.Module):
         Args:
             architecture: the shape.
             draw: makes the weights.
-            sharing_order: of a shared block's applications: one after the other, or the whole
-                stack repeated.
+            embedding_deviation: standard deviation of the fresh embedding; None: by the rule of
+                `schedule` for the current trainer.
+            final_gain: what the gains of the last norm begin as; None likewise.
             compute_dtype: what the large multiplies are done in.
             attention_chunk: queries attended at a time; None multiplies the whole T × T matrix.
         """
         a = architecture
         self.architecture = a
-        self.sharing_order = sharing_order
         self.compute_dtype = compute_dtype
-        self.embedding_VxD = _matrix(
-            draw, a.vocab_size, a.d_model, (a.vocab_size / a.d_model) ** 0.5
-        )
+        if embedding_deviation is None:
+            embedding_deviation = schedule.embedding_deviation_for(a)
+        if final_gain is None:
+            final_gain = schedule.final_gain_for(a)
+        self.embedding_VxD = nnx.Param(draw(a.vocab_size, a.d_model, embedding_deviation))
         self.blocks = nnx.List([Block(a, draw, attention_chunk) for _ in range(a.n_blocks)])
-        self.norm_D = nnx.Param(np.ones(a.d_model, np.float32))
+        self.norm_D = nnx.Param(np.full(a.d_model, final_gain, np.float32))
         self.head_DxV = None if a.tied_embeddings else _matrix(draw, a.d_model, a.vocab_size)
-
-    def layers(self) -> list[int]:
-        """Block number of each applied layer, in order."""
-        blocks = range(self.architecture.n_blocks)
-        repeats = range(self.architecture.sharing)
-        if self.sharing_order == "immediate":
-            return [block for block in blocks for _ in repeats]
-        return [block for _ in repeats for block in blocks]
 
     def __call__(self, tokens_BxT: jax.Array) -> jax.Array:
         """Logits [B, T, V], float32: position t predicts token t + 1."""
@@ -194,7 +187,12 @@ class Decoder(nnx.Module):
         """Logits from the embeddings of the tokens."""
         a = self.architecture
         cos, sin = rope_angles(x_BxTxD.shape[1], a.head_dim)
-        for block in self.layers():
+        stack_input, injected = x_BxTxD, a.injected_layers()
+        for layer, block in enumerate(a.applied_blocks()):
+            if layer == a.n_prelude:
+                stack_input = x_BxTxD
+            if layer in injected:
+                x_BxTxD = x_BxTxD + stack_input
             window = None if a.is_global(block) else a.window
             x_BxTxD = self.blocks[block](x_BxTxD, cos, sin, window)
         x_BxTxD = rms_norm(x_BxTxD, self.norm_D[...])

@@ -35,7 +35,7 @@ def kind_of(job: TrunkJob) -> str:
     return content_key(
         job.architecture,
         job.corpus,
-        job.sharing_order,
+        job.trainer_version,
         job.weight_decay,
         plan.batch_sequences,
         plan.sequence_length,
@@ -127,10 +127,10 @@ def tokens_per_second(job: TrunkJob, plan: TrunkPlan, members: int, repeats: int
     program = program_for(
         Setting(
             plan.architecture,
-            job.sharing_order,
             plan.precision,
             job.weight_decay,
             plan.sequence_length,
+            job.trainer_version,
             members,
         )
     )

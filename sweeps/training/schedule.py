@@ -2,9 +2,18 @@
 
 Warmup-stable-decay, with several token budgets branched off one trunk by short decays (Hägele et
 al., arXiv 2405.18392); a learning rate scaled with width and depth; a batch below the critical one.
+
+Under Adam a first step moves each weight by the learning rate. A matrix of the blocks sums over
+d_model inputs, so its rate falls as 1 / d_model (muP, arXiv 2203.03466). The token embedding is
+looked up: its entries begin alike and move alike at every width. Tied, though, it is the LM head
+too and sums over d_model: there the gains of the last norm carry the factor 64 / d_model, in what
+they begin as and in how fast they move, so that the logits' first step is the same at every width
+and no factor is left outside the weights. Trainer version 3, of records made before, had no such
+factor, and a fresh embedding that shrank as d_model^-1/2.
 """
 
 import math
+from typing import Literal
 
 from shapelaw.scaling.architecture import Architecture
 
@@ -13,6 +22,12 @@ DECAY_SHARE = 0.2
 WARMUP_SHARE = 0.1
 WARMUP_STEPS_MOST = 100
 """Warmup: a tenth of the smallest budget's steps, a hundred at most."""
+
+TrainerVersion = Literal[3, 4]
+TRAINER_VERSION: TrainerVersion = 4
+"""Part of every run key: raised when a change to model or trainer moves losses."""
+UNSCALED_LOGITS = 3
+"""The last trainer version whose tied logits step further the wider the model is."""
 
 BASE_LEARNING_RATE = 7e-3
 """Peak for the shape and batch below, tuned on runs of 4e5 tokens, one seed: good to about a third.
@@ -67,6 +82,32 @@ def embedding_learning_rate_for(
     A row is looked up, not summed over, so its step need not shrink as the sums grow longer (muP).
     """
     return EMBEDDING_TIMES * gain_learning_rate_for(architecture, batch_tokens, multiplier)
+
+
+def embedding_deviation_for(
+    architecture: Architecture, trainer_version: int = TRAINER_VERSION
+) -> float:
+    """Standard deviation of the fresh token embedding: 1/8, that of rows of length one at 64."""
+    width = architecture.d_model if trainer_version <= UNSCALED_LOGITS else BASE_D_MODEL
+    return float(width**-0.5)
+
+
+def final_gain_for(architecture: Architecture, trainer_version: int = TRAINER_VERSION) -> float:
+    """What the gains of the last norm begin as: 64 / d_model where the embedding is the LM head."""
+    if trainer_version <= UNSCALED_LOGITS or not architecture.tied_embeddings:
+        return 1.0
+    return BASE_D_MODEL / architecture.d_model
+
+
+def final_gain_learning_rate_for(
+    architecture: Architecture,
+    batch_tokens: int,
+    multiplier: float = 1.0,
+    trainer_version: int = TRAINER_VERSION,
+) -> float:
+    """Peak learning rate of the last norm's gains: in proportion to what they begin as."""
+    rate = gain_learning_rate_for(architecture, batch_tokens, multiplier)
+    return rate * final_gain_for(architecture, trainer_version)
 
 
 def batch_sequences_for(tokens: int, sequence_length: int) -> int:

@@ -22,7 +22,6 @@ from shapelaw.sweeps.training import schedule, sharding
 from shapelaw.sweeps.training.model import (
     Decoder,
     Draw,
-    SharingOrder,
     no_weights,
     normal_weights,
     token_losses,
@@ -50,10 +49,10 @@ class Setting(NamedTuple):
     """All that a compiled program depends on; hashable."""
 
     architecture: Architecture
-    sharing_order: SharingOrder
     precision: str
     weight_decay: float
     sequence_length: int
+    trainer_version: int = schedule.TRAINER_VERSION
     members: int = 1
     """Runs trained as one population: of one shape, each with its own seed and learning rate."""
     devices: int = 1
@@ -99,20 +98,26 @@ def optimizer(weight_decay: float) -> optax.GradientTransformation:
     )
 
 
-def learning_rate_factors(architecture: Architecture, parameters: Parameters) -> Parameters:
+def learning_rate_factors(
+    architecture: Architecture,
+    parameters: Parameters,
+    trainer_version: int = schedule.TRAINER_VERSION,
+) -> Parameters:
     """For each leaf, its learning rate over that of the blocks' matrices."""
-    matrix, gain, embedding = (
-        rate(architecture, schedule.BASE_BATCH_TOKENS)
-        for rate in (
-            schedule.learning_rate_for,
-            schedule.gain_learning_rate_for,
-            schedule.embedding_learning_rate_for,
-        )
-    )
+    tokens = schedule.BASE_BATCH_TOKENS
+    matrix = schedule.learning_rate_for(architecture, tokens)
+    gain = schedule.gain_learning_rate_for(architecture, tokens)
+    own = {
+        "['embedding_VxD']": schedule.embedding_learning_rate_for(architecture, tokens),
+        "['norm_D']": schedule.final_gain_learning_rate_for(
+            architecture, tokens, trainer_version=trainer_version
+        ),
+    }
 
     def factor(path: tuple[Any, ...], leaf: jax.Array) -> float:
-        if "embedding_VxD" in jax.tree_util.keystr(path):
-            return embedding / matrix
+        name = jax.tree_util.keystr(path)
+        if name in own:
+            return own[name] / matrix
         return gain / matrix if leaf.ndim == 1 else 1.0
 
     return jax.tree_util.tree_map_with_path(factor, parameters)
@@ -136,14 +141,19 @@ def program_for(setting: Setting, kept_in: Path | None = None) -> Program:
         return Decoder(
             setting.architecture,
             draw=draw,
-            sharing_order=setting.sharing_order,
             compute_dtype=compute_dtype,
             attention_chunk=chunk,
+            embedding_deviation=schedule.embedding_deviation_for(
+                setting.architecture, setting.trainer_version
+            ),
+            final_gain=schedule.final_gain_for(setting.architecture, setting.trainer_version),
         )
 
     graph, abstract = nnx.split(nnx.eval_shape(lambda: build(no_weights)))
     adam = optimizer(setting.weight_decay)
-    factors = learning_rate_factors(setting.architecture, nnx.to_pure_dict(abstract))
+    factors = learning_rate_factors(
+        setting.architecture, nnx.to_pure_dict(abstract), setting.trainer_version
+    )
     empty_moments = jax.eval_shape(adam.init, nnx.to_pure_dict(abstract))
 
     def losses(parameters: Parameters, sequences_BxT1: jax.Array) -> jax.Array:

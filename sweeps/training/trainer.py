@@ -126,10 +126,10 @@ def train_members(
     program = program_for(
         Setting(
             plans[0].architecture,
-            jobs[0].sharing_order,
             plans[0].precision,
             jobs[0].weight_decay,
             plans[0].sequence_length,
+            jobs[0].trainer_version,
             len(jobs),
             devices,
             fully_sharded and devices > 1,

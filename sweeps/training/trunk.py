@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from shapelaw.results.record import ArchitectureFields, Recipe, content_key
+from shapelaw.results.record import ArchitectureFields, ArchitectureOfVersion1, Recipe, content_key
 from shapelaw.scaling.architecture import Architecture
 from shapelaw.scaling.errors import BadInput
 from shapelaw.sweeps.corpus.sources import CorpusSpec, corpus_identity, vocabulary_size
@@ -20,9 +20,6 @@ from shapelaw.sweeps.training import schedule
 from shapelaw.sweeps.worker_environment import accelerator_expected
 
 __all__ = ["Branch", "CorpusSpec", "TrunkJob", "TrunkPlan", "job_keys", "resolve"]
-
-TRAINER_VERSION = 3
-"""Part of every run key: raised when a change to model or trainer moves losses."""
 
 SEQUENCE_LENGTH = 128
 
@@ -50,7 +47,8 @@ class TrunkJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     sequence_length: Positive = SEQUENCE_LENGTH
     warmup_steps: Annotated[int, msgspec.Meta(ge=0)] | None = None
     weight_decay: Annotated[float, msgspec.Meta(ge=0)] = schedule.WEIGHT_DECAY
-    sharing_order: Literal["immediate", "cycle"] = "immediate"
+    trainer_version: schedule.TrainerVersion = schedule.TRAINER_VERSION
+    """3 trains as the records of that version were trained, so that their sweeps can go on."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Of the matrix multiplies; auto: float32 on a CPU, bfloat16 on an accelerator."""
     keep_weights: str | None = None
@@ -136,10 +134,11 @@ def resolve(job: TrunkJob) -> TrunkPlan:
     if precision == "auto":
         precision = "bfloat16" if accelerator_expected() else "float32"
     learning_rate = schedule.learning_rate_for(architecture, batch * length, job.learning_rate)
+    shape, order = _trunk_key_parts(job)
     trunk_key = content_key(
         "trunk",
-        TRAINER_VERSION,
-        job.architecture,
+        job.trainer_version,
+        shape,
         corpus_identity(job.corpus),
         job.seed,
         learning_rate,
@@ -147,7 +146,7 @@ def resolve(job: TrunkJob) -> TrunkPlan:
         length,
         warmup,
         job.weight_decay,
-        job.sharing_order,
+        order,
         precision,
         schedule.BETA1,
         schedule.BETA2,
@@ -181,6 +180,23 @@ def resolve(job: TrunkJob) -> TrunkPlan:
     )
 
 
+def _trunk_key_parts(job: TrunkJob) -> tuple[object, object]:
+    """The shape, and the order of sharing where version 3 wrote it apart from the shape.
+
+    Raises BadInput for what trainers of version 3 could not do.
+    """
+    shape = job.architecture
+    if job.trainer_version > schedule.UNSCALED_LOGITS:
+        return shape, None
+    earlier = msgspec.convert(msgspec.structs.asdict(shape), ArchitectureOfVersion1, strict=False)
+    if shape.n_prelude or shape.n_coda or shape.input_injection:
+        raise BadInput(
+            f"trainer_version = {job.trainer_version}: has neither prelude, coda nor "
+            "input injection; leave trainer_version out"
+        )
+    return earlier, shape.sharing_order
+
+
 def job_keys(job: TrunkJob) -> list[str]:
     """Run keys, one a budget, smallest first."""
     return [branch.run_key for branch in resolve(job).branches]
@@ -208,7 +224,7 @@ def recipe_of(job: TrunkJob, branch: Branch) -> Recipe:
         beta2=schedule.BETA2,
         gradient_clip=schedule.GRADIENT_CLIP,
         precision=plan.precision,
-        sharing_order=job.sharing_order,
+        trainer_version=job.trainer_version,
     )
 
 

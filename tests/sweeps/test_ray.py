@@ -90,7 +90,8 @@ def test_killed_ray_workers_lose_nothing(tmp_path: Path, monkeypatch: pytest.Mon
 def test_no_cluster_is_one_clear_line(tmp_path: Path) -> None:
     code = (
         "import sys\nfrom pathlib import Path\nfrom benchmarks import faults\n"
-        "from scaling.errors import NoAnswer\nfrom sweeps.runner import run_sweep\n"
+        "from shapelaw.scaling.errors import NoAnswer\n"
+        "from shapelaw.sweeps.running.runner import run_sweep\n"
         "folder = Path(sys.argv[1])\n"
         "try:\n"
         "    run_sweep(faults.design(folder / 'text'), folder / 'out', engine='ray',\n"

@@ -74,13 +74,12 @@ class JaxRunner:
         """Keys and values of each application; a local block keeps its window only."""
         a = self.architecture
         caches = []
-        for block in range(a.n_blocks):
+        for block in a.applied_blocks():
             kept = length if a.is_global(block) else min(length, a.window or length)
-            for _ in range(a.sharing):
-                shape = (a.n_kv_heads, kept, a.head_dim)
-                caches.append(
-                    (self._jnp.zeros(shape, self._dtype), self._jnp.zeros(shape, self._dtype))
-                )
+            shape = (a.n_kv_heads, kept, a.head_dim)
+            caches.append(
+                (self._jnp.zeros(shape, self._dtype), self._jnp.zeros(shape, self._dtype))
+            )
         return caches
 
     def run(self, prompt_tokens: int, decode_tokens: int) -> tuple[float, float]:
@@ -89,10 +88,14 @@ class JaxRunner:
         prefill, decode, embed, head = _programs(a)
         tokens = jnp.asarray(np.arange(prompt_tokens) % a.vocab_size, jnp.int32)
         length = prompt_tokens + decode_tokens
+        blocks, injected = a.applied_blocks(), set(a.injected_layers())
 
         def forward(block_program: Any, x: Any, caches: list[Any], position: Any) -> Any:
-            for layer in range(a.depth):
-                weights = self._blocks[layer // a.sharing]
+            stack_input = x
+            for layer, block in enumerate(blocks):
+                stack_input = x if layer == a.n_prelude else stack_input
+                x = x + stack_input if layer in injected else x
+                weights = self._blocks[block]
                 x, key, value = block_program(weights, x, *caches[layer], position)
                 caches[layer] = (key, value)
             return head(self._head, x)

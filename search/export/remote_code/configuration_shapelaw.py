@@ -25,11 +25,16 @@ class ShapelawConfig(PretrainedConfig):
         num_key_value_heads: int = 3,
         head_dim: int = 64,
         applied_blocks: list[int] | None = None,
+        stack_start: int = 0,
+        injected_layers: list[int] | None = None,
         sliding_window: int | None = None,
         layer_types: list[str] | None = None,
         **fields: Any,
     ) -> None:
-        """Without `applied_blocks`, each layer is a block of its own, as in LLaMA."""
+        """Without `applied_blocks`, each layer is a block of its own, as in LLaMA.
+
+        What enters layer `stack_start` is added to what enters each of `injected_layers`.
+        """
         self.vocab_size = vocab_size
         self.hidden_size = hidden_size
         self.intermediate_size = intermediate_size
@@ -38,6 +43,8 @@ class ShapelawConfig(PretrainedConfig):
         self.num_key_value_heads = num_key_value_heads
         self.head_dim = head_dim
         self.applied_blocks = applied_blocks or list(range(num_hidden_layers))
+        self.stack_start = stack_start
+        self.injected_layers = injected_layers or []
         self.sliding_window = sliding_window
         self.layer_types = layer_types or ["full_attention"] * num_hidden_layers
         model = {

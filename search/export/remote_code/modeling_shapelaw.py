@@ -49,7 +49,12 @@ class ShapelawModel(LlamaModel):
         masks = self._masks(inputs_embeds, attention_mask, past_key_values, position_ids)
         angles = self.rotary_emb(inputs_embeds, position_ids=position_ids)
         hidden = inputs_embeds
+        stack_input = hidden
         for layer, block in enumerate(self.config.applied_blocks):
+            if layer == self.config.stack_start:
+                stack_input = hidden
+            if layer in self.config.injected_layers:
+                hidden = hidden + stack_input
             module = self.layers[block]
             # The attention writes its keys and values to the cache's row of this number.
             module.self_attn.layer_idx = layer

@@ -74,6 +74,8 @@ function architecture(point) {
   const fields = {};
   for (const name of Object.keys(shape)) fields[name] = shape[name][point];
   fields.tied_embeddings = Boolean(fields.tied_embeddings);
+  fields.input_injection = Boolean(fields.input_injection);
+  fields.sharing_order = fields.sharing_order ? 'cycle' : 'immediate';
   fields.window = fields.window || null;
   fields.global_every = fields.global_every || null;
   return fields;
@@ -84,8 +86,10 @@ function derived(a) {
   const mlp = 3 * a.d_model * a.d_ff;
   const block = attention + mlp + 2 * a.d_model;
   const inside = a.n_blocks * block + a.d_model;
+  const shared = a.n_blocks - a.n_prelude - a.n_coda;
+  const depth = a.n_prelude + a.n_coda + a.sharing * shared;
   return {
-    ratio: mlp / attention, group: a.n_heads / a.n_kv_heads, depth: a.n_blocks * a.sharing,
-    inside, applied: a.n_blocks * a.sharing * block + a.d_model, width: a.d_model / Math.sqrt(inside),
+    ratio: mlp / attention, group: a.n_heads / a.n_kv_heads, depth, shared,
+    inside, applied: depth * block + a.d_model, width: a.d_model / Math.sqrt(inside),
   };
 }

@@ -34,7 +34,9 @@ function drawStack(a) {
   // On a narrow screen fewer units across keep the lettering readable.
   const narrow = $('stack').clientWidth < 460;
   const [width, height, base] = [narrow ? 380 : 620, 214, 176];
-  const words = `${a.n_blocks} blocks` + (a.sharing > 1 ? `, each applied ${a.sharing} times` : '');
+  const which = d.shared === a.n_blocks ? 'each' : `${d.shared} of them`;
+  const words = `${a.n_blocks} blocks` +
+    (a.sharing > 1 ? `, ${which} applied ${a.sharing} times` : '');
   const to = draw($('stack'), width, height, `The stack: ${words}, ${a.d_model} wide`);
   const tall = 34 + 92 * a.d_model / widest;
   const top = base - tall;
@@ -51,13 +53,17 @@ function drawStack(a) {
     // A block that looks through a window reads less: its attention is drawn narrower.
     const share = isGlobal(a, block) ? 1 : 0.45;
     to.rect(x, base - attention, (pitch - gap) * share, attention, 'attention');
-    if (a.sharing > 1 && pitch >= 11) loop(to, x, pitch - gap, top);
+    const again = block >= a.n_prelude && block < a.n_blocks - a.n_coda;
+    if (a.sharing > 1 && again && pitch >= 11) loop(to, x, pitch - gap, top);
   }
-  if (a.sharing > 1 && pitch < 11) loop(to, start, pitch * a.n_blocks - gap, top, 24);
+  if (a.sharing > 1 && pitch < 11) {
+    loop(to, start + pitch * a.n_prelude, pitch * d.shared - gap, top, 24);
+  }
   const middle = start + pitch * a.n_blocks / 2;
   const above = a.sharing > 1 ? top - (pitch < 11 ? 36 : 26) : top - 10;
   if (a.sharing > 1) {
-    to.text(middle, above, `each block applied ${a.sharing}×`, 'middle', 'strong');
+    to.text(middle, above, `${which === 'each' ? 'each block' : which} applied ${a.sharing}×` +
+      (a.sharing_order === 'cycle' ? ' in cycles' : ''), 'middle', 'strong');
   }
   to.path(`M${start} ${base + 9}v4h${pitch * a.n_blocks - gap}v-4`, 'line');
   to.text(middle, base + 30, a.sharing > 1
@@ -119,7 +125,8 @@ function inWords(a, bits) {
   const window = a.window ? `, window ${a.window}` +
     (a.global_every ? ` (every ${a.global_every}th block global)` : '') : '';
   return `d_model ${a.d_model}, ${a.n_blocks} blocks` +
-    (a.sharing > 1 ? ` each applied ${a.sharing}×` : '') +
+    (a.sharing > 1 ? ` (${derived(a).shared} applied ${a.sharing}×` +
+      `${a.sharing_order === 'cycle' ? ' in cycles' : ''})` : '') +
     `, ${a.n_heads} heads (${a.n_kv_heads} KV) of ${a.head_dim}, d_ff ${a.d_ff}${window}, ` +
     `vocabulary ${a.vocab_size.toLocaleString('en')}${a.tied_embeddings ? ' tied' : ''}, ` +
     `${bits}-bit weights`;

@@ -169,7 +169,24 @@ SHAPES = [
     pytest.param(
         {"sharing": 2, "tied_embeddings": False}, {"keep_sharing": True}, id="shared-kept"
     ),
-    pytest.param({"sharing": 2}, {"sharing_order": "cycle"}, id="cycle-expanded"),
+    pytest.param({"sharing": 2, "sharing_order": "cycle"}, {}, id="cycle-expanded"),
+    pytest.param(
+        {"n_blocks": 4, "n_prelude": 1, "n_coda": 1, "sharing": 3, "sharing_order": "cycle"},
+        {},
+        id="prelude-cycle-coda-expanded",
+    ),
+    pytest.param(
+        {
+            "n_blocks": 4,
+            "n_prelude": 1,
+            "n_coda": 1,
+            "sharing": 3,
+            "sharing_order": "cycle",
+            "input_injection": True,
+        },
+        {"keep_sharing": True},
+        id="prelude-cycle-injection-coda-kept",
+    ),
     pytest.param(
         {"sharing": 3, "window": 5, "global_every": 2, "d_model": 72},
         {"keep_sharing": True},
@@ -193,14 +210,13 @@ def test_transformers_computes_what_the_decoder_computes(
     from shapelaw.sweeps.training.weights import save_weights
 
     architecture = shaped(**changes)
-    order = options.get("sharing_order", "immediate")
     source = np.random.default_rng(2)
 
     def draw(rows: int, columns: int, _: float) -> np.ndarray:
         """Weights that all matter, where a fresh model's blocks would add nothing yet."""
         return source.standard_normal((rows, columns), np.float32) * rows**-0.5
 
-    decoder = Decoder(architecture, draw=draw, sharing_order=order)
+    decoder = Decoder(architecture, draw=draw)
     parameters = nnx.to_pure_dict(nnx.state(decoder, nnx.Param))
     weights = save_weights(tmp_path, "run", architecture, parameters)
     export_hf(architecture, tmp_path / "out", weights, **options)

@@ -14,7 +14,7 @@ import pytest
 
 from benchmarks.browser import Browser, chromium
 from shapelaw.results.shipped_laws import load_law
-from shapelaw.scaling.architecture import Architecture
+from shapelaw.scaling.architecture import Architecture, ArchitectureBatch
 from shapelaw.scaling.errors import BadInput
 from shapelaw.search.answer.query import Budget, Infeasible, query
 from shapelaw.search.devices.catalogue import load_device
@@ -175,17 +175,10 @@ def test_curves_hold_parameters_and_start_from_the_shape_itself(answer: Any) -> 
 def test_the_packed_columns_are_exact(answer: Any) -> None:
     data = page_data(answer)
     raw = base64.b64decode(data["points"]["numbers"]["loss"])
-    first = Architecture.from_dict(
-        {
-            name: None
-            if name in ("window", "global_every") and not value
-            else bool(value)
-            if name == "tied_embeddings"
-            else int(value)
-            for name in data["points"]["shape"]
-            for value in [np.frombuffer(base64.b64decode(data["points"]["shape"][name]), "<i4")[0]]
-        }
-    )
+    columns = data["points"]["shape"]
+    first = ArchitectureBatch(
+        **{name: np.frombuffer(base64.b64decode(columns[name]), "<i4") for name in columns}
+    )[0]
     found = answers_of(answer, {})
     assert np.frombuffer(raw, "<f8")[0] == found.best.loss
     assert first == found.best.architecture

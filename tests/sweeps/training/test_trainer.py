@@ -114,8 +114,9 @@ def test_the_same_losses_to_the_last_digit_in_other_processes(
     text: str, cache: Path, tmp_path: Path
 ) -> None:
     code = (
-        "import sys, msgspec; from pathlib import Path; from sweeps.job import TrunkJob\n"
-        "from sweeps.train import train_trunk\n"
+        "import sys, msgspec; from pathlib import Path\n"
+        "from shapelaw.sweeps.training.trunk import TrunkJob\n"
+        "from shapelaw.sweeps.training.trainer import train_trunk\n"
         "job = msgspec.json.decode(sys.argv[1], type=TrunkJob)\n"
         "print([repr(r.loss) for r in train_trunk(job, cache_dir=Path(sys.argv[2]))])"
     )

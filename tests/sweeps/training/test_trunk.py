@@ -13,6 +13,18 @@ from shapelaw.results.record import ArchitectureFields
 from shapelaw.scaling.errors import BadInput
 from shapelaw.sweeps.training.trunk import CorpusSpec, TrunkJob, job_keys, learning_rate_at, resolve
 
+CYCLES = ArchitectureFields(
+    vocab_size=256,
+    d_model=32,
+    n_blocks=4,
+    sharing=2,
+    sharing_order="cycle",
+    n_heads=2,
+    n_kv_heads=1,
+    head_dim=16,
+    d_ff=64,
+)
+
 
 @pytest.fixture
 def corpus(tmp_path: Path) -> CorpusSpec:
@@ -44,7 +56,10 @@ def test_keys_change_with_what_defines_a_run_and_with_nothing_else(corpus: Corpu
         {"seed": 1},
         {"learning_rate": 0.5},
         {"weight_decay": 0.0},
-        {"sharing_order": "cycle"},
+        {"architecture": CYCLES},
+        {"architecture": msgspec.structs.replace(CYCLES, n_prelude=1)},
+        {"architecture": msgspec.structs.replace(CYCLES, input_injection=True)},
+        {"trainer_version": 3},
         {"sequence_length": 64},
         {"precision": "bfloat16"},
     ):
@@ -95,7 +110,7 @@ def test_a_vocabulary_below_the_tokenizers_is_said() -> None:
 
 def test_keys_need_no_framework() -> None:
     code = (
-        "import sys, sweeps.job, sweeps.corpus\n"
+        "import sys, shapelaw.sweeps.training.trunk, shapelaw.sweeps.corpus.token_corpus\n"
         "print([name for name in ('jax', 'flax', 'optax') if name in sys.modules])"
     )
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
