@@ -2,6 +2,7 @@
 
 import csv
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -82,8 +83,9 @@ def test_the_table_of_published_files() -> None:
     with SIZES.open(encoding="utf-8") as file:
         for row in csv.DictReader(file):
             names = ("vocab_size", "d_model", "n_heads", "n_kv_heads", "head_dim", "d_ff")
+            fields: dict[str, Any] = {name: int(row[name]) for name in names}
             architecture = Architecture(
-                **{name: int(row[name]) for name in names},
+                **fields,
                 n_blocks=int(row["n_layers"]),
                 tied_embeddings=row["tied_embeddings"] == "True",
             )

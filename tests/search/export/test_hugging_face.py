@@ -260,8 +260,8 @@ def test_a_trained_run_has_the_loss_in_transformers_that_its_record_states(
     from shapelaw.sweeps.training.trainer import train_trunk
     from shapelaw.sweeps.training.trunk import CorpusSpec, TrunkJob
 
-    sources = Path(__file__).parents[3] / "search" / "export"
-    spec = CorpusSpec(text=(str(sources / "*.py"),), validation_tokens=4096)
+    sources = Path(__file__).parents[3] / "search"
+    spec = CorpusSpec(text=(str(sources / "**/*.py"),), validation_tokens=4096)
     job = TrunkJob(
         architecture=ArchitectureFields.of(
             shaped(d_model=32, d_ff=64, head_dim=8, sharing=sharing)
