@@ -5,6 +5,7 @@ Shapes: theta [S, p] inner coordinates, rows m, K power terms.
 """
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 
 import numpy as np
@@ -15,7 +16,7 @@ from shapelaw.scaling.terms import Form
 
 Array = np.ndarray
 
-_FEW_TERMS = 5  # up to which derivatives are quicker term by term
+_FEW_TERMS = 6  # up to which derivatives are quicker term by term
 _LARGEST_EXPONENT = 500.0  # keeps exp finite while a start is still far away
 
 
@@ -38,24 +39,53 @@ def bowl(z: Array) -> tuple[Array, Array]:
 
 @dataclasses.dataclass
 class Evaluation:
-    """A model at S points: ln L [S, m], and each term's share of L (K arrays [S, m]).
+    """A model at S points: ln L [S, m] and what its derivatives need.
 
-    Where the form is no plain sum of power terms, `parts` is its Jacobian [S, m, p] instead.
+    `parts`: ∂ ln L / ∂ u of each term's exponent u (its share of the loss), then ∂ ln L / ∂ ln q of
+    each join; arrays [S, m]. `bends`: for each join, what `Joined.bend` says of its curvature.
+    Where the form has pieces of other kinds, `parts` is its Jacobian [S, m, p] instead.
     """
 
     log_loss: Array
     parts: list[Array]
+    bends: list[Array] = dataclasses.field(default_factory=list)
+
+    def _arrays(self) -> list[Array]:
+        return [self.log_loss, *self.parts, *self.bends]
 
     def take(self, rows: Array) -> "Evaluation":
         """Some of the points."""
-        return Evaluation(self.log_loss[rows], [part[rows] for part in self.parts])
+        return Evaluation(
+            self.log_loss[rows],
+            [part[rows] for part in self.parts],
+            [bend[rows] for bend in self.bends],
+        )
 
     def replace(self, rows: Array, other: "Evaluation") -> None:
         """Overwrite the points in the mask `rows` by those of another evaluation."""
-        for mine, theirs in zip(
-            [self.log_loss, *self.parts], [other.log_loss, *other.parts], strict=True
-        ):
+        for mine, theirs in zip(self._arrays(), other._arrays(), strict=True):
             mine[rows] = theirs[rows]
+
+
+@dataclasses.dataclass(frozen=True)
+class JoinPlaces:
+    """Where a join's pieces stand: numbers of its terms, and the position of its order q."""
+
+    left: list[int]
+    right: list[int]
+    order: int
+
+    @property
+    def terms(self) -> list[int]:
+        """All its terms."""
+        return [*self.left, *self.right]
+
+
+def log_norm(left: Array, right: Array, order: Array) -> tuple[Array, Array]:
+    """ln (e^(q·left) + e^(q·right))^(1/q), and the share of the left side, e^(q·left) / sum."""
+    gap = order * (left - right)
+    share = 1 / (1 + np.exp(-np.clip(gap, -_LARGEST_EXPONENT, _LARGEST_EXPONENT)))
+    return np.logaddexp(0.0, gap) / order + right, share
 
 
 class Model:
@@ -82,6 +112,18 @@ class Model:
         self.rows = len(next(iter(self.features.values()))) if self.features else 0
         self._index = {name: position for position, name in enumerate(form.names)}
         self._looped = None if form.sharing_exponent is None else self._index[form.sharing_exponent]
+        numbers = {term.name: number for number, term in enumerate(form.terms)}
+        self._joins = [
+            JoinPlaces(
+                [numbers[name] for name in join.left],
+                [numbers[name] for name in join.right],
+                self._index[join.order],
+            )
+            for join in form.joins
+        ]
+        self._joined = {k for join in self._joins for k in join.terms}
+        if self._joins and not form.log_linear:
+            raise ValueError(f"form {form.name}: joins stand beside power terms alone")
         self.centring = np.eye(len(form.names))
         """Unit-triangular matrix from inner to centred coordinates (see `centred`)."""
         self._blocks: list[tuple[Array, Array]] = []
@@ -111,6 +153,8 @@ class Model:
                     self.centring[owner, position] = power.sign * middle
             positions = np.array(list(counts), dtype=int)
             self._blocks.append((positions, np.stack([counts[i] for i in positions], axis=1)))
+        # ln q of a join acts like the exponent of one more term, whose design is 1.
+        self._blocks += [(np.array([join.order]), np.ones((self.rows, 1))) for join in self._joins]
         self._uncentring = np.linalg.inv(self.centring)
         self._products = (
             {
@@ -119,11 +163,18 @@ class Model:
                 ).reshape(self.rows, -1)
                 for k in range(len(self._blocks))
                 for other in range(k + 1)
-                if k == other or len(self._blocks) <= _FEW_TERMS
+                if k == other
+                or len(self._blocks) <= _FEW_TERMS
+                or any(k in group and other in group for group in self._groups())
             }
             if self.form.log_linear
             else {}
         )
+
+    def _groups(self) -> list[list[int]]:
+        """Numbers of the blocks of each join: its terms, then its ln q."""
+        first = len(self.form.terms)
+        return [[*join.terms, first + number] for number, join in enumerate(self._joins)]
 
     # --- coordinates ---------------------------------------------------------------------------
 
@@ -138,7 +189,10 @@ class Model:
     # --- values and derivatives, centred coordinates ----------------------------------------------
 
     def _exponents(self, theta: Array) -> list[Array]:
-        values = [theta[:, positions] @ design.T for positions, design in self._blocks]
+        values = [
+            theta[:, positions] @ design.T
+            for positions, design in self._blocks[: len(self.form.terms)]
+        ]
         return [np.minimum(value, _LARGEST_EXPONENT, out=value) for value in values]
 
     def log_loss(self, theta: Array) -> Array:
@@ -150,16 +204,85 @@ class Model:
         if not self.form.log_linear:
             value, jacobian = self.log_loss_and_jacobian(theta)
             return Evaluation(value, [jacobian])
-        parts = self._exponents(theta)
-        for part in parts:
-            np.exp(part, out=part)
-        total = parts[0].copy()
-        for part in parts[1:]:
-            total += part
+        exponents = self._exponents(theta)
+        parts = [np.exp(value) for value in exponents]
+        total = np.zeros_like(parts[0])
+        for number, part in enumerate(parts):
+            if number not in self._joined:
+                total += part
+        bends: list[Array] = []
+        for join in self._joins:
+            order = np.exp(theta[:, join.order])[:, None]
+            sums = [sum(parts[k] for k in side) for side in (join.left, join.right)]
+            left, right = (
+                exponents[side[0]] if len(side) == 1 else np.log(value)
+                for side, value in zip((join.left, join.right), sums, strict=True)
+            )
+            value, share = log_norm(left, right, order)
+            joint = np.exp(np.minimum(value, _LARGEST_EXPONENT))
+            total += joint
+            for side, sum_, weight in (
+                (join.left, sums[0], share),
+                (join.right, sums[1], 1 - share),
+            ):
+                for k in side:
+                    parts[k] = joint * weight * (parts[k] / sum_ if len(side) > 1 else 1.0)
+            slope = share * left + (1 - share) * right - value
+            parts.append(joint * slope)
+            bends += [joint * order * share * (1 - share), left - right, share, slope, joint]
         inverse = 1.0 / total
         for part in parts:
             part *= inverse
-        return Evaluation(np.log(total, out=total), parts)
+        for at in range(0, len(bends), 5):
+            bends[at] *= inverse
+            bends[at + 4] *= inverse
+        return Evaluation(np.log(total, out=total), parts, bends)
+
+    def _local_curvature(self, found: "Evaluation") -> dict[tuple[int, int], Array]:
+        """(∂²L/∂u_k∂u_l)/L [S, m] for k ≥ l, in the exponents u of terms and the ln q of joins.
+
+        A plain term's is its share. A join's is P·(∇u ∇uᵀ + ∇²u) with P its share, ∇u = (s, 1 − s,
+        γ) and ∇²u = q·s(1 − s)·(1, −1, w)(1, −1, w)ᵀ − γ·eeᵀ in (left, right, ln q), where w is
+        left − right and γ = ∂u/∂ln q; a side of several terms shares its own among them.
+        """
+        terms = len(self.form.terms)
+        local = {(k, k): found.parts[k] for k in range(terms) if k not in self._joined}
+        for number, join in enumerate(self._joins):
+            bend, gap, share, slope, whole = found.bends[5 * number : 5 * number + 5]
+            inner = [share, 1 - share, slope]  # ∇u
+            signs: list[Array | float] = [1.0, -1.0, gap]
+            last = terms + number
+            sides = [join.left, join.right]
+            split = [
+                [np.ones(1) if len(side) == 1 else found.parts[k] / (whole * weight) for k in side]
+                for side, weight in zip(sides, inner[:2], strict=True)
+            ]
+
+            def outer(
+                a: int,
+                b: int,
+                whole: Array = whole,
+                bend: Array = bend,
+                inner: list[Array] = inner,
+                signs: list[Array | float] = signs,
+            ) -> Array:
+                return whole * inner[a] * inner[b] + bend * signs[a] * signs[b]
+
+            local[last, last] = outer(2, 2) - whole * slope
+            for a, side in enumerate(sides):
+                for k, part in zip(side, split[a], strict=True):
+                    local[last, k] = outer(2, a) * part
+                    for b, other in enumerate(sides):
+                        for l, second in zip(other, split[b], strict=True):  # noqa: E741
+                            if l > k:
+                                continue
+                            value = outer(a, b) * part * second
+                            if a == b:
+                                value = value - whole * inner[a] * part * second
+                                if k == l:
+                                    value = value + whole * inner[a] * part
+                            local[k, l] = value
+        return local
 
     def log_loss_and_jacobian(self, theta: Array) -> tuple[Array, Array]:
         """ln L [S, m] and its derivative [S, m, p]."""
@@ -234,10 +357,13 @@ class Model:
         `score` = weight·ρ', `newton` = weight·ρ'', `robust` = weight·ρ'/residual, each [S, m].
         """
         draws, size = theta.shape
-        if self.form.log_linear and len(self._blocks) <= _FEW_TERMS:
-            return self._by_pairs_of_terms(draws, size, evaluation.parts, score, newton, robust)
         if self.form.log_linear:
-            return self._by_jacobian(draws, size, evaluation.parts, score, newton, robust)
+            local = self._local_curvature(evaluation)
+            if len(self._blocks) <= _FEW_TERMS:
+                return self._by_pairs_of_terms(
+                    draws, size, evaluation.parts, local, score, newton, robust
+                )
+            return self._by_jacobian(draws, size, evaluation.parts, local, score, newton, robust)
         jacobian = evaluation.parts[0]
         transposed = jacobian.transpose(0, 2, 1)
         gradient = (transposed @ score[:, :, None])[:, :, 0]
@@ -257,27 +383,27 @@ class Model:
         draws: int,
         size: int,
         shares: list[Array],
+        local: dict[tuple[int, int], Array],
         score: Array,
         newton: Array,
         robust: Array,
     ) -> tuple[Array, Array, Array]:
         """Derivatives as products of row weights with fixed matrices: fast for few terms.
 
-        With share p_k and design X_k of term k, ∂ ln L = Σ_k p_k X_k, and the second derivative of
-        ln L is Σ_k p_k X_k X_kᵀ − ∂ ln L ∂ ln Lᵀ.
+        With g_k = ∂ ln L/∂u_k, the design X_k of term k and C the `local` curvature of L, ∂ ln L =
+        Σ_k g_k X_k, and the second derivative of ln L is Σ_kl (C_kl − g_k g_l) X_k X_lᵀ.
         """
         gradient = np.zeros((draws, size))
         exact, majorant = np.zeros((2, draws, size, size))
         bent = newton - score
         for k, (rows_at, design) in enumerate(self._blocks):
-            weighted = score * shares[k]
-            gradient[:, rows_at] += weighted @ design
+            gradient[:, rows_at] += (score * shares[k]) @ design
             for l in range(k + 1):  # noqa: E741
                 columns_at = self._blocks[l][0]
                 both = shares[k] * shares[l]
                 left = bent * both
-                if l == k:
-                    left += weighted
+                if (k, l) in local:
+                    left += score * local[k, l]
                 product = self._products[k, l]
                 at = (slice(None), rows_at[:, None], columns_at[None, :])
                 shape = (draws, len(rows_at), len(columns_at))
@@ -296,6 +422,7 @@ class Model:
         draws: int,
         size: int,
         shares: list[Array],
+        local: dict[tuple[int, int], Array],
         score: Array,
         newton: Array,
         robust: Array,
@@ -303,56 +430,22 @@ class Model:
         """The same through the Jacobian, [S, p, m]: for many terms."""
         jacobian = np.zeros((draws, size, self.rows))
         exact = np.zeros((draws, size, size))
-        for k, (positions, design) in enumerate(self._blocks):
-            share = shares[k]
+        for (positions, design), share in zip(self._blocks, shares, strict=True):
             for column, position in enumerate(positions):
                 jacobian[:, position] += share * design[:, column]
-            block = ((score * share) @ self._products[k, k]).reshape(
-                draws, len(positions), len(positions)
+        for (k, l), bend in local.items():  # noqa: E741
+            rows_at, columns_at = self._blocks[k][0], self._blocks[l][0]
+            block = ((score * bend) @ self._products[k, l]).reshape(
+                draws, len(rows_at), len(columns_at)
             )
-            exact[:, positions[:, None], positions[None, :]] += block
+            exact[:, rows_at[:, None], columns_at[None, :]] += block
+            if k != l:
+                exact[:, columns_at[:, None], rows_at[None, :]] += block.transpose(0, 2, 1)
         gradient = (jacobian @ score[:, :, None])[:, :, 0]
         transposed = jacobian.transpose(0, 2, 1)
         exact += (jacobian * (newton - score)[:, None, :]) @ transposed
         majorant = (jacobian * robust[:, None, :]) @ transposed
         return gradient, exact, majorant
-
-
-_GROWTH = {"ln_n": 1.0, "ln_width": 1 / 3, "ln_depth": 1 / 3}
-"""How features grow with ln N when width and depth grow alike (N ~ width²·depth)."""
-
-
-def _least_at_smaller_size(
-    terms: list[tuple[Array | float, float]], growing: Array, growth: float, rows: Array
-) -> Array:
-    """Loss of the same shape, shrunk to where growing it would begin to hurt, for rows [k].
-
-    A term that grows with N says that larger models are further behind at equal tokens. So few
-    tokens that a larger model would end up worse are outside what such a term was fitted to: there
-    the larger model is taken to be as good as the smaller one, which keeps a law monotone in N.
-    Shrinking N by e^u multiplies each term by e^(rate·u) and the growing one by e^(-growth·u).
-    """
-    values = [
-        (
-            np.broadcast_to(
-                value, (int(rows.max()) + 1,) if np.ndim(value) == 0 else np.shape(value)
-            )[rows],
-            rate,
-        )
-        for value, rate in terms
-    ]
-    low = np.zeros(len(rows))
-    high = np.full(len(rows), 60.0)
-    for _ in range(50):
-        middle = 0.5 * (low + high)
-        slack = -growth * growing * np.exp(-growth * middle)
-        for value, rate in values:
-            slack = slack + rate * value * np.exp(np.minimum(rate * middle, _LARGEST_EXPONENT))
-        low, high = np.where(slack < 0, middle, low), np.where(slack < 0, high, middle)
-    total = growing * np.exp(-growth * low)
-    for value, rate in values:
-        total = total + value * np.exp(np.minimum(rate * low, _LARGEST_EXPONENT))
-    return total
 
 
 def predict_log_loss(form: Form, theta: Array, features: Mapping[str, Array]) -> Array:
@@ -364,48 +457,26 @@ def predict_log_loss(form: Form, theta: Array, features: Mapping[str, Array]) ->
     if form.sharing_exponent is not None:
         phi = np.array([theta[index[form.sharing_exponent]]])
         looped = looped_feature(phi, features)[0][0]
-    growing: Array | None = None
-    growth = 0.0  # of the growing term, per unit of ln N at fixed shape
-    rises: dict[str, float] = {"ln_n": 0.0, "ln_width": 0.0, "ln_depth": 0.0}
-    terms: list[tuple[Array | float, float]] = []  # value, fall per unit of ln N at fixed shape
-    falls: dict[str, Array | float] = {"ln_n": 0.0, "ln_width": 0.0, "ln_depth": 0.0}
+    joined = {name for join in form.joins for name in (*join.left, *join.right)}
+    exponents: dict[str, Array] = {}
     for term in form.terms:
         value: Array | float = sum(float(theta[index[name]]) for name in term.coefficients)
-        rate = 0.0
-        slopes: list[tuple[str, float]] = []
         for power in term.powers:
             column = looped if power.feature == "ln_n_looped" else features[power.feature]
             assert column is not None
-            slope = power.sign * float(theta[index[power.parameter]])
-            value = value + slope * column
-            rate -= slope * _GROWTH.get(power.feature, 0.0)
-            if power.feature in falls:
-                slopes.append((power.feature, slope))
-        value = np.exp(value)
-        if form.monotone is not None and term.name == form.monotone:
-            growing, growth = np.asarray(value), -rate
-            for feature, slope in slopes:
-                rises[feature] += slope
-            continue
-        total = total + value
-        if form.monotone is not None:
-            terms.append((value, rate))
-            for feature, slope in slopes:
-                falls[feature] = falls[feature] - slope * value
-    if growing is not None:
-        total = total + growing
-        if growth > 0:
-            # Growing width (N ~ width²) or depth (N ~ depth) alone must lower the other terms by
-            # more than it raises this one.
-            wider = (rises["ln_n"] + 0.5 * rises["ln_width"]) * growing > (
-                falls["ln_n"] + 0.5 * falls["ln_width"]
-            )
-            deeper = (rises["ln_n"] + rises["ln_depth"]) * growing > (
-                falls["ln_n"] + falls["ln_depth"]
-            )
-            over = np.flatnonzero(wider | deeper)
-            if over.size:
-                total[over] = _least_at_smaller_size(terms, growing[over], growth, over)
+            value = value + power.sign * float(theta[index[power.parameter]]) * column
+        value = np.minimum(value, _LARGEST_EXPONENT)
+        if term.name in joined:
+            exponents[term.name] = np.broadcast_to(value, (rows,))
+        else:
+            total = total + np.exp(value)
+    for join in form.joins:
+        left, right = (
+            functools.reduce(np.logaddexp, [exponents[name] for name in side])
+            for side in (join.left, join.right)
+        )
+        order = np.exp(theta[index[join.order]])
+        total = total + np.exp(np.logaddexp(0.0, order * (left - right)) / order + right)
     log_factor: Array | float = 0.0
     for piece in form.bowls:
         height, _ = bowl(features[piece.feature] - float(theta[index[piece.optimum]]))

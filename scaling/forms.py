@@ -7,6 +7,7 @@ from shapelaw.scaling.errors import BadInput
 from shapelaw.scaling.terms import (
     Bowl,
     Form,
+    Join,
     Parameter,
     Power,
     Term,
@@ -18,6 +19,8 @@ from shapelaw.scaling.terms import (
 _EXPONENT_PRIOR = (0.45, 0.25)
 """Published exponents of N, D, width and depth lie between .2 and .8."""
 
+_ORDER_PRIOR = (0.5, 0.7)
+"""Of ln q: between addition and a norm of the order of 3, as wide as published runs leave it."""
 _E = irreducible()
 _A = coefficient("A", "coefficient of the parameter term, nats · N^alpha")
 _B = coefficient("B", "coefficient of the token term, nats · D^beta")
@@ -199,11 +202,36 @@ def shape_depth(features: frozenset[str]) -> Form:
     )
 
 
+def shape_norm(features: frozenset[str]) -> Form:
+    """Our own form with capacity and data joined by a norm of a fitted order q.
+
+    q = 1 adds them, as every published law does. More than 1 says that a model far from the end of
+    its data is held back by data alone, and one at its end by capacity alone.
+    """
+    return _shape(
+        "shape-norm",
+        "shape, with capacity and data joined by a norm: L = E + W·width^-omega + "
+        "K·depth^-lambda + [(A·N_eff^-alpha)^q + (B·D^-beta·N^kappa)^q]^(1/q) (this project)",
+        features,
+        norm=True,
+    )
+
+
+def shape_norm_monotone(features: frozenset[str]) -> Form:
+    """The same with kappa = 0: a larger model is never worse, however few the tokens."""
+    return _shape(
+        "shape-norm-monotone", "shape-norm with kappa = 0", features, norm=True, interaction=False
+    )
+
+
 def _shape(
     name: str,
     paper: str,
     features: frozenset[str],
     slowed_by: tuple[Parameter, Power] | None = None,
+    *,
+    interaction: bool = True,
+    norm: bool = False,
 ) -> Form:
     """Shape acts on the capacity terms, tokens on a term that knows the size.
 
@@ -221,9 +249,11 @@ def _shape(
     - N_eff: the MLP-to-attention ratio r wastes parameters on either side of its optimum, a GQA
       group g > 1 and sharing s change what a stored parameter is worth: s^-sigma is (s^phi)^-alpha
       with phi = sigma/alpha.
-    - kappa: larger models are further behind at equal tokens. It is free in sign, so that a recipe
-      without the effect gives 0, and the law is kept monotone in N by bounding the term (see
-      `Form.monotone`). `slowed_by` is a further power of that term.
+    - kappa (`interaction`): larger models are further behind at equal tokens. It is free in sign,
+      so that a recipe without the effect gives 0. Where it is positive, a law may say that a larger
+      model is worse when tokens are few (`Form.rises_with`): runs of a constant learning rate show
+      just that. `slowed_by` is a further power of that term.
+    - `norm`: the capacity and the token term are joined by (x^q + y^q)^(1/q) instead of added.
 
     All exponents carry wide Gaussian priors, worth less than one run: they decide only what a table
     leaves open.
@@ -237,7 +267,7 @@ def _shape(
         dataclasses.replace(_BETA, prior=_EXPONENT_PRIOR),
     ]
     learning = [Power("beta", "ln_d")]
-    if {"ln_n", "ln_d"} <= features:
+    if interaction and {"ln_n", "ln_d"} <= features:
         learning.append(Power("kappa", "ln_n", sign=1.0))
         parameters.append(
             Parameter(
@@ -277,6 +307,7 @@ def _shape(
             )
         )
     terms = [_TERMS[0]]
+    capacities = ("MLP-heavy", "attention-heavy") if "ln_r" in features else ("parameters",)
     if "ln_r" in features:
         for side, sign in (("MLP-heavy", 1.0), ("attention-heavy", -1.0)):
             terms.append(
@@ -312,13 +343,22 @@ def _shape(
             dataclasses.replace(p, prior=None if p.log else _EXPONENT_PRIOR)
             for p in _WIDTH_DEPTH_PARAMETERS
         ]
-    return Form(
-        name,
-        paper,
-        tuple(parameters),
-        tuple(terms),
-        monotone="tokens" if len(learning) > 1 else None,
-    )
+    joins: tuple[Join, ...] = ()
+    if norm:
+        parameters.append(
+            Parameter(
+                "q",
+                "order of the norm that joins capacity and data: 1 adds them, more lets the "
+                "scarcer decide",
+                log=True,
+                low=math.log(0.2),
+                high=math.log(20.0),
+                start=(-0.2, 1.2),
+                prior=_ORDER_PRIOR,
+            )
+        )
+        joins = (Join(capacities, ("tokens",), "q"),)
+    return Form(name, paper, tuple(parameters), tuple(terms), joins=joins)
 
 
 def literature(features: frozenset[str]) -> Form:
@@ -347,6 +387,8 @@ FORMS = {
     "looped": looped,
     "shape": shape,
     "shape-depth": shape_depth,
+    "shape-norm": shape_norm,
+    "shape-norm-monotone": shape_norm_monotone,
 }
 """Every form by name: a function of the features that carry information to a declaration."""
 

@@ -6,12 +6,14 @@ A law is
 
 where each u_k is linear in the parameters with features of the run (ln N, ln D, ln depth, ...) as
 coefficients, so that exp u_k is a power term such as A·N^-α, and bowl(z) = z + e^-z − 1 is zero at
-its optimum and positive elsewhere. The last two kinds of piece are optional. Everything a solver
+its optimum and positive elsewhere. Some of the terms may be joined by a norm instead of added,
+(x^q + y^q)^(1/q) with a fitted q. The last three kinds of piece are optional. Everything a solver
 needs follows from this declaration, so a new law is a new list of terms.
 """
 
 import dataclasses
 import math
+from collections.abc import Collection
 
 FREE = 80.0
 """Bound, in the logarithm, of a coefficient that is in effect free."""
@@ -75,6 +77,20 @@ class Bowl:
 
 
 @dataclasses.dataclass(frozen=True)
+class Join:
+    """Terms joined by a norm: (x^q + y^q)^(1/q), x and y the sums of the terms on either side.
+
+    q = 1 adds them; q → ∞ takes the larger: the scarcer of the two then sets the loss alone.
+    """
+
+    left: tuple[str, ...]
+    """Names of terms."""
+    right: tuple[str, ...]
+    order: str
+    """The parameter q, a logarithmic one."""
+
+
+@dataclasses.dataclass(frozen=True)
 class Form:
     """A law's declaration: everything but the numbers."""
 
@@ -83,11 +99,9 @@ class Form:
     parameters: tuple[Parameter, ...]
     terms: tuple[Term, ...]
     bowls: tuple[Bowl, ...] = ()
+    joins: tuple[Join, ...] = ()
     sharing_exponent: str | None = None
     """Parameter φ of the feature `ln_n_looped` = ln(N_once + sharing^φ·N_recurrent)."""
-    monotone: str | None = None
-    """A term that may grow with N or depth: predictions bound it where a larger model would
-    otherwise be predicted to be worse (see `scaling.model.predict_log_loss`)."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -107,8 +121,20 @@ class Form:
 
     @property
     def log_linear(self) -> bool:
-        """Whether the law is a plain sum of power terms, which has a fast path."""
+        """Whether the law is made of power terms and joins alone, which has a fast path."""
         return not self.bowls and self.sharing_exponent is None
+
+    def rises_with(self, features: Collection[str]) -> tuple[str, ...]:
+        """Exponents by which a term grows with one of the features: where they are positive, more
+        of it may mean a higher loss."""
+        return tuple(
+            dict.fromkeys(
+                power.parameter
+                for term in self.terms
+                for power in term.powers
+                if power.sign > 0 and power.feature in features
+            )
+        )
 
     def index(self, name: str) -> int:
         """Position of a parameter."""

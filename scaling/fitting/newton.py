@@ -19,6 +19,7 @@ _DAMPING_GIVES_UP = 1e12
 DELTA_STEPS = (0.1, 0.03, 0.01, 0.004, 0.002)  # smoother problems on the way to the wanted delta
 _ON_THE_WAY = (60, 1e-7)  # iterations and tolerance of those
 _TOLERANCE = 1e-13  # of the objective: a Newton step that promises less ends the fit
+_FLAT = 1e-8  # of the objective: what a step of 1 in any coordinate may promise where all is flat
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +58,8 @@ class Solutions:
     """Largest component of the gradient in free centred coordinates."""
     iterations: Array
     converged: Array
-    """Whether the last Newton step promised no further decrease."""
+    """Whether the last Newton step promised no further decrease, or the gradient is next to 0 (a
+    term that vanishes has no optimum to end at: its coefficient falls for ever)."""
 
     def take(self, rows: Array) -> "Solutions":
         """Some of the fits."""
@@ -232,7 +234,7 @@ def _newton(
             end.theta[at] = theta[finished]
             end.objective[at], end.penalised[at] = objective[finished], penalised[finished]
             end.gradient_norm[at], end.iterations[at] = norm[finished], iteration
-            end.converged[at] = settled[finished]
+            end.converged[at] = (settled | (norm <= _FLAT * penalised))[finished]
             if finished.all():
                 break
             rest = ~finished
