@@ -50,8 +50,11 @@ def best_fits(
     *,
     delta: float,
     starts: int,
+    begin: Array | None = None,
 ) -> list[Optimum]:
     """Fit `form` on each fold. `weights` [folds, m] of rows; returns one optimum a fold.
+
+    `begin` [k, p] are starting points beside the `starts` that are spread over the ranges.
 
     Raises:
         BadInput: the features lack one the form reads.
@@ -63,10 +66,12 @@ def best_fits(
     if small is not None:
         part = {name: column[small] for name, column in model.features.items()}
         coarse = best_fits(form, part, loss[small], weights[:, small], delta=delta, starts=starts)
-        begin = np.stack([optimum.theta for optimum in coarse])[:, None, :]
+        points = np.stack([optimum.theta for optimum in coarse])[:, None, :]
     else:
         coarse = []
-        begin = starting_points(model, loss, weights, starts)
+        points = starting_points(model, loss, weights, starts)
+    if begin is not None:
+        points = np.concatenate([points, np.broadcast_to(begin, (folds, *begin.shape))], axis=1)
     units = None
     shapes: tuple[Array, Array] | None = None
     if has_prior(form):
@@ -88,7 +93,7 @@ def best_fits(
         shapes = (np.stack([pair[0] for pair in found]), np.stack([pair[1] for pair in found]))
     solutions: Solutions | None = None
     prior: Prior | None = None
-    each = begin.shape[1]
+    each = points.shape[1]
     for attempt in range(_ROUNDS if units is not None else 1):
         if shapes is not None and units is not None:
             prior = weighed(
@@ -99,7 +104,7 @@ def best_fits(
         solutions = minimise(
             model,
             log_loss,
-            solutions.theta if solutions else begin.reshape(folds * each, -1),
+            solutions.theta if solutions else points.reshape(folds * each, -1),
             np.repeat(weights, each, axis=0),
             delta=delta,
             prior=prior,

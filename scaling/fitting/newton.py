@@ -93,6 +93,7 @@ def minimise(
     prior: Prior | None = None,
     warm: bool = False,
     iterations: int = 300,
+    tolerance: float = _TOLERANCE,
 ) -> Solutions:
     """Fit from S starting points theta [S, p] with row weights [S, m] or [m].
 
@@ -115,6 +116,7 @@ def minimise(
                 prior.take(slice(at, at + chunk)),
                 warm,
                 iterations,
+                tolerance,
             )
             for at in range(0, draws, chunk)
         ]
@@ -135,6 +137,7 @@ def _minimise_chunk(
     prior: Prior,
     warm: bool,
     iterations: int,
+    tolerance: float,
 ) -> Solutions:
     # The prior stands on parameters that centring leaves alone (see Model.centring).
     state = model.centred(np.asarray(theta, dtype=float))
@@ -142,7 +145,7 @@ def _minimise_chunk(
     for step in DELTA_STEPS:
         if step > delta and not warm:
             state = _newton(model, log_loss, state, weights, step, prior, *_ON_THE_WAY).theta
-    end = _newton(model, log_loss, state, weights, delta, prior, iterations, _TOLERANCE)
+    end = _newton(model, log_loss, state, weights, delta, prior, iterations, tolerance)
     return dataclasses.replace(end, theta=model.natural(end.theta))
 
 

@@ -43,14 +43,31 @@ def leave_largest(table: RunTable, axis: str, share: float = LARGEST_SHARE) -> S
     return Split(f"largest_{axis}", ~test[None, :], test[None, :])
 
 
-def leave_one_shape_out(table: RunTable) -> Split | None:
-    """One fold a shape (a size, where the table has no shapes); many are pooled."""
+def leave_next_largest(table: RunTable, axis: str) -> Split | None:
+    """The same one step earlier: the largest are left out, and the block below them is tested."""
+    last = leave_largest(table, axis)
+    if last is None:
+        return None
+    rows = np.flatnonzero(last.train[0])
+    share = LARGEST_SHARE / (1 - LARGEST_SHARE)  # as many as the largest
+    earlier = leave_largest(table.take(rows), axis, share)
+    if earlier is None:
+        return None
+    train, test = np.zeros((2, 1, len(table)), dtype=bool)
+    train[0, rows], test[0, rows] = earlier.train[0], earlier.test[0]
+    return Split(f"next_{axis}", train, test)
+
+
+def leave_one_shape_out(
+    table: RunTable, most: int = MOST_FOLDS, pooled: int = POOLED_FOLDS
+) -> Split | None:
+    """One fold a shape (a size, where the table has no shapes); more than `most` are `pooled`."""
     groups = shape_groups(table)
     count = int(groups.max()) + 1
     if count < 4:
         return None
-    if count > MOST_FOLDS:
-        groups = np.random.default_rng(0).permutation(count)[groups] % POOLED_FOLDS
+    if count > most:
+        groups = np.random.default_rng(0).permutation(count)[groups] % pooled
     test = groups[None, :] == np.unique(groups)[:, None]
     return Split("leave_one_shape_out", ~test, test)
 
@@ -77,6 +94,15 @@ def roll_out(table: RunTable, steps: int = 2) -> Split | None:
     )
 
 
+def rolled_forward(table: RunTable) -> list[Split]:
+    """What a law will be asked, rehearsed inside its table: more compute, larger sizes, in two
+    steps each."""
+    found = [
+        step(table, axis) for axis in ("C", "N") for step in (leave_largest, leave_next_largest)
+    ]
+    return [split for split in found if split is not None]
+
+
 def all_splits(table: RunTable) -> list[Split]:
     """Every split the table has enough sizes and shapes for."""
     found = [leave_largest(table, axis) for axis in ("N", "D", "C")]
@@ -101,17 +127,21 @@ def predict_splits(
     *,
     delta: float,
     informative: frozenset[str],
+    starts: int = FOLD_STARTS,
+    begin: Array | None = None,
 ) -> dict[str, Array]:
     """Predicted ln L of the held-out rows of each split [rows], NaN elsewhere.
 
-    A split whose training part has no more rows than the form has parameters is left out.
+    `begin` [k, p]: further points to start from, such as the fit to all rows. A split whose training part has no more rows than the form has parameters is left out.
     """
     declaration = build_form(form, informative)
     usable = [split for split in splits if split.train.sum(axis=1).min() > len(declaration.names)]
     if not usable:
         return {}
     weights = np.concatenate([split.train for split in usable]).astype(float)
-    found = best_fits(declaration, features, table.loss, weights, delta=delta, starts=FOLD_STARTS)
+    found = best_fits(
+        declaration, features, table.loss, weights, delta=delta, starts=starts, begin=begin
+    )
     answers: dict[str, Array] = {}
     at = 0
     for split in usable:

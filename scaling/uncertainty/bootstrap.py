@@ -13,6 +13,7 @@ from shapelaw.scaling.uncertainty.sandwich import density_curvature, deviate
 RESIDUAL_QUANTILES = 41
 _MOST_EVENNESS = 0.1  # weights are a little more even than Dirichlet(1) where runs are few, since
 # coverage measured on synthetic sweeps still errs to the wide side there
+_DRAW_TOLERANCE = 1e-8  # of the objective: far below what one draw differs from another
 ONE_STEP_ELEMENTS = 30_000_000  # draws × rows beyond which each draw is one Newton step
 
 
@@ -64,6 +65,7 @@ def resample(
             prior=None if prior is None else prior.take(slice(at, at + some)),
             warm=True,
             iterations=80,
+            tolerance=_DRAW_TOLERANCE,
         ).theta
     return found
 

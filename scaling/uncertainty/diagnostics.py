@@ -45,7 +45,7 @@ def at_bound(form: Form, model: Model, theta: Array) -> list[str]:
     ]
     if form.log_linear:
         shares = model.evaluate(model.centred(theta[None, :])).parts
-        for term, share in zip(form.terms, shares, strict=True):
+        for term, share in zip(form.terms, shares[: len(form.terms)], strict=True):
             if float(share.max()) < _GONE and term.coefficients[0] not in found:
                 found.append(term.coefficients[0])
     return found

@@ -1,0 +1,58 @@
+"""How fast a law's error grows as it leaves its runs, measured inside the table.
+
+Forms are fitted to the smaller runs and predict the larger ones (`holdout.splits.rolled_forward`).
+Each such block gives one estimate of γ² in
+
+    error² = between² + noise² + γ²·h²
+
+with h the distance from the block's training runs in spans of them (`extrapolation.distance`) and
+`between` the spread of the stack's members. The rows of a block err together, so a block is worth
+one degree of freedom; a prior of γ = USUAL·noise is worth PRIOR_BLOCKS more. USUAL was measured on
+published run tables without their largest runs (`benchmarks.tables`).
+"""
+
+import numpy as np
+
+from shapelaw.scaling.bound_form import Array
+from shapelaw.scaling.extrapolation import Drift, distance, size_range
+from shapelaw.scaling.run_table import RunTable
+
+USUAL = 5.0
+PRIOR_BLOCKS = 2.0
+_QUANTILES = 41
+_LEAST_FREEDOM = 3.0  # of Student's deviate: fewer have no variance
+
+
+def measured_drift(
+    table: RunTable,
+    blocks: list[tuple[Array, Array, Array, Array]],
+    noise: Array,
+    usual: float,
+    range_of: RunTable,
+) -> Drift:
+    """The drift of a law beyond the rows of `range_of`.
+
+    Args:
+        table: what the blocks' rows refer to.
+        blocks: of each, masks of the rows trained on and tested, and for the tested rows the error
+            ln(observed / predicted) and the variance between members.
+        noise: standard deviation of each row's noise [rows].
+        usual: the same at large.
+    """
+    from scipy.stats import t as student
+
+    log_n, log_d = np.log(table.n), np.log(table.d)
+    total, freedom = PRIOR_BLOCKS * (USUAL * usual) ** 2, PRIOR_BLOCKS
+    for train, test, error, between in blocks:
+        seen = size_range(log_n[train], log_d[train])
+        away = distance(log_n[test], log_d[test], seen) ** 2
+        outside = away > 1e-12
+        if not outside.any():
+            continue
+        excess = error**2 - between - noise[test] ** 2
+        total += max(0.0, float(excess[outside].sum() / away[outside].sum()))
+        freedom += 1
+    spread = np.sqrt(total / freedom)
+    picks = (np.arange(_QUANTILES) + 0.5) / _QUANTILES
+    quantiles = spread * student.ppf(picks, max(freedom, _LEAST_FREEDOM))
+    return Drift(quantiles, size_range(np.log(range_of.n), np.log(range_of.d)))
