@@ -6,15 +6,18 @@ from typing import Any
 
 import numpy as np
 
-from shapelaw.scaling.bound_form import Array, Model
+from shapelaw.scaling.bound_form import Array, Model, predict_log_loss
 from shapelaw.scaling.derived_quantities import derived_quantities
 from shapelaw.scaling.errors import BadInput
+from shapelaw.scaling.extrapolation import AXES, Drift
 from shapelaw.scaling.features import table_features
 from shapelaw.scaling.fitting.best_fits import Optimum, best_fits
+from shapelaw.scaling.fitting.newton import huber
 from shapelaw.scaling.forms import build_form
-from shapelaw.scaling.holdout.form_choice import choose
-from shapelaw.scaling.holdout.splits import held_out, varying
-from shapelaw.scaling.law import AXES, Law, fingerprint_of, to_natural
+from shapelaw.scaling.holdout.form_choice import Choice, choose
+from shapelaw.scaling.holdout.splits import rehearsed, score_split, varying
+from shapelaw.scaling.law import Law, OtherForm, fingerprint_of, to_natural
+from shapelaw.scaling.noise import NoiseTrend, noise_trend
 from shapelaw.scaling.run_table import RunTable, checked, clusters, without_duplicates
 from shapelaw.scaling.terms import Form
 from shapelaw.scaling.uncertainty.bootstrap import (
@@ -29,9 +32,13 @@ from shapelaw.scaling.uncertainty.diagnostics import (
     not_identified,
     outliers,
 )
+from shapelaw.scaling.uncertainty.drift import drift_of
 from shapelaw.scaling.uncertainty.profile_likelihood import Profile, profile
 
 _MOST_OUTLIERS_SHOWN = 20
+FURTHER = 10.0
+"""Times the largest compute seen, where the form next in line is compared."""
+_MEMBER_STARTS = 8  # of the other forms of a stack
 _OTHER_STARTS = 8  # draws from which the optimum without prior is sought too
 
 
@@ -77,7 +84,7 @@ def fit_law(
     table: RunTable,
     form: str = "auto",
     *,
-    bootstrap: int = 1000,
+    bootstrap: int = 400,
     seed: int = 0,
     holdout: bool = True,
     objective: str = "huber",
@@ -120,49 +127,72 @@ def fit_law(
     _refuse_hopeless(table)
     features = table_features(table)
     informative = frozenset(varying(features))
-    scored: dict[str, Any] = {}
-    reason = ""
-    name = form
-    if form == "auto":
-        choice = choose(table, delta=threshold)
-        name, reason = choice.form, choice.reason
-        scored = dict(choice.scores.get(name, {}))
-        scored["candidates"] = choice.scores
+    choice = choose(table, delta=threshold) if form == "auto" else None
+    name = form if choice is None else choice.form
     declaration = build_form(name, informative)
     if len(table) <= len(declaration.names):
         raise BadInput(
             f"rows = {len(table)}: form {name} has {len(declaration.names)} parameters "
             "and needs more rows than that"
         )
-    optimum = best_fits(
-        declaration, features, table.loss, row_weights[None, :], delta=threshold, starts=starts
-    )[0]
-    model = Model(declaration, features)
     log_loss = np.log(table.loss)
-    residuals = log_loss - model.log_loss(model.centred(optimum.theta[None, :]))[0]
     groups = clusters(table)
-    draws = resample(
-        model, log_loss, optimum, row_weights, groups, bootstrap, delta=threshold, seed=seed
-    )
+    members = [
+        _member(
+            one,
+            weight,
+            table,
+            informative,
+            row_weights,
+            groups,
+            threshold,
+            starts if one == name else _MEMBER_STARTS,
+            bootstrap,
+            seed,
+        )
+        for one, weight in _parts(choice, form)
+    ]
+    optimum, model, draws = members[0].optimum, members[0].model, members[0].draws
+    residuals = log_loss - sum(one.weight * one.log_loss for one in members)
+    trend = noise_trend(features, residuals)
     noise = noise_model(
-        log_loss, residuals, _configurations(features), table.run, groups, len(declaration.names)
+        log_loss,
+        residuals / trend.scale(features),
+        _configurations(features),
+        table.run,
+        groups,
+        len(declaration.names),
     )
-    if holdout and form != "auto":
-        scored = dict(held_out(table, name, delta=threshold))
-    law = _law(
-        table, features, declaration, optimum, draws, noise, label or name, source, informative
-    )
+    scored: dict[str, Any] = {}
+    drift = None
+    if choice is not None:
+        stacked = len(choice.forms) > 1
+        scored = dict(choice.scores.get("stack" if stacked else name, {}))
+        scored["candidates"] = choice.scores
+        drift = drift_of(
+            table, choice.table, choice.splits, choice.predictions, members, noise, trend
+        )
+    elif holdout:
+        thin, splits, predictions = rehearsed(table, name, delta=threshold)
+        scored = {split: score_split(thin, values) for split, values in predictions.items()}
+        drift = drift_of(table, thin, splits, {name: predictions}, members, noise, trend)
+    law = _law(table, features, members, noise, trend, drift, label or name, source, informative)
     told = profile(
         model, log_loss, optimum, draws[:_OTHER_STARTS], row_weights, groups, delta=threshold
     )
     diagnostics = _diagnostics(
         declaration, model, table, optimum, residuals, row_weights, told, threshold, noise
     )
-    if reason:
-        diagnostics["chosen"] = reason
+    diagnostics["draws"] = sum(len(one.draws) for one in members)
+    diagnostics["forms"] = {one.form.name: one.weight for one in members}
+    if choice is not None:
+        diagnostics["chosen"] = choice.reason
+        told_apart = _runner_up(choice, members, features)
+        if told_apart:
+            diagnostics["runner_up"] = told_apart
     return Fit(
         law=law,
-        objective=optimum.objective,
+        objective=float(row_weights @ huber(residuals, threshold)[0]),
         intervals=_intervals(
             declaration, told, optimum.theta, draws, diagnostics["not_identified"]
         ),
@@ -221,22 +251,102 @@ def _configurations(features: Mapping[str, Array]) -> Array:
     return np.unique(columns, axis=0, return_inverse=True)[1].ravel()
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Fitted:
+    """One form of a law, fitted."""
+
+    form: Form
+    weight: float
+    model: Model
+    optimum: Optimum
+    draws: Array
+    """Inner coordinates [k, p]."""
+    log_loss: Array
+    """Predicted for each row."""
+
+
+def _parts(choice: Choice | None, form: str) -> list[tuple[str, float]]:
+    if choice is None:
+        return [(form, 1.0)]
+    return list(zip(choice.forms, map(float, choice.weights), strict=True))
+
+
+def _member(
+    name: str,
+    weight: float,
+    table: RunTable,
+    informative: frozenset[str],
+    row_weights: Array,
+    groups: Array,
+    delta: float,
+    starts: int,
+    bootstrap: int,
+    seed: int,
+) -> Fitted:
+    """Fit one form of a law; of the law's draws it has the share that its weight says."""
+    form, features = build_form(name, informative), table_features(table)
+    optimum = best_fits(
+        form, features, table.loss, row_weights[None, :], delta=delta, starts=starts
+    )[0]
+    model, log_loss = Model(form, features), np.log(table.loss)
+    count = round(bootstrap * weight)
+    draws = resample(model, log_loss, optimum, row_weights, groups, count, delta=delta, seed=seed)
+    predicted = predict_log_loss(form, optimum.theta, features)
+    return Fitted(form, weight, model, optimum, draws, predicted)
+
+
+def _runner_up(
+    choice: Choice, members: list[Fitted], features: Mapping[str, Array]
+) -> dict[str, Any] | None:
+    """What the form next in line would predict otherwise, at FURTHER times the largest compute."""
+    name = choice.runner_up
+    if name is None:
+        return None
+    form = build_form(name, frozenset(varying(table_features(choice.table))))
+    row = int(np.argmax(features["ln_n"] + features["ln_d"]))
+    step = 0.5 * np.log(FURTHER)
+    growth = {"ln_n": 1.0, "ln_d": 1.0, "ln_width": 1 / 3, "ln_depth": 1 / 3, "ln_x": -1 / 6}
+    where = {
+        feature: column[row : row + 1] + step * growth.get(feature, 0.0)
+        for feature, column in features.items()
+    }
+    ours = sum(
+        one.weight * float(predict_log_loss(one.form, one.optimum.theta, where)[0])
+        for one in members
+    )
+    theirs = predict_log_loss(form, choice.optima[name].theta, where)
+    return {
+        "form": name,
+        "at": {"n": float(np.exp(where["ln_n"][0])), "d": float(np.exp(where["ln_d"][0]))},
+        "loss": float(np.exp(theirs[0])),
+        "chosen_loss": float(np.exp(ours)),
+    }
+
+
 def _law(
     table: RunTable,
     features: Mapping[str, Array],
-    form: Form,
-    optimum: Optimum,
-    draws: Array,
+    members: list[Fitted],
     noise: NoiseModel,
+    trend: NoiseTrend,
+    drift: Drift | None,
     label: str,
     source: str,
     informative: frozenset[str],
 ) -> Law:
-    natural = to_natural(form, optimum.theta)
+    def parameters(one: Fitted) -> dict[str, float]:
+        natural = to_natural(one.form, one.optimum.theta)
+        return dict(zip(one.form.names, map(float, natural), strict=True))
+
+    first = members[0]
     return Law(
-        form=form.name,
-        parameters=dict(zip(form.names, map(float, natural), strict=True)),
-        draws=to_natural(form, draws),
+        form=first.form.name,
+        parameters=parameters(first),
+        draws=to_natural(first.form, first.draws),
+        others=tuple(
+            OtherForm(one.form.name, one.weight, parameters(one), to_natural(one.form, one.draws))
+            for one in members[1:]
+        ),
         count=table.count,
         fingerprint=fingerprint_of(table),
         range={
@@ -248,6 +358,8 @@ def _law(
         source=source,
         features=tuple(sorted(informative)),
         residuals=noise.quantiles,
+        noise=trend,
+        drift=drift,
         runs=len(set(table.run)),
     )
 

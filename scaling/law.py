@@ -1,53 +1,71 @@
 """A fitted law: predicts, says how sure it is and how far from its data it is asked, saves, loads.
 
-Imports NumPy and msgspec only: queries load it cold.
+A law is one form, or a stack of several: ln L is then the weighted mean of theirs. Its uncertainty
+is draws: each is one form with the parameters of one resample, off by what extrapolation and unseen
+axes may add (`scaling.extrapolation`). Imports NumPy and msgspec only: queries load it cold.
 """
 
 import dataclasses
+import functools
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
-import msgspec
 import numpy as np
 
 from shapelaw.scaling.architecture import ArchitectureBatch
-from shapelaw.scaling.atomic_files import write_atomically
 from shapelaw.scaling.bound_form import Array, looped_feature, predict_log_loss  # noqa: F401
 from shapelaw.scaling.errors import BadInput
+from shapelaw.scaling.extrapolation import (
+    AXES,
+    SHAPE_AXES,
+    Drift,
+    even_picks,
+    never_varied,
+    reference_of,
+    unseen_draws,
+)
 from shapelaw.scaling.features import architecture_features, columns_of, table_features
 from shapelaw.scaling.forms import build_form
+from shapelaw.scaling.law_file import (
+    DriftFile,
+    FormFile,
+    LawFile,
+    NoiseFile,
+    read_law_file,
+    write_law_file,
+)
+from shapelaw.scaling.noise import NoiseTrend
 from shapelaw.scaling.run_table import RunTable
 from shapelaw.scaling.terms import Form
 
-LAW_VERSION = 1
 _MANY_DRAWS = 400  # enough for a 90 % interval; more costs time and changes its third digit
 _TOLERANCE = 1.001  # a factor beyond the range seen that counts as inside it
-
-Finite = float
-Draw = list[Finite]
+_NOISE_STEP = 0.6180339887498949
 
 
-class LawFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A law as it stands in a file."""
+@dataclasses.dataclass(frozen=True, eq=False)
+class OtherForm:
+    """One more form of a stack."""
 
-    law_version: Literal[1] = 1
     form: str
-    features: list[str]
-    """Features the form was built for."""
-    parameters: dict[str, Finite]
-    draws: list[Draw]
-    """Bootstrap draws, in the order of `parameters`."""
-    residuals: list[Finite]
-    """Quantiles of ln(observed / predicted): the noise of one run."""
-    range: dict[str, Annotated[list[Finite], msgspec.Meta(min_length=2, max_length=2)]]
-    """What was seen: axis -> [least, most], in natural units."""
-    count: Literal["non_embedding", "total", "as given"]
-    fingerprint: str
-    runs: Annotated[int, msgspec.Meta(ge=0)]
-    label: str
-    source: str
+    weight: float
+    parameters: dict[str, float]
+    draws: Array
+    """[k, p], as `Law.draws`."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Member:
+    """A form of a law with its numbers, in the solver's coordinates."""
+
+    form: Form
+    weight: float
+    theta: Array
+    """[p]"""
+    draws: Array
+    """[k, p]"""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -55,6 +73,7 @@ class Law:
     """Loss of a shape trained on so many tokens, in nats per token."""
 
     form: str
+    """Its form, or the best one of its stack."""
     parameters: dict[str, float]
     """Fitted values, by name, in natural units."""
     draws: Array
@@ -69,71 +88,148 @@ class Law:
     source: str
     features: tuple[str, ...]
     residuals: Array
-    """Quantiles of ln(observed / predicted)."""
+    """Quantiles of ln(observed / predicted), of a run of typical noise."""
     runs: int = 0
+    others: tuple[OtherForm, ...] = ()
+    """The other forms of a stack. Theirs are draws as well, as many as their weight says."""
+    noise: NoiseTrend | None = None
+    """How the noise of a run changes with N and D; None: not at all."""
+    drift: Drift | None = None
+    """What extrapolation adds; None: nothing beyond what the draws say."""
 
     def __post_init__(self) -> None:
-        names = self.declaration.names
-        if tuple(self.parameters) != names:
-            raise BadInput(f"law {self.label}: form {self.form} has parameters {', '.join(names)}")
-        if self.draws.size and self.draws.shape[1] != len(names):
-            raise BadInput(f"law {self.label}: each draw needs {len(names)} numbers")
-        if any(p.log and not self.parameters[p.name] > 0 for p in self.declaration.parameters):
-            raise BadInput(f"law {self.label}: its coefficients must be more than 0")
+        for one in self._each():
+            form = build_form(one.form, frozenset(self.features))
+            if tuple(one.parameters) != form.names:
+                raise BadInput(
+                    f"law {self.label}: form {one.form} has parameters {', '.join(form.names)}"
+                )
+            if one.draws.size and one.draws.shape[1] != len(form.names):
+                raise BadInput(f"law {self.label}: each draw needs {len(form.names)} numbers")
+            if any(p.log and not one.parameters[p.name] > 0 for p in form.parameters):
+                raise BadInput(f"law {self.label}: its coefficients must be more than 0")
+
+    def _each(self) -> tuple[OtherForm, ...]:
+        """All its forms as they stand in a file."""
+        left = 1.0 - sum(other.weight for other in self.others)
+        return (OtherForm(self.form, left, self.parameters, self.draws), *self.others)
 
     @property
     def declaration(self) -> Form:
-        """The form, as terms."""
+        """The form, as terms; of a stack, its best one's."""
         return build_form(self.form, frozenset(self.features))
+
+    @functools.cached_property
+    def members(self) -> tuple[Member, ...]:
+        """Its forms, the best one first; their weights sum to one."""
+        found = []
+        for one in self._each():
+            form = build_form(one.form, frozenset(self.features))
+            found.append(
+                Member(
+                    form=form,
+                    weight=one.weight,
+                    theta=to_inner(form, np.array(list(one.parameters.values()))),
+                    draws=to_inner(form, one.draws.reshape(-1, len(form.names))),
+                )
+            )
+        return tuple(found)
 
     # --- inner coordinates ---------------------------------------------------------------------
 
     def inner(self) -> Array:
-        """Parameters in the solver's coordinates, [p]."""
-        return to_inner(self.declaration, np.array(list(self.parameters.values())))
+        """Parameters in the solver's coordinates, [p]; of a stack, its best form's."""
+        return self.members[0].theta
 
     def _wanted(self) -> tuple[str, ...]:
-        return wanted_features(self.declaration)
+        names = [name for member in self.members for name in wanted_features(member.form)]
+        return tuple(dict.fromkeys(names))
+
+    def _asked(self, architectures: ArchitectureBatch, tokens: float | Array) -> dict[str, Array]:
+        """Features that the draws read: the forms' own, and those of unseen axes."""
+        more = [SHAPE_AXES[axis][0] for axis in self.never_varied]
+        wanted = dict.fromkeys((*self._wanted(), "ln_n", "ln_d", *more))
+        return architecture_features(architectures, tokens, self.count, tuple(wanted))
 
     # --- predictions -----------------------------------------------------------------------------
 
     def loss(self, architectures: ArchitectureBatch, tokens: float | Array) -> Array:
         """Predicted loss [n], nats per token, after `tokens` tokens (one number or [n])."""
         features = architecture_features(architectures, tokens, self.count, self._wanted())
-        return np.exp(predict_log_loss(self.declaration, self.inner(), features))
+        return np.exp(self.log_loss_of(features))
+
+    def log_loss_of(self, features: Mapping[str, Array]) -> Array:
+        """Predicted ln L [n] from features."""
+        total: Array = sum(  # type: ignore[assignment]
+            member.weight * predict_log_loss(member.form, member.theta, features)
+            for member in self.members
+        )
+        return total
 
     def loss_draws(
         self, architectures: ArchitectureBatch, tokens: float | Array, draws: int | None = None
     ) -> Array:
-        """Predicted loss by each of the first `draws` bootstrap draws [k, n]; no noise of a run."""
-        features = architecture_features(architectures, tokens, self.count, self._wanted())
-        return np.exp(self._log_draws(features, draws))
+        """Predicted loss by each of the first `draws` draws [k, n]; no noise of a run.
+
+        A law without draws answers with the one loss it predicts, [1, n].
+        """
+        return np.exp(self._log_draws(self._asked(architectures, tokens), draws))
+
+    @functools.cached_property
+    def _order(self) -> list[tuple[int, int]]:
+        """(member, its draw) of each draw of the law: members evenly mixed."""
+        places = [
+            ((k + 0.5) / len(member.draws), number, k)
+            for number, member in enumerate(self.members)
+            for k in range(len(member.draws))
+        ]
+        return [(number, k) for _, number, k in sorted(places)]
 
     def _log_draws(self, features: Mapping[str, Array], draws: int | None) -> Array:
-        form = self.declaration
-        chosen = self.draws if draws is None else self.draws[:draws]
-        if not len(chosen):
-            return predict_log_loss(form, self.inner(), features)[None, :]
-        inner = to_inner(form, chosen)
-        return np.stack([predict_log_loss(form, theta, features) for theta in inner])
+        chosen = self._order if draws is None else self._order[:draws]
+        if not chosen:
+            return self.log_loss_of(features)[None, :]
+        found = np.stack(
+            [
+                predict_log_loss(self.members[number].form, self.members[number].draws[k], features)
+                for number, k in chosen
+            ]
+        )
+        return found + self._ignorance(features, len(self._order))[: len(chosen)]
+
+    def _ignorance(self, features: Mapping[str, Array], count: int) -> Array:
+        """What extrapolation and unseen axes add to ln L of `count` draws, [count, n]."""
+        added = np.zeros((count, 1)) + unseen_draws(features, self.range, count)
+        return added if self.drift is None else added + self.drift.draws(features, count)
 
     def interval(
         self, architectures: ArchitectureBatch, tokens: float | Array, level: float = 0.9
     ) -> tuple[Array, Array]:
         """Interval [n], [n] that a new run's loss falls in with probability `level`."""
-        features = architecture_features(architectures, tokens, self.count, self._wanted())
-        return self.interval_of(features, level)
+        return self.interval_of(self._asked(architectures, tokens), level)
 
     def interval_of(self, features: Mapping[str, Array], level: float) -> tuple[Array, Array]:
-        """The same from features: spread of the draws and noise of a run together."""
-        middle = predict_log_loss(self.declaration, self.inner(), features)
-        spread = self._log_draws(features, _MANY_DRAWS)
+        """The same from features: spread of the draws and noise of a run together.
+
+        Without draws, the forms of a stack, extrapolation and the noise of a run are left.
+        """
+        middle = self.log_loss_of(features)
+        if self._order:
+            spread = self._log_draws(features, _MANY_DRAWS)
+        else:
+            points = np.stack(
+                [predict_log_loss(one.form, one.theta, features) for one in self.members]
+            )
+            shares = np.cumsum([member.weight for member in self.members])
+            chosen = np.searchsorted(shares[:-1], even_picks(_MANY_DRAWS, 4))
+            spread = points[chosen] + self._ignorance(features, _MANY_DRAWS)
         if self.residuals.size:
             # Each draw meets several quantiles of the noise, in an order that pairs them evenly.
-            picks = (np.arange(len(spread)) * 0.6180339887498949) % 1.0
+            picks = (np.arange(len(spread)) * _NOISE_STEP) % 1.0
             noise = np.quantile(self.residuals, picks)
+            scale = 1.0 if self.noise is None else self.noise.scale(features)
             spread = np.concatenate(
-                [spread + np.roll(noise, shift)[:, None] for shift in (0, 7, 31)]
+                [spread + np.roll(noise, shift)[:, None] * scale for shift in (0, 7, 31)]
             )
         tail = 0.5 * (1 - level)
         low, high = np.quantile(spread, [tail, 1 - tail], axis=0)
@@ -141,28 +237,71 @@ class Law:
 
     # --- range -----------------------------------------------------------------------------------
 
+    @functools.cached_property
+    def never_varied(self) -> tuple[str, ...]:
+        """Axes of shape that its runs never varied: what it says of them is extrapolation."""
+        return never_varied(self.range)
+
+    def unseen(
+        self, architectures: ArchitectureBatch, tokens: float | Array = 1.0
+    ) -> list[tuple[str, ...]]:
+        """For each architecture: the axes of shape on which it differs from every run seen, and
+        which the runs never varied."""
+        return self._unseen_of(self._asked(architectures, tokens))
+
+    def _unseen_of(self, features: Mapping[str, Array]) -> list[tuple[str, ...]]:
+        rows = len(next(iter(features.values()), ()))
+        found: list[tuple[str, ...]] = [() for _ in range(rows)]
+        for axis in self.never_varied:
+            feature = SHAPE_AXES[axis][0]
+            # What the runs had is known where the table told it, and of sharing by convention.
+            if feature not in features or (AXES[feature] not in self.range and axis != "sharing"):
+                continue
+            away = np.abs(features[feature] - reference_of(self.range, axis))
+            for row in np.flatnonzero(away > np.log(_TOLERANCE)):
+                found[row] = (*found[row], axis)
+        return found
+
     def extrapolated(
         self, architectures: ArchitectureBatch, tokens: float | Array
     ) -> list[dict[str, float]]:
         """For each architecture: axis -> factor beyond the range the fit saw; {} inside it."""
-        axes = tuple(feature for feature in AXES if AXES[feature] in self.range)
+        axes = tuple(feature for feature in AXES if AXES[feature] in self._seen)
         if not axes:
             return [{} for _ in range(len(architectures))]
         features = architecture_features(architectures, tokens, self.count, axes)
         return self.beyond(features)
+
+    @functools.cached_property
+    def _seen(self) -> dict[str, tuple[float, float]]:
+        """The range, with sharing of runs that do not tell theirs: none."""
+        if not self.range or "sharing" in self.range:
+            return self.range
+        return {**self.range, "sharing": (1.0, 1.0)}
 
     def beyond(self, features: Mapping[str, Array]) -> list[dict[str, float]]:
         """The same from features."""
         rows = len(next(iter(features.values()), ()))
         found: list[dict[str, float]] = [{} for _ in range(rows)]
         for feature, axis in AXES.items():
-            if axis not in self.range or feature not in features:
+            if axis not in self._seen or feature not in features:
                 continue
-            low, high = self.range[axis]
+            low, high = self._seen[axis]
             value = np.exp(features[feature])
             factor = np.maximum(value / high, low / value)
             for row in np.flatnonzero(factor > _TOLERANCE):
                 found[row][axis] = float(factor[row])
+        return found
+
+    @property
+    def remarks(self) -> list[str]:
+        """What whoever uses a prediction should know, a line each."""
+        found = []
+        if not self._order:
+            found.append(
+                f"law {self.label} has no draws (fitted with --bootstrap 0): its intervals leave "
+                "out how unsure its parameters are, and a query cannot say how sure its pick is"
+            )
         return found
 
     def predict_table(self, table: RunTable) -> dict[str, Any]:
@@ -172,48 +311,73 @@ class Law:
             BadInput: the table lacks a column the law reads.
         """
         features = table_features(table)
-        form = self.declaration
         missing = [name for name in self._wanted() if name not in features]
         if missing:
             raise BadInput(f"law = {self.label}: the table has no column {columns_of(missing)}")
-        log_loss = predict_log_loss(form, self.inner(), features)
+        log_loss = self.log_loss_of(features)
         low, high = self.interval_of(features, 0.9)
-        beyond = self.beyond(features)
+        unseen = self._unseen_of(features)
         rows = [
             {
                 "loss": float(np.exp(value)),
                 "interval": [float(a), float(b)],
                 "extrapolated": list(axes),
                 "extrapolated_by": axes,
+                "never_varied": list(blind),
             }
-            for value, a, b, axes in zip(log_loss, low, high, beyond, strict=True)
+            for value, a, b, axes, blind in zip(
+                log_loss, low, high, self.beyond(features), unseen, strict=True
+            )
         ]
         answer: dict[str, Any] = {"law": self.label, "rows": rows}
+        axes_met = dict.fromkeys(axis for row in unseen for axis in row)
+        answer["remarks"] = [*self.remarks, *(never_seen(self, axis) for axis in axes_met)]
         known = np.isfinite(table.loss) & (table.loss > 0)
         if known.any():
             from shapelaw.scaling.holdout.scores import scores
 
-            answer["error"] = scores(log_loss[known], np.log(table.loss[known]))
+            observed = np.log(table.loss[known])
+            inside = (np.log(low[known]) <= observed) & (observed <= np.log(high[known]))
+            answer["error"] = {
+                **scores(log_loss[known], observed),
+                "coverage": float(np.mean(inside)),
+            }
         return answer
 
     # --- files -----------------------------------------------------------------------------------
 
     def to_file(self, path: str | Path) -> None:
         """Write as JSON."""
+        noise, drift = self.noise, self.drift
         file = LawFile(
             form=self.form,
             features=list(self.features),
             parameters=self.parameters,
             draws=self.draws.tolist(),
+            others=[
+                FormFile(
+                    form=other.form,
+                    weight=other.weight,
+                    parameters=other.parameters,
+                    draws=other.draws.tolist(),
+                )
+                for other in self.others
+            ],
             residuals=self.residuals.tolist(),
-            range={axis: list(ends) for axis, ends in self.range.items()},
+            noise=None
+            if noise is None
+            else NoiseFile(level=noise.level, slopes=list(noise.slopes), range=_lists(noise.range)),
+            drift=None
+            if drift is None
+            else DriftFile(quantiles=drift.quantiles.tolist(), range=_lists(drift.range)),
+            range=_lists(self.range),
             count=self.count,  # type: ignore[arg-type]
             fingerprint=self.fingerprint,
             runs=self.runs,
             label=self.label,
             source=self.source,
         )
-        write_atomically(path, msgspec.json.format(msgspec.json.encode(file), indent=1) + b"\n")
+        write_law_file(path, file)
 
     @classmethod
     def from_file(cls, path: str | Path) -> "Law":
@@ -222,42 +386,58 @@ class Law:
         Raises:
             BadInput: no such file, not a law file, or an unknown field.
         """
-        try:
-            file = msgspec.json.decode(Path(path).read_bytes(), type=LawFile)
-        except OSError as error:
-            raise BadInput(f"law = {path}: {error.strerror or error}") from None
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            raise BadInput(f"law = {path}: not a law file ({error})") from None
-        sizes = {len(draw) for draw in file.draws}
-        if len(sizes) > 1:
-            raise BadInput(f"law = {path}: its draws differ in length")
+        file = read_law_file(path)
+        noise, drift = file.noise, file.drift
         return cls(
             form=file.form,
             parameters=file.parameters,
-            draws=np.array(file.draws, dtype=float).reshape(len(file.draws), -1),
-            range={axis: (ends[0], ends[1]) for axis, ends in file.range.items()},
+            draws=_draws(file.draws),
+            others=tuple(
+                OtherForm(one.form, one.weight, one.parameters, _draws(one.draws))
+                for one in file.others
+            ),
+            range=_pairs(file.range),
             count=file.count,
             fingerprint=file.fingerprint,
             label=file.label,
             source=file.source,
             features=tuple(file.features),
             residuals=np.array(file.residuals, dtype=float),
+            noise=None
+            if noise is None
+            else NoiseTrend(noise.level, (noise.slopes[0], noise.slopes[1]), _pairs(noise.range)),
+            drift=None
+            if drift is None
+            else Drift(np.array(drift.quantiles, dtype=float), _pairs(drift.range)),
             runs=file.runs,
         )
 
 
-AXES: dict[str, str] = {
-    "ln_n": "N",
-    "ln_d": "tokens",
-    "ln_width": "d_model",
-    "ln_depth": "depth",
-    "ln_aspect": "aspect_ratio",
-    "ln_x": "width_ratio",
-    "ln_r": "mlp_attention_ratio",
-    "ln_g": "gqa_group",
-    "ln_s": "sharing",
-}
-"""Feature -> axis, as range and warnings name it."""
+def never_seen(law: "Law", axis: str) -> str:
+    """A line that says that a law's runs never varied an axis, and what that means."""
+    name = AXES[SHAPE_AXES[axis][0]]
+    had = f" (all had {law.range[name][0]:g})" if name in law.range else ""
+    through = (
+        ", through the applied depth,"
+        if axis == "sharing" and any("ln_depth" in member.form.features for member in law.members)
+        else ""
+    )
+    return (
+        f"law {law.label} never saw {axis} vary{had}: what it says of it{through} is "
+        "extrapolation, and its draws carry an effect of unknown sign"
+    )
+
+
+def _lists(ranges: Mapping[str, tuple[float, float]]) -> dict[str, list[float]]:
+    return {axis: list(ends) for axis, ends in ranges.items()}
+
+
+def _pairs(ranges: Mapping[str, list[float]]) -> dict[str, tuple[float, float]]:
+    return {axis: (ends[0], ends[1]) for axis, ends in ranges.items()}
+
+
+def _draws(rows: list[list[float]]) -> Array:
+    return np.array(rows, dtype=float).reshape(len(rows), -1)
 
 
 def wanted_features(form: Form) -> tuple[str, ...]:

@@ -132,7 +132,8 @@ def predict_splits(
 ) -> dict[str, Array]:
     """Predicted ln L of the held-out rows of each split [rows], NaN elsewhere.
 
-    `begin` [k, p]: further points to start from, such as the fit to all rows. A split whose training part has no more rows than the form has parameters is left out.
+    `begin` [k, p]: further points to start from, such as the fit to all rows. A split whose
+    training part has no more rows than the form has parameters is left out.
     """
     declaration = build_form(form, informative)
     usable = [split for split in splits if split.train.sum(axis=1).min() > len(declaration.names)]
@@ -177,6 +178,21 @@ def held_out(
         table, features, form, splits, delta=delta, informative=frozenset(varying(features))
     )
     return {name: score_split(table, values) for name, values in predicted.items()}
+
+
+def rehearsed(
+    table: RunTable, form: str, *, delta: float = 1e-3
+) -> tuple[RunTable, list[Split], dict[str, Array]]:
+    """The table (thinned where large), its splits, and a form's predictions of held-out rows."""
+    table = thinned(table)
+    features = table_features(table)
+    splits = all_splits(table)
+    have = {split.name for split in splits}
+    splits += [split for split in rolled_forward(table) if split.name not in have]
+    predicted = predict_splits(
+        table, features, form, splits, delta=delta, informative=frozenset(varying(features))
+    )
+    return table, splits, predicted
 
 
 def varying(features: Mapping[str, Array]) -> list[str]:

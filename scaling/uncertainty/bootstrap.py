@@ -120,6 +120,11 @@ class NoiseModel:
     repeats: int
     """Degrees of freedom behind the floor."""
 
+    @property
+    def half_width(self) -> float:
+        """Half of the 90 % interval of one run's noise."""
+        return float(np.quantile(np.abs(self.quantiles), 0.9))
+
     def summary(self) -> dict[str, Any]:
         """Plain values for a report."""
         return {

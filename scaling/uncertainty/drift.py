@@ -11,16 +11,71 @@ one degree of freedom; a prior of γ = USUAL·noise is worth PRIOR_BLOCKS more. 
 published run tables without their largest runs (`benchmarks.tables`).
 """
 
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
 import numpy as np
 
 from shapelaw.scaling.bound_form import Array
 from shapelaw.scaling.extrapolation import Drift, distance, size_range
+from shapelaw.scaling.holdout.splits import Split, rolled_forward
+from shapelaw.scaling.noise import NoiseTrend
 from shapelaw.scaling.run_table import RunTable
+from shapelaw.scaling.terms import Form
+from shapelaw.scaling.uncertainty.bootstrap import NoiseModel
+from shapelaw.scaling.uncertainty.sandwich import NORMAL
 
 USUAL = 5.0
 PRIOR_BLOCKS = 2.0
 _QUANTILES = 41
 _LEAST_FREEDOM = 3.0  # of Student's deviate: fewer have no variance
+
+
+class Weighted(Protocol):
+    """What is needed of a fitted form of a law."""
+
+    @property
+    def form(self) -> Form: ...
+    @property
+    def weight(self) -> float: ...
+
+
+def drift_of(
+    table: RunTable,
+    rehearsal: RunTable,
+    splits: Sequence[Split],
+    predictions: Mapping[str, Mapping[str, Array]],
+    members: Sequence[Weighted],
+    noise: NoiseModel,
+    trend: NoiseTrend,
+) -> Drift:
+    """The drift of a law fitted to `table`.
+
+    Args:
+        rehearsal: the table, or some of its rows, that the splits refer to.
+        splits: those of `rolled_forward` are used, the others ignored.
+        predictions: form -> split -> predicted ln L of the tested rows, NaN elsewhere.
+        members: the law's forms.
+        noise: of a typical run.
+        trend: how the noise of a run changes with N and D.
+    """
+    names = {split.name for split in rolled_forward(rehearsal)}
+    log_loss = np.log(rehearsal.loss)
+    typical = noise.half_width / NORMAL
+    each = typical * trend.scale({"ln_n": np.log(rehearsal.n), "ln_d": np.log(rehearsal.d)})
+    blocks = []
+    for split in splits:
+        if split.name not in names or any(
+            split.name not in predictions.get(one.form.name, {}) for one in members
+        ):
+            continue
+        test = split.test[0]
+        several = np.stack([predictions[one.form.name][split.name][test] for one in members])
+        weights = np.array([one.weight for one in members])
+        middle = weights @ several
+        between = weights @ (several - middle) ** 2
+        blocks.append((split.train[0], test, log_loss[test] - middle, between))
+    return measured_drift(rehearsal, blocks, each, typical, table)
 
 
 def measured_drift(

@@ -1,10 +1,17 @@
 """Hold-outs keep training and test apart, and auto judges by them."""
 
 import numpy as np
+import pytest
 
 from shapelaw.scaling.holdout.form_choice import candidates, choose
 from shapelaw.scaling.holdout.scores import matched_spearman, ranks, spearman
-from shapelaw.scaling.holdout.splits import all_splits, held_out, leave_largest, leave_one_shape_out
+from shapelaw.scaling.holdout.splits import (
+    all_splits,
+    held_out,
+    leave_largest,
+    leave_one_shape_out,
+    rolled_forward,
+)
 from shapelaw.scaling.run_table import RunTable, shape_groups
 
 
@@ -50,6 +57,18 @@ def test_largest_sizes_are_larger_than_all_trained_on() -> None:
     assert table.n[split.train[0]].max() < table.n[split.test[0]].min()
 
 
+def test_rehearsals_ask_for_more_than_was_trained_on() -> None:
+    table = shaped_runs()
+    splits = {split.name: split for split in rolled_forward(table)}
+    assert set(splits) == {"largest_C", "next_C", "largest_N", "next_N"}
+    for axis, values in (("C", table.n * table.d), ("N", table.n)):
+        last, earlier = splits[f"largest_{axis}"], splits[f"next_{axis}"]
+        for split in (last, earlier):
+            assert values[split.train[0]].max() < values[split.test[0]].min()
+        assert not np.any(earlier.train & last.test)
+        assert not np.any(earlier.test & last.test)
+
+
 def test_a_shape_is_held_out_whole() -> None:
     table = shaped_runs()
     groups = shape_groups(table)
@@ -72,10 +91,20 @@ def test_held_out_error_of_the_true_form_is_about_the_noise() -> None:
 
 def test_auto_takes_the_form_that_predicts_held_out_shapes() -> None:
     table = shaped_runs()
-    assert set(candidates(table)) == {"chinchilla", "morph", "gemstones", "shape", "shape-depth"}
+    assert set(candidates(table)) == {
+        "chinchilla",
+        "morph",
+        "gemstones",
+        "shape",
+        "shape-depth",
+        "shape-norm",
+        "shape-norm-monotone",
+    }
     choice = choose(table, delta=1e-3)
-    assert choice.form in ("shape", "shape-depth", "gemstones")
+    assert choice.form in ("shape", "shape-depth", "shape-norm")
     assert choice.form in choice.reason
+    assert choice.weights.sum() == pytest.approx(1.0)
+    assert choice.runner_up in choice.scores
     assert "chinchilla" in choice.scores
 
 
