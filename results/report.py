@@ -1,7 +1,7 @@
 """Views of results for people: tables for the terminal, one self-contained HTML report.
 
-Takes the dictionaries of the command line's contract and nothing else, so that what a person sees
-and what `--json` prints cannot differ.
+Tables are made of the dictionaries of the command line's contract, so that what a person sees and
+what `--json` prints cannot differ.
 """
 
 import base64
@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from shapelaw.scaling.atomic_files import write_atomically
+from shapelaw.scaling.fit import Fit
+from shapelaw.scaling.law import Law
 from shapelaw.scaling.terminal import literal, note
 
 
@@ -79,6 +81,24 @@ def _columns_read(report: Mapping[str, Any]) -> list[str]:
     counted = f"N is counted as {report['count']}" if report.get("count") else ""
     first = "; ".join(part for part in (f"columns: {read}" if read else "", counted) if part)
     return [*([first] if first else []), *report.get("remarks", ())]
+
+
+def tables_of_fit(fit: Fit) -> list[Any]:
+    """`fit_tables` of a fit itself."""
+    return fit_tables(fit.report())
+
+
+def tables_of_law(law: Law) -> list[Any]:
+    """Parameters of a law with their 90 % intervals by its draws."""
+    from rich.table import Table
+
+    table = Table(title=literal(repr(law).strip("<>")), title_justify="left")
+    for column in ("parameter", "value", "90 % interval"):
+        table.add_column(column)
+    for row in law.to_rows():
+        ends = None if row["low"] is None else (row["low"], row["high"])
+        table.add_row(row["parameter"], number(row["value"]), interval(ends))
+    return [table]
 
 
 def _derived_table(derived: Mapping[str, Any]) -> Any:

@@ -8,6 +8,7 @@ import numpy as np
 
 from shapelaw.scaling.bound_form import Array, Model, predict_log_loss
 from shapelaw.scaling.derived_quantities import derived_quantities
+from shapelaw.scaling.display import Displayed
 from shapelaw.scaling.errors import BadInput
 from shapelaw.scaling.extrapolation import AXES, Drift
 from shapelaw.scaling.features import table_features
@@ -42,8 +43,8 @@ _MEMBER_STARTS = 8  # of the other forms of a stack
 _OTHER_STARTS = 8  # draws from which the optimum without prior is sought too
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Fit:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Fit(Displayed):
     """A law and how it was found."""
 
     law: Law
@@ -60,6 +61,17 @@ class Fit:
     table: RunTable
     residuals: Array
     """ln(observed / predicted) of each row."""
+
+    def __repr__(self) -> str:
+        return f"<Fit of {self.law.form} to {self.runs} runs: objective {self.objective:.4g}>"
+
+    def to_rows(self) -> list[dict[str, Any]]:
+        """Each row of the table with its observed loss, prediction and log error."""
+        columns = {"run": self.table.run, "n": self.table.n, "d": self.table.d}
+        columns |= {"loss": self.table.loss, "predicted": self.table.loss / np.exp(self.residuals)}
+        columns |= {"log_error": -self.residuals, **self.table.shape}
+        plain = {name: np.asarray(column).tolist() for name, column in columns.items()}
+        return [dict(zip(plain, row, strict=True)) for row in zip(*plain.values(), strict=True)]
 
     def report(self) -> dict[str, Any]:
         """The contract of `fit --json`, as plain values."""

@@ -16,6 +16,7 @@ import numpy as np
 
 from shapelaw.scaling.architecture import ArchitectureBatch
 from shapelaw.scaling.bound_form import Array, looped_feature, predict_log_loss  # noqa: F401
+from shapelaw.scaling.display import Displayed
 from shapelaw.scaling.errors import BadInput
 from shapelaw.scaling.extrapolation import (
     AXES,
@@ -68,8 +69,8 @@ class Member:
     """[k, p]"""
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Law:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Law(Displayed):
     """Loss of a shape trained on so many tokens, in nats per token."""
 
     form: str
@@ -113,6 +114,23 @@ class Law:
         """All its forms as they stand in a file."""
         left = 1.0 - sum(other.weight for other in self.others)
         return (OtherForm(self.form, left, self.parameters, self.draws), *self.others)
+
+    def __repr__(self) -> str:
+        draws = f"{len(self.draws)} draws" if len(self.draws) else "no draws"
+        return f"<Law {self.label!r}: form {self.form}, {self.runs} runs, {draws}>"
+
+    def to_rows(self) -> list[dict[str, Any]]:
+        """Each parameter with its 90 % interval by the draws (None where there are none)."""
+        ends = np.quantile(self.draws, [0.05, 0.95], axis=0) if len(self.draws) else None
+        return [
+            {
+                "parameter": name,
+                "value": value,
+                "low": None if ends is None else float(ends[0, place]),
+                "high": None if ends is None else float(ends[1, place]),
+            }
+            for place, (name, value) in enumerate(self.parameters.items())
+        ]
 
     @property
     def declaration(self) -> Form:

@@ -11,7 +11,7 @@ from shapelaw.scaling.bound_form import Array, predict_log_loss
 from shapelaw.scaling.features import table_features
 from shapelaw.scaling.fit import Fit
 from shapelaw.scaling.holdout.scores import scores
-from shapelaw.scaling.law import to_inner
+from shapelaw.scaling.law import Law, to_inner
 
 INK, BLUE, RUST, PALE = "#22303c", "#2f6fb3", "#c8553d", "#b9cde4"
 _COLOURS = "viridis"
@@ -465,4 +465,24 @@ def correlations(fit: Fit) -> Any:
         spine.set_visible(False)
     axis.set_title("Correlation of bootstrap draws")
     figure.colorbar(picture, ax=axis, shrink=0.8, pad=0.03)
+    return figure
+
+
+def parameter_intervals(law: Law) -> Any:
+    """Each parameter's draws relative to its estimate: 90 % as a line, the middle half thicker."""
+    figure, panels = _figure(height=0.4 * len(law.parameters) + 1.2)
+    (axes,) = np.ravel(panels)
+    names = list(law.parameters)
+    for place, value in enumerate(law.parameters.values()):
+        axes.plot(1.0, place, "o", color="#2b6777")
+        if len(law.draws) and value:
+            low, first, third, high = np.quantile(
+                law.draws[:, place] / value, [0.05, 0.25, 0.75, 0.95]
+            )
+            axes.plot([low, high], [place, place], color="#2b6777", linewidth=1)
+            axes.plot([first, third], [place, place], color="#2b6777", linewidth=3)
+    axes.set_yticks(range(len(names)), names)
+    axes.invert_yaxis()
+    axes.set_xlabel("draw / estimate")
+    axes.set_title(f"{law.label}: parameters and their 90 % intervals".replace("$", r"\$"))
     return figure

@@ -392,15 +392,15 @@ def explain(
     from shapelaw.search.architectures import load_architecture
     from shapelaw.search.devices.catalogue import load_device
     from shapelaw.search.devices.explain import explain as explain_architecture
-    from shapelaw.search.devices.explain import explanation_tables
-    from shapelaw.search.devices.explain import picture as draw
+    from shapelaw.search.devices.explain_plot import write_picture
+    from shapelaw.search.devices.explain_tables import explanation_tables
     from shapelaw.search.workload import load_workload
 
     explanation = explain_architecture(
         load_architecture(arch), load_device(device), load_workload(workload), weight_bits=bits
     )
     if picture is not None:
-        draw(explanation, picture)
+        write_picture(explanation, picture)
         say(f"picture: {picture}")
     print_json(explanation) if as_json else show(*explanation_tables(explanation))
 

@@ -135,13 +135,13 @@ def _query(out: Path, fitted: "Fit", profile: "DeviceProfile") -> "tuple[Answer,
 
 
 def _pictures(out: Path, here: "Answer", phone: "Answer") -> list[Path]:
-    from shapelaw.search.answer.plots import pareto_front
+    from shapelaw.search.answer.plots import write_front
     from shapelaw.search.page.page import write_explorer
 
     write_explorer(phone, out / "explorer.html")
     paths = [out / "plots" / "pareto-this-machine.png", out / "plots" / "pareto-phone.png"]
     for answer, path in zip((here, phone), paths, strict=True):
-        pareto_front(answer, path)
+        write_front(answer, path)
     return paths
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from shapelaw.scaling.architecture import Architecture
+from shapelaw.scaling.display import Displayed
 from shapelaw.search.pareto.certificate import Certificate
 from shapelaw.search.pareto.device_cost import DeviceCost
 from shapelaw.search.pareto.problem import LossModel, Points, Problem
@@ -142,8 +143,8 @@ class Beside:
         }
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Answer:
+@dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
+class Answer(Displayed):
     """Everything a query found."""
 
     problem: Problem
@@ -204,6 +205,19 @@ class Answer:
     def law(self) -> LossModel:
         """The law that judged."""
         return self.problem.law
+
+    def __repr__(self) -> str:
+        a = self.best.architecture
+        return (
+            f"<Answer for {self.device.name} by law {self.law.label}: d_model {a.d_model}, "
+            f"{a.n_blocks} blocks, loss {self.best.loss:.4g}, "
+            f"{self.best.decode_tokens_per_s:.3g} tokens/s>"
+        )
+
+    def to_rows(self) -> list[dict[str, Any]]:
+        """The front: one row a shape, its architecture's fields first."""
+        rows = [candidate.to_dict() for candidate in self.front]
+        return [{**row.pop("architecture"), **row} for row in rows]
 
     def to_dict(self) -> dict[str, Any]:
         """Exactly the contract of `query --json`, and more keys beside."""

@@ -8,14 +8,23 @@ import numpy as np
 from shapelaw.scaling.atomic_files import replacing
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from shapelaw.search.answer.answer import Answer
 
 
-def pareto_front(answer: "Answer", path: Path | str) -> None:
-    """Draw the front, the pick, what stands beside it and the budget of speed to `path`.
+def write_front(answer: "Answer", path: Path | str) -> None:
+    """Draw `front_figure` to `path`; the format follows from the name: PNG, SVG or PDF.
 
-    The format follows from the name: PNG, SVG or PDF.
+    Raises:
+        BadInput, NoAnswer: the file cannot be written.
     """
+    with replacing(path) as temporary:
+        front_figure(answer).savefig(temporary, dpi=160)
+
+
+def front_figure(answer: "Answer") -> "Figure":
+    """The front, the pick, what stands beside it, and the budget of speed."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -76,5 +85,4 @@ def pareto_front(answer: "Answer", path: Path | str) -> None:
     )
     axes.grid(True, alpha=0.25)
     axes.legend(fontsize=8, frameon=False)
-    with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=160)
+    return figure

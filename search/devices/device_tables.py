@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from shapelaw.scaling.terminal import literal
+from shapelaw.search.devices.profile import DeviceProfile
 
 
 def device_tables(description: Mapping[str, Any]) -> list[Any]:
@@ -31,6 +32,12 @@ def device_tables(description: Mapping[str, Any]) -> list[Any]:
             literal(figure["source"], most=400),
         )
     return [table, *description["notes"]]
+
+
+def profile_tables(profile: DeviceProfile) -> list[Any]:
+    """One profile, figure by figure."""
+    rows = [{**row, "name": row["figure"]} for row in profile.to_rows()]
+    return device_tables({"title": profile.title, "figures": rows, "notes": list(profile.notes)})
 
 
 def calibration_tables(report: Mapping[str, Any]) -> list[Any]:

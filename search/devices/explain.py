@@ -1,14 +1,11 @@
 """Where time, bytes and joules go when one architecture decodes a token on one device."""
 
 import math
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from shapelaw.scaling.architecture import Architecture, ArchitectureBatch
-from shapelaw.scaling.atomic_files import replacing
-from shapelaw.scaling.errors import BadInput
 from shapelaw.search.devices.constants import Constants, constants
 from shapelaw.search.devices.cost import (
     check_precisions,
@@ -17,12 +14,10 @@ from shapelaw.search.devices.cost import (
     resource_seconds,
     scarce,
 )
-from shapelaw.search.devices.explain_tables import explanation_tables
+from shapelaw.search.devices.explanation import Explanation
 from shapelaw.search.devices.parts import Part, Shapes, decode_parts, prefill_parts
 from shapelaw.search.devices.profile import DeviceProfile
 from shapelaw.search.workload import Workload
-
-__all__ = ["explain", "explanation_tables", "picture"]
 
 
 def explain(
@@ -33,7 +28,7 @@ def explain(
     weight_bits: float = 8,
     kv_bits: float = 16,
     activation_bits: float = 16,
-) -> dict[str, Any]:
+) -> Explanation:
     """The contract of `explain --json`, and what helps to read it.
 
     `decode_s` is one decode step; its parts' seconds, bytes and operations are the step's and their
@@ -94,7 +89,7 @@ def explain(
         answer["distinct_blocks"] = _distinct(
             architecture, profile, workload, weight_bits, kv_bits, activation_bits
         )
-    return answer
+    return Explanation(answer)
 
 
 def _distinct(
@@ -144,50 +139,3 @@ def _rows(parts: list[Part], c: Constants, batch: int) -> list[dict[str, Any]]:
 def _known(value: float) -> float | None:
     """NaN has no place in JSON."""
     return None if math.isnan(value) else float(value)
-
-
-def picture(explanation: dict[str, Any], path: Path | str) -> None:
-    """Draw an explanation: decode time by part, bytes by part, joules by part where known.
-
-    The ending of `path` chooses the format (`.png`, `.svg`, `.pdf`).
-
-    Raises:
-        NoAnswer: the file cannot be written.
-    """
-    from matplotlib.figure import Figure
-
-    parts = explanation["parts"]
-    names = [part["name"] for part in parts][::-1]
-    columns: list[tuple[str, list[tuple[str, list[float]]]]] = [
-        ("milliseconds", [("", [1e3 * part["seconds"] for part in parts])]),
-        (
-            "megabytes",
-            [
-                ("from DRAM", [part["bytes_moved"] / 1e6 for part in parts]),
-                ("from cache", [part["bytes_cached"] / 1e6 for part in parts]),
-            ],
-        ),
-    ]
-    if explanation["energy_per_token_j"] is not None:
-        columns.append(("millijoules", [("", [1e3 * part["joules"] for part in parts])]))
-    drawing = Figure(figsize=(4.2 * len(columns), 0.4 * len(names) + 1.6), layout="constrained")
-    panels = np.atleast_1d(drawing.subplots(1, len(columns), sharey=True))
-    for panel, (label, series) in zip(panels, columns, strict=True):
-        left = np.zeros(len(names))
-        for (what, values), colour in zip(series, ("#2b6777", "#c8a15a"), strict=False):
-            panel.barh(names, values[::-1], left=left, color=colour, label=what or None)
-            left = left + np.array(values[::-1])
-        panel.set_xlabel(label)
-        panel.spines[["top", "right"]].set_visible(False)
-        if len(series) > 1:
-            panel.legend(frameon=False, fontsize=8)
-    drawing.suptitle(
-        f"{explanation['device']}, {explanation['workload']}: one token takes "
-        f"{1e3 * explanation['decode_s']:.3g} ms; scarce: {explanation['scarce']}",
-        fontsize=10,
-    )
-    try:
-        with replacing(path) as temporary:
-            drawing.savefig(temporary)
-    except ValueError as error:
-        raise BadInput(f"picture = {path}: {' '.join(str(error).split())}") from None

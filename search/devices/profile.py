@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from shapelaw.scaling.atomic_files import write_atomically
+from shapelaw.scaling.display import Displayed
 from shapelaw.scaling.errors import BadInput
 from shapelaw.search.devices.figure_units import to_si
 
@@ -135,7 +136,14 @@ class EnergyCosts(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
     static_power: Power
 
 
-class DeviceProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+class DeviceProfile(
+    msgspec.Struct,
+    Displayed,
+    frozen=True,
+    forbid_unknown_fields=True,
+    omit_defaults=True,
+    repr_omit_defaults=True,
+):
     """One device with one engine. See the module's head for what a figure looks like."""
 
     name: str
@@ -158,6 +166,22 @@ class DeviceProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omi
     """Speed when hot over speed when cool."""
     price: Price | None = None
     notes: list[str] = []
+
+    def __repr__(self) -> str:
+        return f"<DeviceProfile {self.name}: {self.title}, engine {self.engine}>"
+
+    def to_rows(self) -> list[dict[str, Any]]:
+        """Each figure with its unit, status and source."""
+        return [
+            {
+                "figure": name,
+                "value": figure.value,
+                "unit": figure.unit,
+                "status": figure.status,
+                "source": figure.source,
+            }
+            for name, _, figure in self.figures()
+        ]
 
     def figures(self) -> Iterator[tuple[str, str, Figure]]:
         """Every figure as (dotted name, dimension, figure), in the file's order."""

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import msgspec
 
-from shapelaw.search.answer.plots import pareto_front
+from shapelaw.search.answer.plots import write_front
 from shapelaw.search.answer.query import Budget, query
 from shapelaw.search.devices.catalogue import load_device
 from shapelaw.search.space.space import Range, Space
@@ -21,5 +21,5 @@ def test_the_front_is_drawn_whatever_the_device_is_called(tmp_path: Path) -> Non
     device = msgspec.structs.replace(load_device("iphone-13"), title=r"A $\phone_{ with } $ signs")
     answer = query(device, "literature", Budget(tokens=1e12, decode_tokens_per_s=20), "chat", space)
     for name, head in (("front.png", b"\x89PNG"), ("front.svg", b"<?xml")):
-        pareto_front(answer, tmp_path / name)
+        write_front(answer, tmp_path / name)
         assert (tmp_path / name).read_bytes().startswith(head)

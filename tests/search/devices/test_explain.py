@@ -6,11 +6,13 @@ from pathlib import Path
 import pytest
 
 from shapelaw.scaling.architecture import ArchitectureBatch
-from shapelaw.scaling.errors import BadInput, NoAnswer
+from shapelaw.scaling.errors import BadInput
 from shapelaw.search.architectures import load_architecture
 from shapelaw.search.devices.catalogue import load_device
 from shapelaw.search.devices.cost import costs
-from shapelaw.search.devices.explain import explain, explanation_tables, picture
+from shapelaw.search.devices.explain import explain
+from shapelaw.search.devices.explain_plot import write_picture
+from shapelaw.search.devices.explain_tables import explanation_tables
 from shapelaw.search.devices.parts import RESOURCES
 from shapelaw.search.workload import Workload, load_workload
 
@@ -78,11 +80,12 @@ def test_a_shared_model_is_compared_with_distinct_blocks() -> None:
 def test_the_picture_is_drawn_or_refused_in_one_line(tmp_path: Path) -> None:
     found = explain(load_architecture("mobilellm-ls-125m"), load_device("iphone-13"), CHAT)
     for name in ("e.png", "e.svg"):
-        picture(found, tmp_path / name)
+        write_picture(found, tmp_path / name)
         assert (tmp_path / name).stat().st_size > 1000
-    for bad in (tmp_path / "no" / "e.png", tmp_path / "e.xyz"):
-        with pytest.raises(NoAnswer) as error:
-            picture(found, bad)
+    (tmp_path / "file").write_text("not a folder")
+    for bad in (tmp_path / "file" / "e.png", tmp_path / "e.xyz"):
+        with pytest.raises(BadInput) as error:
+            write_picture(found, bad)
         assert "\n" not in str(error.value)
 
 
