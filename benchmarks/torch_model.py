@@ -91,7 +91,7 @@ class Stepper:
         self.loss = torch.compile(self.model) if compiled else self.model
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(),
-            lr=schedule.BASE_LEARNING_RATE,
+            lr=schedule.BASE_LEARNING_RATES[schedule.TRAINER_VERSION],
             fused=True,
             betas=(schedule.BETA1, schedule.BETA2),
             weight_decay=schedule.WEIGHT_DECAY,

@@ -118,6 +118,9 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     beta2: float
     gradient_clip: NotNegative
     precision: str
+    weight_format: str = "f16"
+    """`f16`: trained as they are; else the weights were rounded to this format through the decay,
+    and `loss` is the loss of the rounded ones."""
     trainer_version: int | None = None
     """Of the built-in trainer: 3 had another rule of learning rates; None: another trainer."""
 
@@ -127,6 +130,22 @@ class CurvePoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
 
     tokens: Positive
     loss: float
+
+
+class FormatLoss(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What storing all matrices in one tensor type does to a run's loss, nats a token."""
+
+    loss: float
+    """`loss` of the run and `difference` together."""
+    difference: float
+    """Mean over windows of the loss in this type less the run's own loss on the same windows."""
+    standard_error: NotNegative
+    """Of `difference`, from the finite number of windows."""
+    blocks_difference: float | None = None
+    """As `difference`, with the token embedding left as it was."""
+    blocks_standard_error: NotNegative | None = None
+    tokens: Positive | None = None
+    """Validation tokens it was measured on."""
 
 
 class RunRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -158,6 +177,10 @@ class RunRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     loss_standard_error: float | None
     """Standard error of `loss` from the finite validation set."""
     bits_per_byte: float | None
+    loss_by_format: dict[str, FormatLoss] = {}
+    """By tensor type; empty where it was not measured."""
+    format_seconds: NotNegative = 0.0
+    """Of `wall_seconds`, what measuring `loss_by_format` took."""
     curve: list[CurvePoint]
     wall_seconds: NotNegative
     device_seconds: NotNegative

@@ -26,8 +26,13 @@ not yet fall as a power of the tokens. Chosen below the held-out size, by `rollo
 def followed_the_rule(record: RunRecord) -> bool:
     """Whether the run used the recipe's own learning rate, not a multiple tried as a check."""
     recipe = record.recipe
+    version = schedule.TRAINER_VERSION
+    if recipe.trainer_version == schedule.UNSCALED_LOGITS:
+        version = schedule.UNSCALED_LOGITS
     wanted = schedule.learning_rate_for(
-        record.architecture.build(), recipe.batch_sequences * recipe.sequence_length
+        record.architecture.build(),
+        recipe.batch_sequences * recipe.sequence_length,
+        trainer_version=version,
     )
     return abs(recipe.learning_rate / wanted - 1) < 1e-6
 

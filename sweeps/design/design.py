@@ -19,7 +19,7 @@ from shapelaw.scaling.architecture import SharingOrder
 from shapelaw.scaling.errors import BadInput
 from shapelaw.sweeps.corpus.sources import CorpusSpec
 from shapelaw.sweeps.training.schedule import TRAINER_VERSION, TrainerVersion
-from shapelaw.sweeps.training.trunk import SEQUENCE_LENGTH
+from shapelaw.sweeps.training.trunk import MEASURED_TYPES, SEQUENCE_LENGTH, WeightFormat
 
 if TYPE_CHECKING:
     pass
@@ -48,6 +48,8 @@ class Base(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     input_injection: bool | None = None
     learning_rate: Positive | None = None
     """Multiple of the recipe's rate for the shape."""
+    weight_format: WeightFormat | None = None
+    """What training rounds the weights to through its decays; f16: nothing."""
     head_dim: Whole | None = None
     window: Whole | None = None
     global_every: Whole | None = None
@@ -69,6 +71,7 @@ class Axes(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     n_coda: tuple[Count, ...] | None = None
     input_injection: tuple[bool, ...] | None = None
     learning_rate: tuple[Positive, ...] | None = None
+    weight_format: tuple[WeightFormat, ...] | None = None
     window: tuple[Whole, ...] | None = None
 
     def given(self) -> dict[str, tuple[Any, ...]]:
@@ -110,6 +113,7 @@ class Shape(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     input_injection: bool | None = None
     sharing_equal: Sharing | None = None
     learning_rate: Positive | None = None
+    weight_format: WeightFormat | None = None
     window: Whole | None = None
     global_every: Whole | None = None
 
@@ -124,6 +128,7 @@ class Run(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     """Of this run alone; where left out, one run for each seed of the part or the design."""
     learning_rate: Positive = 1.0
     """Multiple of the recipe's rate for the shape."""
+    weight_format: WeightFormat = "f16"
     batch_sequences: Whole | None = None
     """As in the trunks it is to be compared with; the design's where left out."""
     warmup_steps: Annotated[int, msgspec.Meta(ge=0)] | None = None
@@ -172,6 +177,8 @@ class Design(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """Of every run, so that losses compare across sizes and budgets; where left out, what the rule
     in `sweeps.schedule` gives for the smallest budget of the design."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    measured_types: tuple[str, ...] = MEASURED_TYPES
+    """Tensor types whose price in loss is measured at the end of every budget."""
     trainer_version: TrainerVersion = TRAINER_VERSION
     """3: go on with a sweep whose records the trainer of that version made."""
     base: Base = Base()

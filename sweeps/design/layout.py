@@ -19,7 +19,16 @@ from shapelaw.sweeps.training.schedule import batch_sequences_for
 from shapelaw.sweeps.training.trunk import TrunkJob, resolve
 
 WHOLE_AXES = frozenset(
-    {"gqa_group", "sharing", "sharing_order", "n_prelude", "n_coda", "input_injection", "window"}
+    {
+        "gqa_group",
+        "sharing",
+        "sharing_order",
+        "n_prelude",
+        "n_coda",
+        "input_injection",
+        "window",
+        "weight_format",
+    }
 )
 """Axes whose values are chosen from a list; the others are ratios, spread in the logarithm."""
 
@@ -201,6 +210,8 @@ def _planned(
         learning_rate=point.learning_rate,
         sequence_length=design.sequence_length,
         precision=design.precision,
+        weight_format=point.weight_format,
+        measured_types=design.measured_types,
         trainer_version=design.trainer_version,
     )
     deviation = shapes.deviation(architecture, point) if point.non_embedding else 0.0
@@ -225,7 +236,7 @@ def _given(design: Design, corpus: CorpusSpec, part: str, run: Run, seed: int) -
         run.architecture.build(),
         run.tokens,
         seed,
-        Point(non_embedding=0, learning_rate=run.learning_rate),
+        Point(non_embedding=0, learning_rate=run.learning_rate, weight_format=run.weight_format),
     )
     job = msgspec.structs.replace(
         planned.job,

@@ -12,6 +12,7 @@ import msgspec
 
 from shapelaw.scaling.architecture import Architecture, SharingOrder
 from shapelaw.scaling.errors import BadInput
+from shapelaw.sweeps.training.trunk import WeightFormat
 
 SIZE_TOLERANCE, SIZE_LIMIT = 0.01, 0.05
 """Relative deviation of the non-embedding count that weighs one unit, and the most allowed."""
@@ -49,6 +50,7 @@ class Point(msgspec.Struct, frozen=True, kw_only=True):
     input_injection: bool = False
     learning_rate: float = 1.0
     """Multiple of the recipe's."""
+    weight_format: WeightFormat = "f16"
     head_dim: int | None = None
     window: int | None = None
     global_every: int | None = None

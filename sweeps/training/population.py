@@ -36,6 +36,7 @@ def kind_of(job: TrunkJob) -> str:
         job.architecture,
         job.corpus,
         job.trainer_version,
+        job.weight_format,
         job.weight_decay,
         plan.batch_sequences,
         plan.sequence_length,
@@ -131,7 +132,7 @@ def tokens_per_second(job: TrunkJob, plan: TrunkPlan, members: int, repeats: int
             job.weight_decay,
             plan.sequence_length,
             job.trainer_version,
-            members,
+            members=members,
         )
     )
     state = program.begin(np.arange(members, dtype=np.int32))

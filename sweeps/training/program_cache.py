@@ -27,6 +27,7 @@ SOURCES = (
     "model.py",
     "step.py",
     "schedule.py",
+    "weight_formats.py",
     "../../scaling/architecture.py",
 )
 """All that decides what is traced: a change to any of them makes every kept program another's."""

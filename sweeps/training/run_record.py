@@ -11,7 +11,13 @@ import jax
 import msgspec
 import numpy as np
 
-from shapelaw.results.record import ArchitectureFields, CurvePoint, ParameterCounts, RunRecord
+from shapelaw.results.record import (
+    ArchitectureFields,
+    CurvePoint,
+    FormatLoss,
+    ParameterCounts,
+    RunRecord,
+)
 from shapelaw.sweeps.corpus.token_corpus import TokenCorpus
 from shapelaw.sweeps.training.trunk import Branch, TrunkJob, TrunkPlan, recipe_of
 from shapelaw.sweeps.worker_environment import processor_name
@@ -24,6 +30,7 @@ class Spent(msgspec.Struct, kw_only=True):
 
     wall_seconds: float = 0.0
     device_seconds: float = 0.0
+    format_seconds: float = 0.0
     tokens: int = 0
 
 
@@ -35,6 +42,7 @@ def record_of(
     *,
     losses: list[float],
     result: tuple[float, float] | None,
+    loss_by_format: dict[str, FormatLoss],
     reason: str | None,
     spent: Spent,
 ) -> RunRecord:
@@ -61,6 +69,8 @@ def record_of(
         loss=loss,
         loss_standard_error=error,
         bits_per_byte=bits,
+        loss_by_format=loss_by_format,
+        format_seconds=spent.format_seconds,
         curve=thinned(losses, plan.batch_sequences * plan.sequence_length),
         wall_seconds=spent.wall_seconds,
         device_seconds=spent.device_seconds,

@@ -26,12 +26,13 @@ WARMUP_STEPS_MOST = 100
 TrainerVersion = Literal[3, 4]
 TRAINER_VERSION: TrainerVersion = 4
 """Part of every run key: raised when a change to model or trainer moves losses."""
-UNSCALED_LOGITS = 3
+UNSCALED_LOGITS: TrainerVersion = 3
 """The last trainer version whose tied logits step further the wider the model is."""
 
-BASE_LEARNING_RATE = 7e-3
-"""Peak for the shape and batch below, tuned on runs of 4e5 tokens, one seed: good to about a third.
-The part `learning rate` of the `reference` preset checks it, and results/reference shows how."""
+BASE_LEARNING_RATES: dict[TrainerVersion, float] = {3: 7e-3, 4: 5.1e-3}
+"""Peak for the shape and batch below, by trainer version. 5.1e-3 is the middle of the best rates of
+ten shapes, 32 to 256 wide and 2 to 16 layers deep, shared ones too, on runs of 4e5 tokens: each of
+them is within a quarter of it. `python -m benchmarks.learning_rate` shows them."""
 BASE_D_MODEL = 64
 BASE_DEPTH = 4
 BASE_BATCH_TOKENS = 2048
@@ -55,15 +56,21 @@ BATCH_TOKENS_PER_ROOT = 1.2
 
 
 def learning_rate_for(
-    architecture: Architecture, batch_tokens: int, multiplier: float = 1.0
+    architecture: Architecture,
+    batch_tokens: int,
+    multiplier: float = 1.0,
+    trainer_version: TrainerVersion = TRAINER_VERSION,
 ) -> float:
     """Peak learning rate of the blocks' matrices: that of the gains times 64 / d_model."""
     width = (BASE_D_MODEL / architecture.d_model) ** WIDTH_EXPONENT
-    return gain_learning_rate_for(architecture, batch_tokens, multiplier) * width
+    return gain_learning_rate_for(architecture, batch_tokens, multiplier, trainer_version) * width
 
 
 def gain_learning_rate_for(
-    architecture: Architecture, batch_tokens: int, multiplier: float = 1.0
+    architecture: Architecture,
+    batch_tokens: int,
+    multiplier: float = 1.0,
+    trainer_version: TrainerVersion = TRAINER_VERSION,
 ) -> float:
     """Peak learning rate of the norms' gains, which width does not change.
 
@@ -71,7 +78,7 @@ def gain_learning_rate_for(
     """
     depth = (BASE_DEPTH / architecture.depth) ** DEPTH_EXPONENT
     batch = (batch_tokens / BASE_BATCH_TOKENS) ** BATCH_EXPONENT
-    return BASE_LEARNING_RATE * depth * batch * multiplier
+    return BASE_LEARNING_RATES[trainer_version] * depth * batch * multiplier
 
 
 def embedding_learning_rate_for(
@@ -85,14 +92,16 @@ def embedding_learning_rate_for(
 
 
 def embedding_deviation_for(
-    architecture: Architecture, trainer_version: int = TRAINER_VERSION
+    architecture: Architecture, trainer_version: TrainerVersion = TRAINER_VERSION
 ) -> float:
     """Standard deviation of the fresh token embedding: 1/8, that of rows of length one at 64."""
     width = architecture.d_model if trainer_version <= UNSCALED_LOGITS else BASE_D_MODEL
     return float(width**-0.5)
 
 
-def final_gain_for(architecture: Architecture, trainer_version: int = TRAINER_VERSION) -> float:
+def final_gain_for(
+    architecture: Architecture, trainer_version: TrainerVersion = TRAINER_VERSION
+) -> float:
     """What the gains of the last norm begin as: 64 / d_model where the embedding is the LM head."""
     if trainer_version <= UNSCALED_LOGITS or not architecture.tied_embeddings:
         return 1.0
@@ -103,10 +112,10 @@ def final_gain_learning_rate_for(
     architecture: Architecture,
     batch_tokens: int,
     multiplier: float = 1.0,
-    trainer_version: int = TRAINER_VERSION,
+    trainer_version: TrainerVersion = TRAINER_VERSION,
 ) -> float:
     """Peak learning rate of the last norm's gains: in proportion to what they begin as."""
-    rate = gain_learning_rate_for(architecture, batch_tokens, multiplier)
+    rate = gain_learning_rate_for(architecture, batch_tokens, multiplier, trainer_version)
     return rate * final_gain_for(architecture, trainer_version)
 
 

@@ -27,6 +27,7 @@ from shapelaw.sweeps.training.model import (
     token_losses,
 )
 from shapelaw.sweeps.training.program_cache import KeptFunction
+from shapelaw.sweeps.training.weight_formats import straight_through
 from shapelaw.sweeps.worker_environment import machine_identity
 
 Parameters = Any  # a pytree of arrays
@@ -52,7 +53,9 @@ class Setting(NamedTuple):
     precision: str
     weight_decay: float
     sequence_length: int
-    trainer_version: int = schedule.TRAINER_VERSION
+    trainer_version: schedule.TrainerVersion = schedule.TRAINER_VERSION
+    weight_format: str = "f16"
+    """What the forward pass of a training step rounds the weights to; f16: nothing."""
     members: int = 1
     """Runs trained as one population: of one shape, each with its own seed and learning rate."""
     devices: int = 1
@@ -101,7 +104,7 @@ def optimizer(weight_decay: float) -> optax.GradientTransformation:
 def learning_rate_factors(
     architecture: Architecture,
     parameters: Parameters,
-    trainer_version: int = schedule.TRAINER_VERSION,
+    trainer_version: schedule.TrainerVersion = schedule.TRAINER_VERSION,
 ) -> Parameters:
     """For each leaf, its learning rate over that of the blocks' matrices."""
     tokens = schedule.BASE_BATCH_TOKENS
@@ -161,6 +164,8 @@ def program_for(setting: Setting, kept_in: Path | None = None) -> Program:
         return token_losses(model(sequences_BxT1[:, :-1]), sequences_BxT1[:, 1:])
 
     def mean_loss(parameters: Parameters, sequences_BxT1: jax.Array) -> jax.Array:
+        if setting.weight_format != "f16":
+            parameters = straight_through(parameters, setting.weight_format)
         return jnp.mean(losses(parameters, sequences_BxT1))
 
     def begin(seed: int) -> TrainState:

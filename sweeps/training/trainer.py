@@ -20,11 +20,17 @@ from shapelaw.results.record import RunRecord
 from shapelaw.scaling.errors import BadInput
 from shapelaw.sweeps.corpus.token_corpus import TokenCorpus, load_corpus
 from shapelaw.sweeps.training.checkpoints import Checkpoints, Position, Stretch
-from shapelaw.sweeps.training.evaluation import mean_and_error, validation_losses
+from shapelaw.sweeps.training.evaluation import (
+    mean_and_error,
+    validation_batches,
+    validation_losses,
+)
+from shapelaw.sweeps.training.format_losses import losses_by_format, stacked
 from shapelaw.sweeps.training.run_record import Spent, record_of
 from shapelaw.sweeps.training.sequence_order import sequences
 from shapelaw.sweeps.training.sharding import check_divides
 from shapelaw.sweeps.training.step import (
+    Parameters,
     Program,
     Setting,
     TrainState,
@@ -32,6 +38,7 @@ from shapelaw.sweeps.training.step import (
     use_compilation_cache,
 )
 from shapelaw.sweeps.training.trunk import TrunkJob, TrunkPlan, learning_rate_at, resolve
+from shapelaw.sweeps.training.weight_formats import TRAINED_TYPES, rounded_parameters
 from shapelaw.sweeps.training.weights import save_weights
 
 DISPATCH_TOKENS = 32_768
@@ -123,24 +130,24 @@ def train_members(
     if devices > 1 and len(jobs) > 1:
         raise BadInput(f"devices = {devices}: a population trains on one device")
     compiled = use_compilation_cache(cache_dir)
-    program = program_for(
-        Setting(
-            plans[0].architecture,
-            plans[0].precision,
-            jobs[0].weight_decay,
-            plans[0].sequence_length,
-            jobs[0].trainer_version,
-            len(jobs),
-            devices,
-            fully_sharded and devices > 1,
-        ),
-        compiled,
+    setting = Setting(
+        plans[0].architecture,
+        plans[0].precision,
+        jobs[0].weight_decay,
+        plans[0].sequence_length,
+        jobs[0].trainer_version,
+        members=len(jobs),
+        devices=devices,
+        fully_sharded=fully_sharded and devices > 1,
     )
+    program = program_for(setting, compiled)
+    # Weights are rounded through the decays alone: trunk and evaluation are those of any run.
+    decaying = program_for(setting._replace(weight_format=jobs[0].weight_format), compiled)
     checkpoints = None
     if checkpoint_dir is not None:
         checkpoints = Checkpoints(Path(checkpoint_dir) / plans[0].trunk_key, checkpoint_seconds)
     try:
-        yield from _Trunk(jobs, plans, corpus, program, progress, checkpoints).run()
+        yield from _Trunk(jobs, plans, corpus, (program, decaying), progress, checkpoints).run()
         if checkpoints is not None:
             checkpoints.clear()
     finally:
@@ -156,11 +163,13 @@ class _Trunk:
         jobs: Sequence[TrunkJob],
         plans: Sequence[TrunkPlan],
         corpus: TokenCorpus,
-        program: Program,
+        programs: tuple[Program, Program],
         progress: Callable[[Progress], None] | None,
         checkpoints: Checkpoints | None,
     ) -> None:
-        self.jobs, self.plans, self.corpus, self.program = jobs, plans, corpus, program
+        self.jobs, self.plans, self.corpus = jobs, plans, corpus
+        self.program, self.decaying = programs
+        self.validation = validation_batches(corpus, plans[0].sequence_length, self.program.devices)
         self.progress, self.checkpoints = progress, checkpoints
         plan = plans[0]
         self.step_tokens = plan.batch_sequences * plan.sequence_length
@@ -205,7 +214,9 @@ class _Trunk:
         while stretch.step < end and not all(stretch.trouble):
             count = min(self.steps_per_dispatch, end - stretch.step)
             batches, rates = self.inputs(number, stretch.step, count)
-            state, losses = self.program.advance(state, batches, rates, count)
+            on_decay = stretch is self.position.decay
+            program = self.decaying if on_decay else self.program
+            state, losses = program.advance(state, batches, rates, count)
             if unread is not None:
                 self.read(stretch, *unread)
             unread = (losses, count)
@@ -213,7 +224,6 @@ class _Trunk:
             if self.checkpoints is not None and self.checkpoints.due():
                 self.read(stretch, *unread)
                 unread = None
-                on_decay = stretch is self.position.decay
                 self.checkpoints.save(
                     self.position, self.trunk if on_decay else state, state if on_decay else None
                 )
@@ -268,11 +278,21 @@ class _Trunk:
     def conclude(self, number: int, state: TrainState, stretch: Stretch) -> list[RunRecord]:
         """Evaluate the members that are well, and make every member's record."""
         started = time.perf_counter()
-        plan = self.plans[0]
-        window_losses = None
+        parameters = [
+            self.program.member(state.parameters, member) for member in range(len(self.jobs))
+        ]
+        window_losses, formats = None, None
+        evaluated = started
         if not all(stretch.trouble):
-            window_losses = validation_losses(
-                self.program, state.parameters, self.corpus, plan.sequence_length
+            window_losses = self.own_losses(state.parameters, parameters)
+            evaluated = time.perf_counter()
+            formats = losses_by_format(
+                self.program,
+                parameters,
+                self.validation,
+                self.plans[0].branches[number].tokens,
+                window_losses,
+                self.jobs[0].measured_types,
             )
         now = time.perf_counter()
         self.spent.device_seconds += now - started
@@ -283,6 +303,7 @@ class _Trunk:
             wall_seconds=self.spent.wall_seconds / members,
             tokens=self.spent.tokens,
             device_seconds=self.spent.device_seconds / members,
+            format_seconds=(now - evaluated) / members if formats else 0.0,
         )
         self.last_record, self.spent = now, Spent()
         records = []
@@ -293,8 +314,9 @@ class _Trunk:
                 if not math.isfinite(result[0]):
                     reason, result = "the validation loss is not a number", None
             if result is not None and job.keep_weights is not None:
-                parameters = self.program.member(state.parameters, member)
-                save_weights(Path(job.keep_weights), branch.run_key, plan.architecture, parameters)
+                save_weights(
+                    Path(job.keep_weights), branch.run_key, plan.architecture, parameters[member]
+                )
             records.append(
                 record_of(
                     job,
@@ -303,11 +325,20 @@ class _Trunk:
                     self.corpus,
                     losses=stretch.losses[member],
                     result=result,
+                    loss_by_format=formats[member] if formats and result is not None else {},
                     reason=reason,
                     spent=spent,
                 )
             )
         return records
+
+    def own_losses(self, state: Parameters, members: Sequence[Parameters]) -> np.ndarray:
+        """Losses of the members [members, windows] as they are trained: rounded where that was."""
+        trained_to = TRAINED_TYPES.get(self.jobs[0].weight_format)
+        if trained_to is not None:
+            rounded = [rounded_parameters(one, trained_to) for one in members]
+            state = stacked(self.program, rounded)
+        return validation_losses(self.program, state, self.validation)
 
     def restore(self) -> None:
         """Go on from the last checkpoint, where there is one."""

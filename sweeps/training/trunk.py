@@ -22,6 +22,9 @@ from shapelaw.sweeps.worker_environment import accelerator_expected
 __all__ = ["Branch", "CorpusSpec", "TrunkJob", "TrunkPlan", "job_keys", "resolve"]
 
 SEQUENCE_LENGTH = 128
+WeightFormat = Literal["f16", "int4_g32"]
+MEASURED_TYPES = ("q8_0", "q6_k", "q5_k", "q4_k", "q4_0", "q3_k", "q2_k", "int4_g32_f32")
+"""Tensor types whose price in loss every run measures on its own weights."""
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 
@@ -49,10 +52,16 @@ class TrunkJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     weight_decay: Annotated[float, msgspec.Meta(ge=0)] = schedule.WEIGHT_DECAY
     trainer_version: schedule.TrainerVersion = schedule.TRAINER_VERSION
     """3 trains as the records of that version were trained, so that their sweeps can go on."""
+    weight_format: WeightFormat = "f16"
+    """`int4_g32`: through each decay the forward pass reads weights rounded to four bits and a
+    scale for each 32, with straight-through derivatives (quantisation-aware training)."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Of the matrix multiplies; auto: float32 on a CPU, bfloat16 on an accelerator."""
+    measured_types: tuple[str, ...] = MEASURED_TYPES
+    """Tensor types for `loss_by_format` of the records; no part of a key."""
     keep_weights: str | None = None
-    """A folder: each budget's weights go to `<folder>/<run_key>.safetensors`; no part of a key."""
+    """A folder: each budget's weights, unrounded, go to `<folder>/<run_key>.safetensors`; no part
+    of a key."""
 
 
 class Branch(msgspec.Struct, frozen=True, kw_only=True):
@@ -133,7 +142,9 @@ def resolve(job: TrunkJob) -> TrunkPlan:
     precision = job.precision
     if precision == "auto":
         precision = "bfloat16" if accelerator_expected() else "float32"
-    learning_rate = schedule.learning_rate_for(architecture, batch * length, job.learning_rate)
+    learning_rate = schedule.learning_rate_for(
+        architecture, batch * length, job.learning_rate, job.trainer_version
+    )
     shape, order = _trunk_key_parts(job)
     trunk_key = content_key(
         "trunk",
@@ -181,18 +192,18 @@ def resolve(job: TrunkJob) -> TrunkPlan:
 
 
 def _trunk_key_parts(job: TrunkJob) -> tuple[object, object]:
-    """The shape, and the order of sharing where version 3 wrote it apart from the shape.
+    """The shape, and the weight format; in version 3 the order of sharing, written apart.
 
     Raises BadInput for what trainers of version 3 could not do.
     """
     shape = job.architecture
     if job.trainer_version > schedule.UNSCALED_LOGITS:
-        return shape, None
+        return shape, job.weight_format
     earlier = msgspec.convert(msgspec.structs.asdict(shape), ArchitectureOfVersion1, strict=False)
-    if shape.n_prelude or shape.n_coda or shape.input_injection:
+    if shape.n_prelude or shape.n_coda or shape.input_injection or job.weight_format != "f16":
         raise BadInput(
-            f"trainer_version = {job.trainer_version}: has neither prelude, coda nor "
-            "input injection; leave trainer_version out"
+            f"trainer_version = {job.trainer_version}: has neither prelude, coda, input "
+            "injection nor weight formats; leave trainer_version out"
         )
     return earlier, shape.sharing_order
 
@@ -224,6 +235,7 @@ def recipe_of(job: TrunkJob, branch: Branch) -> Recipe:
         beta2=schedule.BETA2,
         gradient_clip=schedule.GRADIENT_CLIP,
         precision=plan.precision,
+        weight_format=job.weight_format,
         trainer_version=job.trainer_version,
     )
 
