@@ -61,7 +61,11 @@ def straight_through(parameters: Parameters, weight_format: str) -> Parameters:
 
 
 def _int4(rows: jax.Array, group: int) -> jax.Array:
-    """Four bits and a scale a group, as `scaling.formats.group_quants.symmetric` rounds."""
+    """Four bits and a scale a group, as `scaling.formats.group_quants.symmetric` rounds.
+
+    A negative entry that is the greatest of its group lies halfway between the last two levels, as
+    far from one as from the other: compiled, it may take the one that the host does not.
+    """
     flat = rows.reshape(-1)
     parts = jnp.pad(flat, (0, -flat.size % group)).reshape(-1, group)
     largest = jnp.max(jnp.abs(parts), axis=1, keepdims=True)

@@ -10,6 +10,7 @@ from shapelaw.results.store import read_records
 from shapelaw.scaling.errors import BadInput
 
 VERSION_1 = Path(__file__).parents[1] / "data" / "runs-v1.jsonl"
+VERSION_2 = VERSION_1.with_name("runs-v2.jsonl")
 
 
 def line() -> bytes:
@@ -27,6 +28,27 @@ def test_a_file_of_version_1_reads_for_ever() -> None:
     assert first.loss == pytest.approx(2.493288368685171, abs=0)
     assert records[-1].loss is None
     assert "pretending" in (records[-1].reason or "")
+
+
+def test_what_version_1_kept_elsewhere_is_found_where_it_now_stands() -> None:
+    shared = VERSION_1.read_bytes().split(b"\n")[1]
+    assert b'"sharing":2' in shared
+    cycles = shared.replace(b'"sharing_order":"immediate"', b'"sharing_order":"cycle"')
+    record = decode_record(cycles, "here")
+    assert record.architecture.sharing_order == "cycle"
+    assert record.recipe.trainer_version == 3
+    assert record.loss_by_format == {}
+    # Where nothing is applied twice the order means nothing, and two equal shapes must be equal.
+    alone = line().replace(b'"sharing_order":"immediate"', b'"sharing_order":"cycle"')
+    assert decode_record(alone, "here") == decode_record(line(), "here")
+
+
+def test_a_file_of_version_2_reads_for_ever() -> None:
+    plain, aware = read_records(VERSION_2)
+    assert [r.recipe.weight_format for r in (plain, aware)] == ["f16", "int4_g32"]
+    assert plain.recipe.trainer_version == 4
+    assert plain.loss_by_format["q4_0"].difference > plain.loss_by_format["q6_k"].difference
+    assert aware.loss_by_format["int4_g32_f32"].difference == 0.0
 
 
 def test_what_is_written_today_is_the_version_it_says() -> None:

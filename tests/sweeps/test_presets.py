@@ -1,11 +1,15 @@
 """The designs that ship: as small, or as telling, as they are said to be."""
 
+import platform
+from pathlib import Path
+
 import pytest
 
+from shapelaw.results.store import read_records
 from shapelaw.sweeps.design.design import load_design, presets
-from shapelaw.sweeps.design.layout import Planned, layout
+from shapelaw.sweeps.design.layout import Planned, layout, trunk_jobs
 from shapelaw.sweeps.design.plan import plan
-from shapelaw.sweeps.training.trunk import resolve
+from shapelaw.sweeps.training.trunk import job_keys, resolve
 
 REFERENCE = "reference"
 
@@ -22,8 +26,8 @@ def flops(name: str) -> float:
     return sum(resolve(one.job).flops for one in planned(name))
 
 
-def test_there_are_four() -> None:
-    assert presets() == ["demo", "gpu", "reference", "smoke"]
+def test_there_are_these() -> None:
+    assert presets() == ["demo", "formats", "gpu", "reference", "smoke"]
 
 
 @pytest.mark.parametrize("name", ["demo", "gpu", "reference", "smoke"])
@@ -115,3 +119,13 @@ def test_the_same_shapes_are_repeated_with_other_seeds() -> None:
     for one in planned(REFERENCE):
         seeds.setdefault((one.architecture, one.job.learning_rate), set()).add(one.job.seed)
     assert sum(len(found) >= 3 for found in seeds.values()) >= 8
+
+
+def test_the_reference_study_goes_on_by_the_rule_its_records_were_made_by() -> None:
+    """Version 3 of the trainer gives the committed records' keys, to the last one."""
+    records = read_records(Path(__file__).parents[2] / "results" / "reference")
+    if records[0].software["python"] != platform.python_version():
+        pytest.skip("the corpus is the running Python's own library; it was another's")
+    design = load_design("reference")
+    keys = {key for job in trunk_jobs(design) for key in job_keys(job)}
+    assert keys == {record.run_key for record in records}

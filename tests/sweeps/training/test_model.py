@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from benchmarks.learning_rate import first_step_of_logits
 from shapelaw.scaling.architecture import Architecture
 from shapelaw.sweeps.training.attention import causal_attention
 from shapelaw.sweeps.training.model import (
@@ -20,12 +21,16 @@ from shapelaw.sweeps.training.model import (
     normal_weights,
     token_losses,
 )
+from shapelaw.sweeps.training.schedule import TrainerVersion
 
 
 @pytest.fixture(autouse=True)
 def _strict_ranks() -> Iterator[None]:
     with jax.numpy_rank_promotion("raise"):
         yield
+
+
+VERSIONS: tuple[TrainerVersion, ...] = (4, 3)
 
 
 def tiny(**changes: Any) -> Architecture:
@@ -286,3 +291,12 @@ def test_bfloat16_multiplies_stay_near_float32() -> None:
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(nnx.state(half)))
     # Logits are as large as the last norm's gains, 64 / 16 here.
     np.testing.assert_allclose(half(batch) / 4, full(batch) / 4, atol=0.1)
+
+
+def test_the_first_step_moves_tied_logits_alike_at_every_width() -> None:
+    """Before, it grew with the width: the embedding's step was summed over d_model."""
+    new, old = (
+        [first_step_of_logits(width, version) for width in (32, 128, 512)] for version in VERSIONS
+    )
+    assert max(new) / min(new) < 1.7
+    assert old[-1] / old[0] > 5
