@@ -10,7 +10,7 @@ BIN  := $(VENV)/bin
 CORE := $(VENV)/.core-installed
 TEST := $(VENV)/.test-installed-$(subst $(comma),-,$(EXTRAS))
 
-.PHONY: demo test test-quick lint study-report benchmarks clean
+.PHONY: demo test test-quick lint docs study-report benchmarks clean
 
 demo: $(CORE)
 	$(BIN)/shapelaw demo --out $(OUT)
@@ -22,8 +22,14 @@ test-quick: $(TEST)
 	$(BIN)/python -m pytest -m "not long"
 
 lint: $(TEST)
+	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+docs: $(CORE)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	$(BIN)/python -m sphinx -q -W --keep-going docs docs/_build
+	@echo docs/_build/index.html
 
 study-report: $(CORE)
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m benchmarks.study
@@ -43,4 +49,4 @@ $(TEST): $(CORE)
 	touch $@
 
 clean:
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) build docs/_build docs/_generated src/*.egg-info

@@ -1,52 +1,38 @@
-"""Writing TOML: the small subset device profiles need, and files that are whole or absent.
+"""Device profiles as TOML text: each figure on one line."""
 
-The standard library reads TOML but does not write it.
-"""
-
-import json
 from typing import Any
+
+import tomlkit
+from tomlkit.items import InlineTable
 
 
 def write_toml(document: dict[str, Any]) -> str:
-    """TOML text of nested dictionaries, lists and plain values; figures go on one line."""
-    return "\n".join([*_table(document, ""), ""])
+    """TOML text of nested dictionaries, lists and plain values.
+
+    A dictionary of plain values is a figure, and goes on one line; its table's plain values come
+    before its sub-tables, as TOML demands.
+    """
+    return tomlkit.dumps(_ordered(document))
 
 
-def _table(table: dict[str, Any], prefix: str) -> list[str]:
-    """Plain values first, then sub-tables, as TOML demands."""
-    lines = []
-    later: list[tuple[str, Any]] = []
-    for key, value in table.items():
-        if _is_inline(value):
-            lines.append(f"{_key(key)} = {_value(value)}")
-        else:
-            later.append((key, value))
-    for key, value in later:
-        name = f"{prefix}{_key(key)}"
-        rows = value if isinstance(value, list) else [value]
-        header = f"[[{name}]]" if isinstance(value, list) else f"[{name}]"
-        for row in rows:
-            lines += ["", header, *_table(row, f"{name}.")]
-    return lines
+def _ordered(table: dict[str, Any]) -> dict[str, Any]:
+    prepared = {key: _prepared(value) for key, value in table.items()}
+    return dict(sorted(prepared.items(), key=lambda item: _is_table(item[1])))
 
 
-def _is_inline(value: Any) -> bool:
-    if isinstance(value, dict):
-        return bool(value) and not any(isinstance(item, (dict, list)) for item in value.values())
-    return not (isinstance(value, list) and value and isinstance(value[0], dict))
-
-
-def _key(key: str) -> str:
-    return key if key and all(c.isalnum() or c in "-_" for c in key) else json.dumps(key)
-
-
-def _value(value: Any) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, dict):
-        return "{ " + ", ".join(f"{_key(k)} = {_value(v)}" for k, v in value.items()) + " }"
+def _prepared(value: Any) -> Any:
     if isinstance(value, list):
-        return "[" + ", ".join(_value(item) for item in value) + "]"
-    if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-    return repr(value)
+        return [_ordered(row) if isinstance(row, dict) else row for row in value]
+    if not isinstance(value, dict):
+        return value
+    if value and not any(isinstance(item, dict | list) for item in value.values()):
+        figure = tomlkit.inline_table()
+        figure.update(value)
+        return figure
+    return _ordered(value)
+
+
+def _is_table(value: Any) -> bool:
+    if isinstance(value, list):
+        return bool(value) and isinstance(value[0], dict)
+    return isinstance(value, dict) and not isinstance(value, InlineTable)

@@ -207,7 +207,8 @@ def tokenizer_identity(spec: CorpusSpec) -> str:
             f"tokenizer = {name!r}: 'bytes', 'bpe-512' (any size of 257 or more), or "
             "the path of a tokenizer.json"
         )
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
 def bpe_size(name: str) -> int | None:
@@ -261,7 +262,8 @@ def corpus_identity(spec: CorpusSpec) -> str:
     digest = hashlib.sha256()
     for name, path in source_files(spec):
         try:
-            content = hashlib.sha256(path.read_bytes()).digest()
+            with path.open("rb") as file:
+                content = hashlib.file_digest(file, "sha256").digest()
         except OSError as error:
             raise BadInput(f"text = {str(path)!r}: {error.strerror}") from None
         # Whole paths would make the key depend on where a checkout stands.

@@ -176,7 +176,8 @@ def _build(spec: CorpusSpec, folder: Path) -> None:
     if tokenizer is not None:
         tokenizer.save(str(folder / "tokenizer.json"))
         tokenizer_name = spec.tokenizer if bpe_size(spec.tokenizer) else Path(spec.tokenizer).name
-        tokenizer_print = hashlib.sha256((folder / "tokenizer.json").read_bytes()).hexdigest()[:16]
+        with (folder / "tokenizer.json").open("rb") as file:
+            tokenizer_print = hashlib.file_digest(file, "sha256").hexdigest()[:16]
     else:
         tokenizer_name = "bytes" if spec.kind() != "tokens" else "as given"
         tokenizer_print = tokenizer_name
