@@ -455,11 +455,9 @@ def calibrate(
 @click.argument("directory", type=click.Path(path_type=Path))
 @click.option("--weights", type=click.Path(path_type=Path), help="Trained weights (safetensors).")
 @click.option(
-    "--precision",
-    type=click.Choice(["f32", "f16", "q8_0", "q4_0"]),
-    default="f16",
-    show_default=True,
-    help="With --to gguf.",
+    "--format",
+    "weight_format",
+    help="With --to gguf: f16, q8_0, q4_k_m ...; the answer's own format, else f16.",
 )
 @click.option(
     "--keep-sharing",
@@ -472,7 +470,7 @@ def export(
     target: str,
     directory: Path,
     weights: Path | None,
-    precision: str,
+    weight_format: str | None,
     keep_sharing: bool,
     as_json: bool,
 ) -> None:
@@ -480,7 +478,12 @@ def export(
     from shapelaw.search.export.export import export_command
 
     report = export_command(
-        arch, target, directory, weights=weights, precision=precision, keep_sharing=keep_sharing
+        arch,
+        target,
+        directory,
+        weights=weights,
+        weight_format=weight_format,
+        keep_sharing=keep_sharing,
     )
     if as_json:
         print_json(report)

@@ -11,9 +11,9 @@ from shapelaw.scaling.formats.weights import StoredTensor, stored_tensors
 ALIGNMENT = 32
 """Each tensor begins at a multiple of so many bytes."""
 
-HEADER_BYTES = 1100
-"""Keys that describe the model, the vocabulary's own left out; chat templates make it a few
-thousand."""
+HEADER_BYTES = 1024
+"""Keys that describe the model, the vocabulary's entries left out, as this project writes them with
+a name of eight letters; chat templates make it a few thousand."""
 
 VOCABULARY_BYTES: dict[int, int] = {32_000: 723_000, 128_256: 7_815_000, 262_144: 6_400_000}
 """Bytes of the vocabularies that many models share: Llama 2 and Gemma 3 (SentencePiece: no merges
@@ -35,6 +35,9 @@ _GGUF_NAMES = {
 
 def vocabulary_bytes(vocab_size: int) -> int:
     """Bytes that a tokenizer of this size usually takes within a file."""
+    if vocab_size <= 256:
+        # Single bytes: printable ones take a letter, others two, and there is one merge.
+        return 14 * vocab_size - min(max(vocab_size - 33, 0), 94) + 13
     return VOCABULARY_BYTES.get(vocab_size, round(BYTES_PER_TOKEN * vocab_size))
 
 

@@ -4,14 +4,14 @@
 """
 
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 
 from shapelaw.results.record import ArchitectureFields, RunRecord, decode_record
 from shapelaw.scaling.architecture import Architecture
 from shapelaw.scaling.errors import BadInput
-from shapelaw.search.export.gguf import Precision, export_gguf
+from shapelaw.search.export.gguf import FILE_FORMATS, export_gguf
 from shapelaw.search.export.hugging_face import export_hf
 
 __all__ = ["ExportSource", "export_command", "export_gguf", "export_hf", "export_source"]
@@ -25,10 +25,13 @@ class ExportSource(msgspec.Struct, frozen=True, kw_only=True):
     """For file names: letters, digits, `-`, `_` and `.` only."""
     weights: Path | None = None
     tokenizer: Path | None = None
+    weight_format: str | None = None
+    """What an answer promised, where a GGUF can hold it."""
 
 
 class _Best(msgspec.Struct, frozen=True):
     architecture: ArchitectureFields
+    format: str | None = None
 
 
 class _AnswerFile(msgspec.Struct, frozen=True):
@@ -43,10 +46,12 @@ def export_command(
     directory: Path,
     *,
     weights: Path | None = None,
-    precision: str = "f16",
+    weight_format: str | None = None,
     keep_sharing: bool = False,
 ) -> dict[str, Any]:
     """What `shapelaw export` does. Returns `architecture`, `files`, `notes`.
+
+    Without a format a GGUF has the answer's own, or f16 where nothing names one.
 
     Raises:
         BadInput: what is named cannot be read, or `directory` cannot be written or is not empty.
@@ -62,7 +67,7 @@ def export_command(
             source.architecture,
             directory,
             weights=weights,
-            precision=cast(Precision, precision),
+            weight_format=weight_format or source.weight_format or "f16",
             tokenizer=source.tokenizer,
             name=source.name,
         )
@@ -86,7 +91,11 @@ def export_source(arch: str) -> ExportSource:
         except msgspec.MsgspecError:
             keys = None  # the reader of architectures says what is wrong with it
         if isinstance(keys, dict) and "best" in keys:
-            return ExportSource(architecture=_best_of(raw, path), name=name)
+            best = _best_of(raw, path)
+            promised = best.format if best.format in FILE_FORMATS else None
+            return ExportSource(
+                architecture=best.architecture.build(), name=name, weight_format=promised
+            )
         if isinstance(keys, dict) and "run_key" in keys:
             return _of_record(decode_record(raw, str(path)), None)
     from shapelaw.search.architectures import load_architecture
@@ -94,9 +103,9 @@ def export_source(arch: str) -> ExportSource:
     return ExportSource(architecture=load_architecture(arch), name=name)
 
 
-def _best_of(raw: bytes, path: Path) -> Architecture:
+def _best_of(raw: bytes, path: Path) -> _Best:
     try:
-        return msgspec.json.decode(raw, type=_AnswerFile).best.architecture.build()
+        return msgspec.json.decode(raw, type=_AnswerFile).best
     except msgspec.MsgspecError as error:
         raise BadInput(f"{path}: not an answer with a best architecture ({error})") from None
 

@@ -8,13 +8,17 @@ format has no shared form.
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 import numpy as np
 
 from shapelaw.scaling.architecture import Architecture
 from shapelaw.scaling.errors import BadInput
+from shapelaw.scaling.formats.mixes import Mix, mix
+from shapelaw.scaling.formats.quantisers import quantised
+from shapelaw.scaling.formats.tensor_types import TensorType
+from shapelaw.scaling.formats.weights import stored_tensors
 from shapelaw.search.export.vocabulary import Vocabulary, byte_vocabulary, read_vocabulary
 from shapelaw.search.export.weights import (
     EMBEDDING,
@@ -26,18 +30,27 @@ from shapelaw.search.export.weights import (
     StoredWeights,
     WeightSource,
     block_shapes,
-    expansion_parameters,
     tensor_shapes,
     written_whole,
 )
 
-Precision = Literal["f32", "f16", "q8_0", "q4_0"]
+FILE_TYPES: dict[str, str] = {
+    "f32": "ALL_F32",
+    **{
+        name: f"MOSTLY_{name.upper()}"
+        for name in ("f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl", "q6_k")
+    },
+    **{
+        f"{name}{size}": f"MOSTLY_{name.upper()}{size.upper()}"
+        for name, sizes in (("q5_k", "sm"), ("q4_k", "sm"), ("q3_k", "sml"))
+        for size in (f"_{letter}" for letter in sizes)
+    },
+    "q2_k": "MOSTLY_Q2_K",
+    "mxfp4": "MOSTLY_MXFP4_MOE",
+}
+"""Format -> what gguf calls a file of it. Every format of the family gguf can be written."""
 
-BITS: dict[str, float] = {"f32": 32.0, "f16": 16.0, "q8_0": 8.5, "q4_0": 4.5}
-"""Bits a weight: 32 quantised weights share one 16-bit scale."""
-
-BLOCK_SIZE = 32
-"""Weights that share a scale in q8_0 and q4_0."""
+FILE_FORMATS: tuple[str, ...] = tuple(FILE_TYPES)
 
 CONTEXT_LENGTH = 4096
 """Written as the trained context; RoPE itself sets no limit."""
@@ -70,7 +83,7 @@ def write_gguf(
     architecture: Architecture,
     weights: WeightSource | None = None,
     *,
-    precision: Precision = "f16",
+    weight_format: str = "f16",
     tokenizer: Path | None = None,
     seed: int = 0,
     context_length: int = CONTEXT_LENGTH,
@@ -83,18 +96,18 @@ def write_gguf(
         architecture: its shape; sharing is expanded to `depth` blocks.
         weights: where tensors come from; None gives random ones from `seed`, which are enough to
             time a shape.
-        precision: of every matrix, embedding and head included; gains stay float32.
+        weight_format: which type each matrix gets, by llama.cpp's rules (scaling/formats/mixes).
         tokenizer: a byte-level BPE tokenizer.json; None gives one token a byte.
         seed: of the random weights.
         context_length: most tokens the file says it was trained for.
         name: the model's name within the file.
 
     Raises:
-        BadInput: an unknown precision, a tokenizer that does not fit, or no `gguf` installed.
+        BadInput: an unknown format, or a tokenizer that does not fit.
     """
-    gguf = _gguf()
-    if precision not in BITS:
-        raise BadInput(f"precision = {precision!r}: one of {', '.join(BITS)}")
+    import gguf
+
+    chosen = mix(weight_format, "gguf")
     a = architecture
     vocabulary = (
         byte_vocabulary(a.vocab_size)
@@ -104,40 +117,37 @@ def write_gguf(
     context = context_length if a.window is None else min(a.window, context_length)
     writer = gguf.GGUFWriter(path, "llama")
     try:
-        _describe(writer, a, precision, context, name)
+        _describe(writer, a, chosen.name, context, name)
         _add_vocabulary(writer, vocabulary)
         tensors = list(gguf_tensors(a))
-        kinds = [_kind(gguf, tensor, precision) for tensor in tensors]
+        kinds = [stored.type for stored in stored_tensors(chosen, a)]
         for tensor, kind in zip(tensors, kinds, strict=True):
             writer.add_tensor_info(
                 tensor.name,
                 tensor.shape,
                 np.dtype(np.float32),
-                _bytes_of(gguf, tensor.shape, kind),
-                raw_dtype=kind,
+                _bytes_of(tensor.shape, kind),
+                raw_dtype=gguf.GGMLQuantizationType[kind.name.upper()],
             )
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_ti_data_to_file()
-        noise = _Noise(gguf, RandomWeights(seed)) if weights is None else None
+        noise = _Noise(RandomWeights(seed)) if weights is None else None
         for tensor, kind in zip(tensors, kinds, strict=True):
             if noise is not None:
                 data = noise.encoded(tensor, kind)
             else:
                 assert weights is not None
-                data = _encoded(gguf, weights, tensor, kind)
+                data = _encoded(weights, tensor, kind)
             writer.write_tensor_data(data)
     finally:
         writer.close()
-    return _notes(
-        a,
-        precision,
-        [
-            tensor
-            for tensor, kind in zip(tensors, kinds, strict=True)
-            if len(tensor.shape) == 2 and kind.name.lower() != precision
-        ],
-    )
+    fallen = [
+        kind
+        for tensor, kind in zip(tensors, kinds, strict=True)
+        if len(tensor.shape) == 2 and kind.name == "f16" and chosen.base not in ("f32", "f16")
+    ]
+    return _notes(a, chosen, len(fallen))
 
 
 def export_gguf(
@@ -145,7 +155,7 @@ def export_gguf(
     out: Path,
     *,
     weights: Path | None = None,
-    precision: Precision = "f16",
+    weight_format: str = "f16",
     tokenizer: Path | None = None,
     seed: int = 0,
     context_length: int = CONTEXT_LENGTH,
@@ -154,7 +164,7 @@ def export_gguf(
     """Write `out` (a .gguf file, or a folder that gets one) whole or not at all.
 
     Returns:
-        `files` (paths), `notes` (lines for a person), `bytes`.
+        `files` (paths), `notes` (lines for a person), `bytes`, `format`.
 
     Raises:
         BadInput: the target exists or cannot be written; weights or tokenizer do not fit.
@@ -162,12 +172,12 @@ def export_gguf(
     source = None if weights is None else StoredWeights(weights, architecture)
     as_folder = out.suffix != ".gguf"
     with written_whole(out, folder=as_folder) as made:
-        file = made / f"{name}-{precision}.gguf" if as_folder else made
+        file = made / f"{name}-{weight_format.lower()}.gguf" if as_folder else made
         notes = write_gguf(
             file,
             architecture,
             source,
-            precision=precision,
+            weight_format=weight_format,
             tokenizer=tokenizer,
             seed=seed,
             context_length=context_length,
@@ -176,7 +186,12 @@ def export_gguf(
         size = file.stat().st_size
     if source is None:
         notes.insert(0, "no weights were given: the file holds random ones, for timing only")
-    return {"files": [str(out / file.name if as_folder else out)], "notes": notes, "bytes": size}
+    return {
+        "files": [str(out / file.name if as_folder else out)],
+        "notes": notes,
+        "bytes": size,
+        "format": weight_format.lower(),
+    }
 
 
 def gguf_tensors(architecture: Architecture) -> Iterator[GgufTensor]:
@@ -216,47 +231,39 @@ def neighbouring_pairs(matrix: np.ndarray, heads: int) -> np.ndarray:
 class _Noise:
     """Random tensors in the file's encoding: one period is encoded and repeated."""
 
-    def __init__(self, gguf: Any, weights: RandomWeights) -> None:
-        self._gguf, self._weights = gguf, weights
-        self._periods: dict[tuple[int, Any], np.ndarray] = {}
+    def __init__(self, weights: RandomWeights) -> None:
+        self._weights = weights
+        self._periods: dict[tuple[int, int, TensorType], np.ndarray] = {}
 
-    def encoded(self, tensor: GgufTensor, kind: Any) -> np.ndarray:
+    def encoded(self, tensor: GgufTensor, kind: TensorType) -> np.ndarray:
         """The tensor's bytes."""
         if len(tensor.shape) == 1:
             return self._weights.tensor(tensor.name, tensor.shape)
         fan_in = tensor.shape[1]
-        if (fan_in, kind) not in self._periods:
+        period = min(RandomWeights.PERIOD, 1 << (int(np.prod(tensor.shape)) - 1).bit_length())
+        if (fan_in, period, kind) not in self._periods:
             # Rows of one period long: a scale is then shared by neighbours, as in any row.
-            row = self._weights.tensor("noise", (1, RandomWeights.PERIOD))
-            row = row * np.float32((RandomWeights.PERIOD / fan_in) ** 0.5)
-            encoded = self._gguf.quants.quantize(row, kind)
-            self._periods[fan_in, kind] = encoded.reshape(-1).view(np.uint8)
-        period = self._periods[fan_in, kind]
-        return np.resize(period, _bytes_of(self._gguf, tensor.shape, kind))
+            row = self._weights.tensor("noise", (1, period))
+            row = row * np.float32((period / fan_in) ** 0.5)
+            self._periods[fan_in, period, kind] = quantised(row, kind.name).reshape(-1)
+        return np.resize(self._periods[fan_in, period, kind], _bytes_of(tensor.shape, kind))
 
 
-def _encoded(gguf: Any, weights: WeightSource, tensor: GgufTensor, kind: Any) -> np.ndarray:
+def _encoded(weights: WeightSource, tensor: GgufTensor, kind: TensorType) -> np.ndarray:
     values = weights.tensor(tensor.source, tensor.shape)
+    if len(tensor.shape) == 1:
+        return values
     if tensor.heads:
         values = neighbouring_pairs(values, tensor.heads)
-    return gguf.quants.quantize(np.ascontiguousarray(values), kind)
+    return quantised(values, kind.name)
 
 
-def _kind(gguf: Any, tensor: GgufTensor, precision: Precision) -> Any:
-    kinds = gguf.GGMLQuantizationType
-    if len(tensor.shape) == 1:
-        return kinds.F32
-    if precision in ("q8_0", "q4_0") and tensor.shape[1] % BLOCK_SIZE:
-        return kinds.F16
-    return kinds[precision.upper()]
+def _bytes_of(shape: tuple[int, ...], kind: TensorType) -> int:
+    rows = 1 if len(shape) == 1 else shape[0]
+    return int(kind.bytes_of(rows, shape[-1]))
 
 
-def _bytes_of(gguf: Any, shape: tuple[int, ...], kind: Any) -> int:
-    block, size = gguf.GGML_QUANT_SIZES[kind]
-    return int(np.prod(shape)) // block * size
-
-
-def _describe(writer: Any, a: Architecture, precision: Precision, context: int, name: str) -> None:
+def _describe(writer: Any, a: Architecture, format_name: str, context: int, name: str) -> None:
     import gguf
 
     writer.add_name(name)
@@ -272,15 +279,7 @@ def _describe(writer: Any, a: Architecture, precision: Precision, context: int, 
     writer.add_rope_dimension_count(a.head_dim)
     writer.add_rope_freq_base(ROPE_BASE)
     writer.add_vocab_size(a.vocab_size)
-    kinds = gguf.LlamaFileType
-    writer.add_file_type(
-        {
-            "f32": kinds.ALL_F32,
-            "f16": kinds.MOSTLY_F16,
-            "q8_0": kinds.MOSTLY_Q8_0,
-            "q4_0": kinds.MOSTLY_Q4_0,
-        }[precision]
-    )
+    writer.add_file_type(gguf.LlamaFileType[FILE_TYPES[format_name]])
     writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
 
 
@@ -295,13 +294,16 @@ def _add_vocabulary(writer: Any, vocabulary: Vocabulary) -> None:
     writer.add_add_bos_token(False)
 
 
-def _notes(a: Architecture, precision: Precision, kept_wider: list[GgufTensor]) -> list[str]:
+def _notes(a: Architecture, mix: Mix, kept_wider: int) -> list[str]:
     notes = []
     if a.sharing > 1:
-        extra = expansion_parameters(a)
+        once, written = (
+            sum(stored.bytes for stored in stored_tensors(mix, a, shares_blocks=shares))
+            for shares in (True, False)
+        )
         notes.append(
             f"GGUF cannot share blocks: each of {a.n_shared_blocks} is written {a.sharing} times, "
-            f"{extra * BITS[precision] / 8 / 1e6:,.1f} MB more to store and to read from memory"
+            f"{(written - once) / 1e6:,.1f} MB more to store and to read from memory"
         )
     if a.window is not None:
         notes.append(
@@ -309,16 +311,10 @@ def _notes(a: Architecture, precision: Precision, kept_wider: list[GgufTensor]) 
             f"of {a.window} tokens, within which full attention gives the same numbers"
         )
     if kept_wider:
+        notes.append(f"{kept_wider} matrices keep f16: {mix.name} needs rows of a multiple of 32")
+    if mix.name == "mxfp4":
         notes.append(
-            f"{len(kept_wider)} matrices keep f16: {precision} needs rows of a multiple "
-            f"of {BLOCK_SIZE}"
+            "llama-quantize gives mxfp4 to the matrices of experts only; this file has it in every "
+            "block"
         )
     return notes
-
-
-def _gguf() -> Any:
-    try:
-        import gguf
-    except ImportError:
-        raise BadInput("gguf: needs the extra: pip install 'shapelaw[llamacpp]'") from None
-    return gguf

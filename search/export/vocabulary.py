@@ -6,10 +6,14 @@ from typing import Any
 import msgspec
 
 from shapelaw.scaling.errors import BadInput
+from shapelaw.scaling.formats.gguf_file import vocabulary_bytes
 
 NORMAL, CONTROL = 1, 3
 """llama.cpp's token types. Rows no tokenizer fills are normal ones: it shows nothing for a token it
 is told is unused, and a person would rather see that a model says one."""
+
+_ENTRY_BYTES = 12
+"""Of a token in a file, beside its name: the name's length and the token's type."""
 
 END_NAMES = ("<|endoftext|>", "</s>", "<eos>", "<|end_of_text|>")
 """What tokenizers call the end of a document."""
@@ -37,14 +41,32 @@ def byte_characters() -> list[str]:
 
 
 def byte_vocabulary(vocab_size: int) -> Vocabulary:
-    """One token a byte, byte 0 the end of a document; further rows have a name and no text."""
+    """One token a byte, byte 0 the end of a document; further rows have a name and no text.
+
+    The names are as long as makes the vocabulary weigh what a tokenizer of that size usually does:
+    a file written to be timed then weighs what the trained one will.
+    """
     tokens = byte_characters()[:vocab_size]
-    tokens += [f"<unused_{number}>" for number in range(256, vocab_size)]
+    unused = vocab_size - len(tokens)
+    if unused:
+        letters = vocabulary_bytes(vocab_size) - vocabulary_bytes(256) - _ENTRY_BYTES * unused
+        length, longer = divmod(letters, unused)
+        tokens += [
+            f"<{number:_>{length - 2 + (place < longer)}}>"
+            for place, number in enumerate(range(256, vocab_size))
+        ]
     types = [CONTROL] + [NORMAL] * (vocab_size - 1)
     # llama.cpp insists on a list of merges and the format on one entry: two zero bytes, which no
     # text holds, and whose union is no token.
     merges = [f"{tokens[0]} {tokens[0]}"]
     return Vocabulary(tokens=tokens, types=types, merges=merges, end=0)
+
+
+def bytes_in_file(vocabulary: Vocabulary) -> int:
+    """What the vocabulary adds to a file: names, types and merges, each name with its length."""
+    names = sum(len(token.encode()) for token in vocabulary.tokens)
+    merges = sum(8 + len(merge.encode()) for merge in vocabulary.merges)
+    return _ENTRY_BYTES * len(vocabulary.tokens) + names + merges
 
 
 class _Model(msgspec.Struct, frozen=True):

@@ -61,7 +61,7 @@ class LlamaCppRunner:
         self._folder = tempfile.TemporaryDirectory(prefix="shapelaw-", dir=folder)
         self.path = Path(self._folder.name) / "model.gguf"
         try:
-            write_gguf(self.path, architecture, precision=PRECISIONS[weight_bits])
+            write_gguf(self.path, architecture, weight_format=PRECISIONS[weight_bits])
         except OSError as error:
             self._folder.cleanup()
             raise NoAnswer(f"cannot write a GGUF file: {error.strerror or error}") from None

@@ -9,8 +9,21 @@ import pytest
 
 from shapelaw.scaling.architecture import Architecture
 from shapelaw.scaling.errors import BadInput
-from shapelaw.search.export.gguf import export_gguf, neighbouring_pairs, write_gguf
-from shapelaw.search.export.vocabulary import byte_characters, byte_vocabulary, read_vocabulary
+from shapelaw.scaling.formats.gguf_file import gguf_file_bytes, vocabulary_bytes
+from shapelaw.scaling.formats.mixes import mix
+from shapelaw.scaling.formats.weights import stored_tensors
+from shapelaw.search.export.gguf import (
+    FILE_FORMATS,
+    export_gguf,
+    neighbouring_pairs,
+    write_gguf,
+)
+from shapelaw.search.export.vocabulary import (
+    byte_characters,
+    byte_vocabulary,
+    bytes_in_file,
+    read_vocabulary,
+)
 from shapelaw.search.export.weights import RandomWeights, tensor_shapes
 
 gguf = pytest.importorskip("gguf")
@@ -34,6 +47,9 @@ UNTIED = Architecture(
     head_dim=32,
     d_ff=128,
     tied_embeddings=False,
+)
+ODD = Architecture(
+    vocab_size=256, d_model=48, n_blocks=1, n_heads=4, n_kv_heads=2, head_dim=8, d_ff=64
 )
 
 
@@ -78,28 +94,44 @@ def test_turning_neighbours_after_the_new_layout_is_turning_halves_before_it() -
     np.testing.assert_allclose(again, score(query, key, halves), rtol=1e-12)
 
 
-@pytest.mark.parametrize(
-    ("precision", "bits"), [("f32", 32), ("f16", 16), ("q8_0", 8.5), ("q4_0", 4.5)]
-)
-def test_the_file_holds_every_applied_block_at_the_stated_bits(
-    tmp_path: Path, precision: Any, bits: Any
+@pytest.mark.parametrize("name", FILE_FORMATS)
+@pytest.mark.parametrize("architecture", [SHARED, UNTIED, ODD], ids=["shared", "untied", "odd"])
+def test_the_file_weighs_and_holds_what_was_predicted(
+    tmp_path: Path, name: str, architecture: Architecture
 ) -> None:
     path = tmp_path / "m.gguf"
-    notes = write_gguf(path, SHARED, precision=precision)
-    reader = gguf.GGUFReader(path)
-    matrices = [t for t in reader.tensors if len(t.shape) == 2]
-    gains = [t for t in reader.tensors if len(t.shape) == 1]
-    a = SHARED
+    write_gguf(path, architecture, weight_format=name)
+    predicted = gguf_file_bytes(mix(name, "gguf"), architecture)
+    assert path.stat().st_size == pytest.approx(predicted, rel=5e-4)
+    found = [(t.name, t.tensor_type.name.lower()) for t in gguf.GGUFReader(path).tensors]
+    promised = [tensor.type.name for tensor in stored_tensors(mix(name, "gguf"), architecture)]
+    assert [kind for _, kind in found] == promised
+    assert dict(found)["output_norm.weight"] == "f32"
+
+
+def test_a_vocabulary_without_a_tokenizer_weighs_what_one_usually_does() -> None:
+    for size in (256, 300, 4096, 32_000, 128_256):
+        assert bytes_in_file(byte_vocabulary(size)) == vocabulary_bytes(size)
+        assert len(set(byte_vocabulary(size).tokens)) == size
+
+
+@pytest.mark.parametrize("architecture", [SHARED, UNTIED], ids=["shared", "untied"])
+def test_the_file_holds_every_applied_block(tmp_path: Path, architecture: Architecture) -> None:
+    path = tmp_path / "m.gguf"
+    notes = write_gguf(path, architecture, weight_format="q8_0")
+    tensors = gguf.GGUFReader(path).tensors
+    matrices = [t for t in tensors if len(t.shape) == 2]
+    a = architecture
     expected = a.depth * (a.attention_parameters + a.mlp_parameters) + a.embedding_parameters
     assert sum(int(t.n_elements) for t in matrices) == expected
-    assert sum(int(t.n_bytes) for t in matrices) * 8 == expected * bits
-    assert sum(int(t.n_elements) for t in gains) == (2 * a.depth + 1) * a.d_model
-    assert "written 2 times" in notes[0]
+    gains = sum(int(t.n_elements) for t in tensors if len(t.shape) == 1)
+    assert gains == (2 * a.depth + 1) * a.d_model
+    assert any("written 2 times" in remark for remark in notes) == (a.sharing > 1)
 
 
 def test_random_weights_have_the_variance_of_their_fan_in(tmp_path: Path) -> None:
     path = tmp_path / "m.gguf"
-    write_gguf(path, SHARED, precision="q8_0")
+    write_gguf(path, SHARED, weight_format="q8_0")
     tensors = {t.name: t for t in gguf.GGUFReader(path).tensors}
     for name, fan_in in (
         ("blk.0.ffn_down.weight", SHARED.d_ff),
@@ -110,10 +142,7 @@ def test_random_weights_have_the_variance_of_their_fan_in(tmp_path: Path) -> Non
 
 
 def test_rows_that_do_not_fill_a_block_keep_sixteen_bits(tmp_path: Path) -> None:
-    odd = Architecture(
-        vocab_size=256, d_model=48, n_blocks=1, n_heads=4, n_kv_heads=2, head_dim=8, d_ff=64
-    )
-    notes = write_gguf(tmp_path / "m.gguf", odd, precision="q4_0")
+    notes = write_gguf(tmp_path / "m.gguf", ODD, weight_format="q4_0")
     kinds = {t.name: t.tensor_type.name for t in gguf.GGUFReader(tmp_path / "m.gguf").tensors}
     assert kinds["blk.0.ffn_down.weight"] == "Q4_0"
     assert kinds["blk.0.ffn_up.weight"] == "F16"
@@ -186,8 +215,8 @@ def test_other_tokenizers_are_refused(tmp_path: Path) -> None:
 
 def test_nothing_is_left_where_export_cannot_finish(tmp_path: Path) -> None:
     target = tmp_path / "m.gguf"
-    with pytest.raises(BadInput, match="precision"):
-        export_gguf(SHARED, target, precision="q3")  # type: ignore[arg-type]
+    with pytest.raises(BadInput, match="format"):
+        export_gguf(SHARED, target, weight_format="q3")
     assert list(tmp_path.iterdir()) == []
     target.write_text("mine")
     with pytest.raises(BadInput, match="it exists"):
@@ -238,7 +267,9 @@ def llama_probabilities(
 
 
 @pytest.mark.parametrize("architecture", [SHARED, UNTIED], ids=["shared", "untied"])
-@pytest.mark.parametrize(("precision", "tolerance"), [("f32", 1e-4), ("f16", 5e-3), ("q8_0", 0.2)])
+@pytest.mark.parametrize(
+    ("precision", "tolerance"), [("f32", 1e-4), ("f16", 5e-3), ("q8_0", 0.2), ("q4_k_m", 0.6)]
+)
 def test_llama_cpp_computes_what_transformers_computes(
     tmp_path: Path, architecture: Any, precision: Any, tolerance: Any
 ) -> None:
@@ -249,7 +280,7 @@ def test_llama_cpp_computes_what_transformers_computes(
 
     weights = save_random(tmp_path / "w.safetensors", architecture)
     export_hf(architecture, tmp_path / "hf", weights)
-    export_gguf(architecture, tmp_path / "m.gguf", weights=weights, precision=precision)
+    export_gguf(architecture, tmp_path / "m.gguf", weights=weights, weight_format=precision)
     model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "hf")
     prompt = [104, 105, 32, 99, 7, 250]
     for token, likeliest in llama_probabilities(tmp_path / "m.gguf", prompt, 4):
