@@ -98,7 +98,7 @@ def energy_features(row: JetsonRow, c: Constants) -> np.ndarray:
         o.kv_bits,
         o.activation_bits,
     )
-    parts = decode_parts(shapes, c, o.workload)
+    parts = decode_parts(shapes, c)
     return np.array(
         [
             sum(float(part.bytes_moved[0]) for part in parts),

@@ -1,64 +1,211 @@
-"""Every device profile that ships, fitted and written."""
+"""Writes search/devices/profiles/engines/*.toml from the regression over all rows at hand.
+
+Run `python -m benchmarks.devices --fit-catalogue`. Devices' files (profiles/chips) are datasheets
+and are kept by hand; what an engine can do is in TRAITS below, what it makes of each device is
+fitted.
+"""
 
 import math
-import tomllib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from benchmarks import device_rows
-from benchmarks.fit_catalogue import (
-    CATALOGUE,
-    DATASHEETS,
-    IPHONE_MS,
-    datasheet_document,
-    fit_apple,
-    fit_iphone,
-    iphone_observations,
-    profile_of,
+from benchmarks.engine_regression import (
+    CHUNKS,
+    EFFECTS,
+    KV_BITS_LEAST,
+    LARGEST_SURPLUS,
+    RESERVED,
+    SLOTS,
+    PairConstants,
+    Posterior,
+    Regression,
 )
-from benchmarks.fit_jetson import jetson_documents
-from benchmarks.fit_phones import fit_phone
-from shapelaw.search.devices.calibration.least_squares import predict
+from benchmarks.engine_rows import all_rows
+from shapelaw.scaling.atomic_files import write_atomically
+from shapelaw.scaling.errors import NoAnswer
+from shapelaw.search.devices.catalogue import chip, device_names
+from shapelaw.search.devices.profile import shared_sources
+from shapelaw.search.devices.toml import write_toml
+
+ENGINES = Path(__file__).resolve().parents[1] / "search" / "devices" / "profiles" / "engines"
+
+UNITS = {
+    "per_layer": ("us", 1e6),
+    "per_token": ("us", 1e6),
+    "per_sequence": ("us", 1e6),
+    "per_prompt": ("us", 1e6),
+    "per_prompt_layer": ("us", 1e6),
+    "runtime": ("MB", 1e-6),
+    "packed_surplus": ("B/weight", 1.0),
+    "half_tokens": ("tokens", 1.0),
+}
+"""Unit and factor from SI; shares otherwise."""
+
+DRAWN = {name: "bandwidth" if name == "bandwidth_share" else name for name in EFFECTS}
+"""Names in a profile's uncertainty."""
+
+TRAITS: dict[str, dict[str, Any]] = {
+    "llama.cpp": {"formats": "gguf", "shares_blocks": False, "kv_formats": ["f16", "q8_0"]},
+    "ollama": {"formats": "gguf", "shares_blocks": False, "kv_formats": ["f16", "q8_0"]},
+    "mlx": {"formats": "mlx", "shares_blocks": True, "kv_formats": ["f16", "q8_0"]},
+    "executorch": {"formats": "executorch", "shares_blocks": True, "kv_formats": ["f32"]},
+    "litert-lm": {"formats": "executorch", "shares_blocks": True},
+    "mnn": {"formats": "mlx", "shares_blocks": False},
+    "mlc": {"formats": "mlx", "shares_blocks": False},
+    "vllm": {"formats": "safetensors", "shares_blocks": False, "kv_formats": ["f16", "fp8"]},
+    "sglang": {"formats": "safetensors", "shares_blocks": False, "kv_formats": ["f16", "fp8"]},
+    "tensorrt-llm": {
+        "formats": "safetensors",
+        "shares_blocks": False,
+        "kv_formats": ["f16", "fp8"],
+    },
+    "lmdeploy": {"formats": "safetensors", "shares_blocks": False, "kv_formats": ["f16", "q8_0"]},
+    "gpt-fast": {"formats": "safetensors", "shares_blocks": False},
+    "transformers": {"formats": "safetensors", "shares_blocks": True},
+}
+"""What an engine can do. Families of formats stand for an engine's own where they weigh the same:
+groups of 64 with 16-bit scale and offset for MNN and MLC. Blocks are shared where a graph may name
+one weight twice (ExecuTorch, MLX, LiteRT) or the model's code is ours (transformers)."""
+
+TITLES = {
+    "mlx": "MLX",
+    "executorch": "ExecuTorch",
+    "litert-lm": "LiteRT-LM",
+    "mnn": "MNN",
+    "mlc": "MLC",
+    "vllm": "vLLM",
+    "sglang": "SGLang",
+    "tensorrt-llm": "TensorRT-LLM",
+    "lmdeploy": "LMDeploy",
+    "transformers": "Hugging Face transformers",
+}
+BACKENDS = {
+    "metal": "Metal",
+    "metal-2023": "Metal of 2023",
+    "metal-2024": "Metal of 2024",
+    "cpu": "CPU",
+    "gpu": "GPU",
+    "cuda": "CUDA",
+    "cuda-board": "CUDA",
+    "mps": "MPS",
+}
+
+FIT = (
+    "hierarchical regression over public measurements of engines and devices (llama.cpp "
+    "discussion 4167, mac-llm-bench, GPU-Benchmarks-on-LLM-Inference, Qwen2.5 speed benchmark, "
+    "LMDeploy, TensorRT-LLM, gpt-fast, ExecuTorch, MNN, LiteRT-LM, T-MAC, smolhub, MobileLLM), "
+    "python -m benchmarks.devices --fit-catalogue; measured on this device"
+)
+TYPICAL = (
+    "the same regression; not measured on this device: what is typical of the engine, and of the "
+    "device where other engines were measured on it"
+)
+DETERMINED = 0.8
+"""Posterior over prior spread, above which the rows say little of a constant."""
+WIDEST_FITTED = 0.5
 
 
-def write_catalogue(folder: Path = CATALOGUE) -> list[str]:
-    """Fit and write every profile. Returns lines of report.
+def write_catalogue(folder: Path = ENGINES) -> list[str]:
+    """Fit and write every engine's file. Returns lines of report.
 
     Raises:
-        BadInput: a profile does not hold.
+        NoAnswer: the tables are not here.
     """
-    sheets = tomllib.loads(DATASHEETS.read_text(encoding="utf-8"))
-    typical = sheets.pop("typical")
-    chips = {chip.name: chip for chip in device_rows.apple_chips() or []}
+    rows = all_rows()
+    if rows is None:
+        raise NoAnswer("the public table is not beside the repository")
+    regression = Regression(rows)
+    posterior = regression.fit(np.arange(len(rows)))
     lines = []
-    for name, sheet in sheets.items():
-        document = datasheet_document(name, sheet, typical[sheet["typical"]])
-        if name == "iphone-13":
-            solution = fit_iphone(document)
-            lines.append(
-                _report(
-                    name,
-                    predict(iphone_observations(), solution.constants)
-                    / [ms / 1e3 for _, _, ms in IPHONE_MS]
-                    - 1,
-                )
-            )
-        elif sheet.get("table_row") in chips:
-            fit_apple(document, chips[sheet["table_row"]])
-        else:
-            fit_phone(name, document)
-        profile_of(document).to_file(folder / f"{name}.toml")
-    for document in jetson_documents(sheets["jetson-orin-nano-25w"], typical["board"]):
-        profile_of(document).to_file(folder / f"{document['name']}.toml")
-    lines.append(f"{len(list(folder.glob('*.toml')))} profiles in {folder.name}/")
+    for name, traits in TRAITS.items():
+        document = engine_document(name, traits, posterior)
+        write_atomically(folder / f"{name}.toml", write_toml(shared_sources(document)))
+        pairs = sum(len(b.get("measured", {})) for b in document["backends"].values())
+        lines.append(f"{name}: {', '.join(document['backends'])}; {pairs} devices")
     return lines
 
 
-def _report(name: str, errors: np.ndarray) -> str:
-    return f"{name}: errors {', '.join(f'{100 * e:+.1f} %' for e in errors)}"
+def engine_document(name: str, traits: dict[str, Any], posterior: Posterior) -> dict[str, Any]:
+    """One engine's file."""
+    pairs = [
+        (engine.split("/")[1], device)
+        for device in device_names()
+        for engine in chip(device).engines
+        if engine.split("/")[0] == name
+    ]
+    seen = posterior.regression.names["device"]
+    backends: dict[str, Any] = {}
+    for backend, device in pairs:
+        label = f"{name}/{backend}"
+        if backend not in backends:
+            backends[backend] = backend_document(name, backend, posterior)
+        if device in seen:
+            # Of an engine that was not measured there, what the device showed with others counts.
+            found = posterior.constants_of(label, device)
+            backends[backend].setdefault("measured", {})[device] = measured_document(
+                found, posterior.noise_of(label), with_correlation=found.rows > 0
+            )
+    own: dict[str, Any] = dict(traits)
+    if name in KV_BITS_LEAST:
+        own["kv_bits_least"] = KV_BITS_LEAST[name]
+    if name in SLOTS:
+        own["kv_slots"] = int(SLOTS[name])
+    return {"name": name, "title": TITLES.get(name, name), "traits": own, "backends": backends}
 
 
-def is_known(value: float) -> bool:
-    """Whether a constant was given."""
-    return not math.isnan(value)
+def backend_document(name: str, backend: str, posterior: Posterior) -> dict[str, Any]:
+    """A backend with what is typical of it."""
+    label = f"{name}/{backend}"
+    found: dict[str, Any] = {
+        "title": BACKENDS[backend],
+        "processor": "cpu" if backend == "cpu" else "gpu",
+    }
+    chunk = CHUNKS.get(name, 512.0)
+    if math.isfinite(chunk):
+        why = f"{name}'s default"
+        found["prefill_chunk"] = figure(chunk, "tokens", why, "asserted")
+    if name in RESERVED:
+        why = f"the usual export of a llama to {name}"
+        found["kv_reserved"] = figure(RESERVED[name], "tokens", why, "asserted")
+    typical = posterior.constants_of(label, "no device")
+    found["typical"] = measured_document(typical, posterior.noise_of(label), with_correlation=False)
+    return found
+
+
+def measured_document(
+    found: PairConstants, noise: dict[str, float], *, with_correlation: bool
+) -> dict[str, Any]:
+    """Figures, spreads, and their correlation where the pair was measured."""
+    spread = np.sqrt(np.diag(found.covariance))
+    figures = {}
+    for (name, effect), wide in zip(EFFECTS.items(), spread, strict=True):
+        prior = math.hypot(effect.engine, effect.pair, effect.device)
+        slope = wide / prior
+        status, source = "asserted", TYPICAL
+        if found.rows:
+            loose = slope > DETERMINED or wide > WIDEST_FITTED
+            status, source = ("not determined" if loose else "fitted"), FIT
+        unit, factor = UNITS.get(name, ("share", 1.0))
+        value = found.values[name]
+        if unit == "share" and not name.endswith("slowdown"):
+            value = min(value, 1.0)
+        if name == "packed_surplus":
+            value = min(value, LARGEST_SURPLUS)
+        figures[name] = figure(value * factor, unit, source, status)
+    document: dict[str, Any] = {
+        "figures": figures,
+        "spread": {DRAWN[n]: round(float(w), 3) for n, w in zip(EFFECTS, spread, strict=True)},
+        "errors": {name: round(value, 3) for name, value in noise.items()},
+        "rows": found.rows,
+    }
+    if with_correlation:
+        scaled = found.covariance / np.outer(spread, spread)
+        document["correlation"] = [[round(float(v), 2) for v in row] for row in scaled]
+    return document
+
+
+def figure(value: float, unit: str, source: str, status: str) -> dict[str, Any]:
+    """One figure, to four digits: no more is known of any of them."""
+    return {"value": float(f"{value:.4g}"), "unit": unit, "source": source, "status": status}

@@ -1,13 +1,24 @@
-"""Device profiles by name: those that ship with the package, and the user's own calibrated ones."""
+"""Device profiles by name: those that ship with the package, and the user's own calibrated ones.
 
+A shipped device takes its usual engine, or the one asked for: `m2-max`, `m2-max@mlx`,
+`iphone-15-pro@llama.cpp/cpu`.
+"""
+
+import functools
 import os
+import tomllib
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+import msgspec
 
 from shapelaw.scaling.errors import BadInput
-from shapelaw.search.devices.profile import DeviceProfile
+from shapelaw.search.devices.combination import Chip, Engine, combine
+from shapelaw.search.devices.profile import DeviceProfile, with_sources
+
+Kind = TypeVar("Kind")
 
 
 def user_folder() -> Path:
@@ -19,9 +30,30 @@ def user_folder() -> Path:
     return (Path(config) if config else Path.home() / ".config") / "shapelaw" / "devices"
 
 
-def _shipped() -> dict[str, Traversable]:
-    folder = resources.files("shapelaw.search") / "devices" / "profiles"
+@functools.cache
+def _shipped(kind: str) -> dict[str, Traversable]:
+    folder = resources.files("shapelaw.search") / "devices" / "profiles" / kind
     return {e.name[:-5]: e for e in folder.iterdir() if e.name.endswith(".toml")}
+
+
+@functools.cache
+def _read(kind: str, name: str) -> Any:
+    text = _shipped(kind)[name].read_text(encoding="utf-8")
+    document = tomllib.loads(text)
+    resolved = with_sources(document, document.pop("sources", {}), f"{kind} {name}")
+    return msgspec.convert(resolved, {"chips": Chip, "engines": Engine}[kind])
+
+
+def chip(name: str) -> Chip:
+    """A shipped device without an engine. KeyError where there is none."""
+    found: Chip = _read("chips", name)
+    return found
+
+
+def engine(name: str) -> Engine:
+    """An engine's file. KeyError where there is none."""
+    found: Engine = _read("engines", name)
+    return found
 
 
 def _calibrated() -> dict[str, Path]:
@@ -33,22 +65,39 @@ def _calibrated() -> dict[str, Path]:
 
 def device_names() -> list[str]:
     """Names `load_device` knows: shipped and calibrated, sorted."""
-    return sorted({*_shipped(), *_calibrated()})
+    return sorted({*_shipped("chips"), *_calibrated()})
 
 
-def load_device(name_or_path: str | Path) -> DeviceProfile:
+def engines_of(name: str) -> list[str]:
+    """`engine/backend` that a shipped device can run, the usual one first."""
+    return list(chip(name).engines)
+
+
+def load_device(name_or_path: str | Path, engine_name: str | None = None) -> DeviceProfile:
     """A calibrated device, a shipped one, or a profile file, looked for in that order.
 
+    Args:
+        name_or_path: a name, `name@engine`, or a file.
+        engine_name: the engine, with or without its backend; the device's usual one by default.
+
     Raises:
-        BadInput: none of these, or the profile does not hold.
+        BadInput: none of these, the profile does not hold, or the device does not run the engine.
     """
-    name = str(name_or_path)
+    name, _, asked = str(name_or_path).partition("@")
+    if name not in _shipped("chips") or Path(str(name_or_path)).is_file():
+        name, asked = str(name_or_path), ""
+    wanted = engine_name or asked or None
     own = _calibrated()
-    if name in own:
+    if name in own and wanted is None:
         return DeviceProfile.from_file(own[name])
-    shipped = _shipped()
-    if name in shipped:
-        return DeviceProfile.from_toml(shipped[name].read_text(encoding="utf-8"), f"device {name}")
+    if name in _shipped("chips"):
+        found = chip(name)
+        label, backend = _chosen(found, wanted).split("/")
+        return combine(found, engine(label), backend)
+    if wanted is not None:
+        raise BadInput(
+            f"engine = {wanted!r}: {name} is no shipped device; a profile file names its own engine"
+        )
     path = Path(name)
     try:
         if path.is_file():
@@ -56,17 +105,32 @@ def load_device(name_or_path: str | Path) -> DeviceProfile:
     except (OSError, ValueError):
         pass
     hint = " (run `shapelaw calibrate` first)" if name == "this-machine" else ""
-    raise BadInput(f"device = {name!r}: a profile file or one of {', '.join(device_names())}{hint}")
+    raise BadInput(f"device = {name[:80]!r}: a file or a name from `shapelaw devices`{hint}")
 
 
-def describe(name: str | Path) -> dict[str, Any]:
+def _chosen(found: Chip, wanted: str | None) -> str:
+    """`engine/backend` of a device."""
+    if wanted is None:
+        return found.engines[0]
+    asked = wanted.lower()
+    for known in found.engines:
+        if asked in (known, known.split("/")[0]):
+            return known
+    raise BadInput(f"engine = {wanted[:40]!r}: {found.name} runs {', '.join(found.engines)}")
+
+
+def describe(name: str | Path, engine_name: str | None = None) -> dict[str, Any]:
     """One device with each figure's value, unit, source and status, for `shapelaw devices NAME`."""
-    profile = load_device(name)
+    profile = load_device(name, engine_name)
+    shipped = str(name).partition("@")[0]
     return {
         "name": profile.name,
         "title": profile.title,
         "kind": profile.kind,
         "engine": profile.engine,
+        "engines": engines_of(shipped) if shipped in _shipped("chips") else [profile.engine],
+        "app_memory_bytes": profile.app_memory,
+        "shares_blocks": profile.engine_traits().shares_blocks,
         "summary": summary(profile),
         "figures": [
             {
@@ -78,6 +142,9 @@ def describe(name: str | Path) -> dict[str, Any]:
             }
             for dotted, _, f in profile.figures()
         ],
+        "uncertainty": None
+        if profile.uncertainty is None
+        else msgspec.to_builtins(profile.uncertainty),
         "notes": list(profile.notes),
     }
 

@@ -1,45 +1,68 @@
-"""A profile's figures as plain numbers in SI, as the cost model and the fits use them.
-
-The fits move these numbers and never touch TOML; `constants(profile)` is the only way in.
-"""
+"""A profile's figures as plain numbers in SI units, and what stands in for absent ones."""
 
 import dataclasses
 import math
+from typing import Any
 
 import numpy as np
 
 from shapelaw.search.devices.profile import DeviceProfile
 
+Number = Any
+"""A float; in a fit over timings of many devices, an array [n] with one entry a timing."""
+
+NO_LIMIT = math.inf
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Constants:
-    """What one device charges. Seconds, bytes, operations, joules."""
+    """What one device and engine charge. Seconds, bytes, operations, joules."""
 
-    bandwidth: float
-    kv_bandwidth: float
-    cache_capacity: tuple[float, ...]
-    cache_bandwidth: tuple[float, ...]
-    cache_retained: tuple[float, ...]
-    peak: tuple[tuple[float, float], ...]
+    bandwidth: Number
+    kv_bandwidth: Number
+    cache_capacity: tuple[Number, ...] = ()
+    cache_bandwidth: tuple[Number, ...] = ()
+    cache_retained: tuple[float, ...] = ()
+    peak: tuple[tuple[float, Number], ...]
     """(activation bits, operations a second), by rising bits."""
-    efficiency: float
-    attention_efficiency: float
-    decode_attention_efficiency: float
-    half_tokens: float
-    half_width: float
-    prefill_chunk: float
-    per_token: float
-    per_layer: float
-    per_layer_feature: float
-    per_vocabulary_row: float
-    per_prompt: float
-    per_prompt_layer: float
-    weights: tuple[tuple[float, float, float, float], ...]
+    efficiency: Number
+    """Share of the peak that prefill's multiplies reach."""
+    decode_efficiency: Number
+    """Share of the peak that a decode step's multiplies reach."""
+    attention_efficiency: Number
+    decode_attention_efficiency: Number
+    half_tokens: Number = 0.0
+    half_width: Number = 0.0
+    prefill_chunk: Number = NO_LIMIT
+    per_token: Number
+    per_layer: Number
+    per_layer_feature: Number = 0.0
+    per_vocabulary_row: Number = 0.0
+    per_sequence: Number = 0.0
+    per_prompt: Number
+    per_prompt_layer: Number
+    packed_surplus: Number = 0.0
+    """Bytes more that reading a packed weight costs as much as: unpacking beside the reading."""
+    packed_slowdown: Number = 1.0
+    """Prefill time with packed weights over that with the peak's precision."""
+    weights: tuple[tuple[float, float, float, float], ...] = ()
     """(nominal bits, stored bits, unpacking seconds a weight, prefill slowdown), by rising bits."""
-    runtime: float
-    energy: tuple[float, float, float, float]
+    runtime: Number = 0.0
+    kv_reserved: Number = 0.0
+    """Tokens of each sequence whose keys and values are reserved from the start."""
+    kv_slots: Number = 1.0
+    """Sequences that are reserved for at least."""
+    kv_bits_least: Number = 0.0
+    """Bits that the engine keeps keys and values in at least."""
+    repacked_share: Number = 0.0
+    """Share of packed block matrices that is held a second time, rearranged."""
+    energy: tuple[float, float, float, float] = (math.nan,) * 4
     """Joules a DRAM byte, a cache byte, an operation; static watts. NaN where unknown."""
-    price: float
+    price: float = math.nan
+    formats: str | None = None
+    """Family of file formats the engine reads; None: weights take plain bits."""
+    shares_blocks: bool = True
+    """Whether a shared block is kept once in memory."""
 
     def stored_bits(self, bits: np.ndarray) -> np.ndarray:
         """Bits a weight takes with its blocks' scales; the overhead is interpolated in bits."""
@@ -48,26 +71,65 @@ class Constants:
             return bits
         return bits + np.interp(bits, table[:, 0], table[:, 1] - table[:, 0])
 
-    def unpack(self, bits: np.ndarray) -> np.ndarray:
-        """Seconds to unpack one weight, interpolated in bits."""
-        return self._interpolated(bits, 2, 0.0)
+    def unpack(self, bits: np.ndarray) -> np.ndarray | float:
+        """Seconds to unpack one weight [n]: of the nearest packed precision that has a figure.
 
-    def prefill_slowdown(self, bits: np.ndarray) -> np.ndarray:
-        """Prefill time relative to the peak's precision, interpolated in bits."""
-        return self._interpolated(bits, 3, 1.0)
+        Never interpolated towards precisions that need no unpacking: 5 bits are packed as 4 are.
+        """
+        return self._of_nearest_packed(bits, 2, 0.0)
 
-    def _interpolated(self, bits: np.ndarray, column: int, empty: float) -> np.ndarray:
+    def prefill_slowdown(self, bits: np.ndarray) -> np.ndarray | float:
+        """Prefill time over that at the peak's precision [n], of the nearest packed precision."""
+        return self.packed_slowdown * self._of_nearest_packed(bits, 3, 1.0)
+
+    def _of_nearest_packed(self, bits: np.ndarray, column: int, empty: float) -> np.ndarray | float:
+        if not self.weights or all(row[column] == empty for row in self.weights):
+            return empty
         table = np.array(self.weights)
-        if not len(table):
-            return np.full_like(bits, empty)
-        return np.interp(bits, table[:, 0], table[:, column])
+        listed = table[table[:, 0] < UNPACKED]
+        found = np.full(np.shape(bits), empty)
+        if len(listed):
+            distance = np.abs(np.log(np.asarray(bits)[..., None] / listed[:, 0]))
+            found = listed[np.argmin(distance, axis=-1), column]
+        wide = table[table[:, 0] >= UNPACKED]
+        above = wide[-1, column] if len(wide) else empty
+        return np.where(np.asarray(bits) < UNPACKED, found, above)
 
-    def peak_at(self, activation_bits: float) -> float:
+    def peak_at(self, activation_bits: Any) -> Number:
         """The rate for activations of this precision: the narrowest listed that holds them."""
+        if len(self.peak) == 1 or np.ndim(activation_bits):
+            return self.peak[-1][1]
         for bits, rate in self.peak:
             if bits >= activation_bits:
                 return rate
         return self.peak[-1][1]
+
+
+def sustained(c: Constants, share: float) -> Constants:
+    """The same device when hot: everything at `share` of its speed."""
+    return dataclasses.replace(
+        c,
+        bandwidth=c.bandwidth * share,
+        kv_bandwidth=c.kv_bandwidth * share,
+        cache_bandwidth=tuple(rate * share for rate in c.cache_bandwidth),
+        peak=tuple((bits, rate * share) for bits, rate in c.peak),
+        **{
+            name: getattr(c, name) / share
+            for name in (
+                "per_token",
+                "per_layer",
+                "per_layer_feature",
+                "per_vocabulary_row",
+                "per_sequence",
+                "per_prompt",
+                "per_prompt_layer",
+            )
+        },
+    )
+
+
+UNPACKED = 15.0
+"""Nominal bits from which on weights are not packed."""
 
 
 def constants(profile: DeviceProfile) -> Constants:
@@ -81,11 +143,13 @@ def constants(profile: DeviceProfile) -> Constants:
     bandwidth = values["memory.bandwidth"]
     per_token = values["overhead.per_token"]
     per_layer = values["overhead.per_layer"]
+    efficiency = values["compute.efficiency"]
     levels = range(len(profile.cache))
 
     def joules(name: str) -> float:
         return get(f"energy.{name}", math.nan)
 
+    does = profile.engine_traits()
     return Constants(
         bandwidth=bandwidth,
         kv_bandwidth=get("memory.kv_bandwidth", bandwidth),
@@ -93,20 +157,22 @@ def constants(profile: DeviceProfile) -> Constants:
         cache_bandwidth=tuple(values[f"cache.{i}.bandwidth"] for i in levels),
         cache_retained=tuple(get(f"cache.{i}.retained", 1.0) for i in levels),
         peak=tuple(sorted((float(k), values[f"compute.peak.{k}"]) for k in profile.compute.peak)),
-        efficiency=values["compute.efficiency"],
-        attention_efficiency=get("compute.attention_efficiency", values["compute.efficiency"]),
-        decode_attention_efficiency=get(
-            "compute.decode_attention_efficiency", values["compute.efficiency"]
-        ),
+        efficiency=efficiency,
+        decode_efficiency=get("compute.decode_efficiency", efficiency),
+        attention_efficiency=get("compute.attention_efficiency", efficiency),
+        decode_attention_efficiency=get("compute.decode_attention_efficiency", efficiency),
         half_tokens=get("compute.half_tokens", 0.0),
         half_width=get("compute.half_width", 0.0),
-        prefill_chunk=get("compute.prefill_chunk", math.inf),
+        prefill_chunk=get("compute.prefill_chunk", NO_LIMIT),
         per_token=per_token,
         per_layer=per_layer,
         per_layer_feature=get("overhead.per_layer_feature", 0.0),
         per_vocabulary_row=get("overhead.per_vocabulary_row", 0.0),
+        per_sequence=get("overhead.per_sequence", 0.0),
         per_prompt=get("overhead.per_prompt", per_token),
         per_prompt_layer=get("overhead.per_prompt_layer", per_layer),
+        packed_surplus=get("memory.packed_surplus", 0.0),
+        packed_slowdown=get("compute.packed_slowdown", 1.0),
         weights=tuple(
             sorted(
                 (
@@ -119,6 +185,10 @@ def constants(profile: DeviceProfile) -> Constants:
             )
         ),
         runtime=get("memory.runtime", 0.0),
+        kv_reserved=get("memory.kv_reserved", 0.0),
+        kv_slots=float(does.kv_slots),
+        kv_bits_least=does.kv_bits_least,
+        repacked_share=get("memory.repacked_share", 0.0),
         energy=(
             joules("per_dram_byte"),
             joules("per_cache_byte"),
@@ -126,4 +196,6 @@ def constants(profile: DeviceProfile) -> Constants:
             joules("static_power"),
         ),
         price=get("price", math.nan),
+        formats=does.formats,
+        shares_blocks=does.shares_blocks is not False,
     )

@@ -23,6 +23,7 @@ UNITS: dict[str, dict[str, float]] = {
     },
     "time": {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9},
     "time per weight": {"s/weight": 1.0, "ns/weight": 1e-9, "ps/weight": 1e-12, "fs/weight": 1e-15},
+    "bytes per weight": {"B/weight": 1.0},
     "time per feature": {"s/feature": 1.0, "us/feature": 1e-6, "ns/feature": 1e-9},
     "energy": {"J": 1.0, "kJ": 1e3, "Wh": 3600.0},
     "energy per byte": {"J/B": 1.0, "nJ/B": 1e-9, "pJ/B": 1e-12},

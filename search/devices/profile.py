@@ -20,8 +20,12 @@ from shapelaw.scaling.display import Displayed
 from shapelaw.scaling.errors import BadInput
 from shapelaw.search.devices.figure_units import to_si
 
-Status = Literal["measured", "fitted", "datasheet", "asserted"]
+Status = Literal["measured", "fitted", "datasheet", "asserted", "not determined"]
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+
+
+STORE_EVERY_APPLICATION = ("llama.cpp", "ollama", "vllm", "sglang", "tensorrt", "lmdeploy", "mlc")
+"""Engines, by the beginning of their names, that hold a shared block once an application."""
 
 
 class Figure(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -39,6 +43,7 @@ Bandwidth = Annotated[Figure, msgspec.Meta(extra={"dimension": "bandwidth"})]
 Rate = Annotated[Figure, msgspec.Meta(extra={"dimension": "operation rate"})]
 Time = Annotated[Figure, msgspec.Meta(extra={"dimension": "time"})]
 TimePerWeight = Annotated[Figure, msgspec.Meta(extra={"dimension": "time per weight"})]
+BytesPerWeight = Annotated[Figure, msgspec.Meta(extra={"dimension": "bytes per weight"})]
 TimePerFeature = Annotated[Figure, msgspec.Meta(extra={"dimension": "time per feature"})]
 Energy_ = Annotated[Figure, msgspec.Meta(extra={"dimension": "energy"})]
 EnergyPerByte = Annotated[Figure, msgspec.Meta(extra={"dimension": "energy per byte"})]
@@ -64,8 +69,15 @@ class Memory(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
     """The datasheet's peak; only reported, and used by the plain roofline for comparison."""
     kv_bandwidth: Bandwidth | None = None
     """Sustained rate of reading the KV cache, where measurements tell it apart from weights."""
+    packed_surplus: BytesPerWeight | None = None
+    """Bytes more that reading one packed weight takes as long as: what unpacking costs where it is
+    not hidden behind the reading. Under one byte, so that fewer bits are never slower to read."""
     runtime: Bytes | None = None
     """What the engine itself holds beside weights, KV cache and activations."""
+    kv_reserved: Tokens | None = None
+    """Tokens a sequence is reserved keys and values for from the start."""
+    repacked_share: Share | None = None
+    """Share of packed block matrices that is held a second time, rearranged."""
 
 
 class Cache(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -88,6 +100,10 @@ class Compute(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
     """Keyed by bits of the activations: "8", "16", "32"."""
     efficiency: Share
     """Share of the peak that long, wide prefill multiplies reach."""
+    decode_efficiency: Share | None = None
+    """The same of a decode step's multiplies, where a batch makes them count."""
+    packed_slowdown: Share | None = None
+    """Prefill time with packed weights over that with the peak's precision."""
     half_tokens: Tokens | None = None
     """Prompt length at which prefill multiplies reach half of that."""
     half_width: Features | None = None
@@ -114,6 +130,8 @@ class Overhead(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
     """For each token and each row of the vocabulary: sampling over the logits."""
     per_layer_feature: TimePerFeature | None = None
     """For each application of a block and each feature of d_model: element-wise work."""
+    per_sequence: Time | None = None
+    """For each further sequence of a batch and each token: scheduling and sampling."""
 
 
 class WeightFormat(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -136,6 +154,36 @@ class EnergyCosts(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
     static_power: Power
 
 
+class EngineTraits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What the engine can do, and how it lays out memory."""
+
+    formats: str | None = None
+    """Family of files it reads: gguf, executorch, mlx or safetensors."""
+    shares_blocks: bool | None = None
+    """Whether a shared block is kept once in memory; by the engine's name where not given."""
+    windows: bool = True
+    """Whether local layers keep their window alone."""
+    kv_formats: tuple[str, ...] = ("f16",)
+    """What keys and values may be stored as; the first is what it does by default."""
+    kv_slots: int = 1
+    """Sequences that KV cache is reserved for at least."""
+    kv_bits_least: float = 0.0
+    """Bits that keys and values take whatever is asked for; 0: as asked for."""
+
+
+class Uncertainty(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Joint uncertainty of the constants, in their logarithms, and what they leave unexplained."""
+
+    source: str
+    spread: dict[str, float] = {}
+    """Standard deviation of the logarithm of a constant, by its name in `Constants`."""
+    correlation: list[list[float]] = []
+    """Of those constants, in their order; independent where not given."""
+    errors: dict[str, float] = {}
+    """Standard deviation of log predicted - log measured that a device's own constants leave:
+    `decode`, `prefill`, `memory`, `energy`."""
+
+
 class DeviceProfile(
     msgspec.Struct,
     Displayed,
@@ -145,6 +193,11 @@ class DeviceProfile(
     repr_omit_defaults=True,
 ):
     """One device with one engine. See the module's head for what a figure looks like."""
+
+    """One device with one engine. See the module's head for what a figure looks like.
+
+    In a file, `[sources]` holds texts by key; a figure with `source = "@key"` takes it from there.
+    """
 
     name: str
     """Lower case with hyphens."""
@@ -165,6 +218,8 @@ class DeviceProfile(
     sustained_share: Share | None = None
     """Speed when hot over speed when cool."""
     price: Price | None = None
+    traits: EngineTraits | None = None
+    uncertainty: Uncertainty | None = None
     notes: list[str] = []
 
     def __repr__(self) -> str:
@@ -182,6 +237,19 @@ class DeviceProfile(
             }
             for name, _, figure in self.figures()
         ]
+
+    def engine_traits(self) -> EngineTraits:
+        """What the engine can do; for a file that does not say, by the engine's name."""
+        found = self.traits or EngineTraits()
+        if found.shares_blocks is None:
+            unable = self.engine.lower().startswith(STORE_EVERY_APPLICATION)
+            found = msgspec.structs.replace(found, shares_blocks=not unable)
+        return found
+
+    @property
+    def app_memory(self) -> float:
+        """Bytes that the device gives one application."""
+        return self.si("memory.capacity") * self.si("memory.app_share")
 
     def figures(self) -> Iterator[tuple[str, str, Figure]]:
         """Every figure as (dotted name, dimension, figure), in the file's order."""
@@ -250,7 +318,9 @@ class DeviceProfile(
             BadInput: not TOML, an unknown or missing field, a figure without unit, ...
         """
         try:
-            profile = msgspec.convert(tomllib.loads(text), cls)
+            document = tomllib.loads(text)
+            sources = document.pop("sources", {})
+            profile = msgspec.convert(with_sources(document, sources, where), cls)
         except tomllib.TOMLDecodeError as error:
             raise BadInput(f"{where}: not a TOML file: {error}") from None
         except msgspec.ValidationError as error:
@@ -272,19 +342,68 @@ class DeviceProfile(
         from shapelaw.search.devices.toml import write_toml
 
         self.validate()
-        write_atomically(Path(path), write_toml(msgspec.to_builtins(self)))
+        write_atomically(Path(path), write_toml(shared_sources(msgspec.to_builtins(self))))
 
 
 def _check_value(where: str, dotted: str, dimension: str, figure: Figure, value: float) -> None:
     """Numbers are finite and not negative; sizes and rates are not zero; shares are at most 1."""
     if not math.isfinite(value) or value < 0:
         raise BadInput(f"{where}.value = {figure.value}: a finite number, not negative, is needed")
+    if dimension == "bytes per weight" and value >= 1:
+        raise BadInput(f"{where}.value = {figure.value}: less than 1 byte a weight is needed")
     may_be_zero = dimension not in ("bytes", "bandwidth", "operation rate", "bits", "share")
     if value == 0 and not (may_be_zero or dotted == "memory.runtime"):
         raise BadInput(f"{where}.value = 0: must be above zero")
     # Cached or fused prefill can only be slower than the peak's precision by a factor above 1.
-    if dimension == "share" and value > 1 and not dotted.endswith("prefill_slowdown"):
+    if dimension == "share" and value > 1 and not dotted.endswith("_slowdown"):
         raise BadInput(f"{where}.value = {figure.value} {figure.unit}: a share is at most 1")
+
+
+def with_sources(node: Any, sources: Any, where: str) -> Any:
+    """The document with every source `@key` replaced by what stands under that key.
+
+    Raises:
+        BadInput: a key that is not there.
+    """
+    if isinstance(node, list):
+        return [with_sources(item, sources, where) for item in node]
+    if not isinstance(node, dict):
+        return node
+    found = {name: with_sources(item, sources, where) for name, item in node.items()}
+    said = found.get("source")
+    if isinstance(said, str) and said.startswith("@"):
+        if not isinstance(sources, dict) or said[1:] not in sources:
+            raise BadInput(f"{where}: source = {said[:60]!r}: no such key under [sources]")
+        found["source"] = sources[said[1:]]
+    return found
+
+
+def shared_sources(document: dict[str, Any]) -> dict[str, Any]:
+    """The document with sources that several figures give moved to `[sources]`, once each."""
+    counts: dict[str, int] = {}
+
+    def count(node: Any) -> None:
+        for item in node.values() if isinstance(node, dict) else node:
+            if isinstance(item, dict | list):
+                count(item)
+        if isinstance(node, dict) and isinstance(node.get("source"), str):
+            counts[node["source"]] = counts.get(node["source"], 0) + 1
+
+    count(document)
+    keys = {text: f"s{i + 1}" for i, text in enumerate(t for t, n in counts.items() if n > 1)}
+
+    def replaced(node: Any) -> Any:
+        if isinstance(node, list):
+            return [replaced(item) for item in node]
+        if not isinstance(node, dict):
+            return node
+        found = {name: replaced(item) for name, item in node.items()}
+        if found.get("source") in keys:
+            found["source"] = f"@{keys[found['source']]}"
+        return found
+
+    found = dict(replaced(document).items())
+    return {**found, "sources": {key: text for text, key in keys.items()}} if keys else found
 
 
 def _one_line(text: str) -> str:

@@ -21,11 +21,11 @@ def _ordered(table: dict[str, Any]) -> dict[str, Any]:
 
 
 def _prepared(value: Any) -> Any:
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return [_ordered(row) if isinstance(row, dict) else row for row in value]
     if not isinstance(value, dict):
         return value
-    if value and not any(isinstance(item, dict | list) for item in value.values()):
+    if value and not any(isinstance(item, dict | list | tuple) for item in value.values()):
         figure = tomlkit.inline_table()
         figure.update(value)
         return figure
@@ -33,6 +33,6 @@ def _prepared(value: Any) -> Any:
 
 
 def _is_table(value: Any) -> bool:
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return bool(value) and isinstance(value[0], dict)
     return isinstance(value, dict) and not isinstance(value, InlineTable)

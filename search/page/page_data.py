@@ -7,8 +7,7 @@ import numpy as np
 
 from shapelaw.scaling.architecture import FIELDS, ArchitectureBatch
 from shapelaw.search.answer.answer import LEVEL, Answer, Beside, Candidate
-from shapelaw.search.devices.cost import memory_parts
-from shapelaw.search.devices.parts import Part, Shapes, decode_parts
+from shapelaw.search.devices.parts import Part, Shapes, decode_parts, memory_parts
 from shapelaw.search.page.page_points import Explored, Slider, can_enumerate, explored, only
 from shapelaw.search.page.shape_curves import shape_curves
 from shapelaw.search.pareto.device_cost import ACTIVATION_BITS, KV_BITS, DeviceCost
@@ -129,8 +128,8 @@ def _breakdown(cost: DeviceCost, points: Points) -> dict[str, Any]:
     """Parts of one decode step, and what memory holds: [points, parts] each."""
     c, w = cost.constants, cost.workload
     shapes = Shapes(points.architectures, c, w, points.bits, KV_BITS, ACTIVATION_BITS)
-    parts = decode_parts(shapes, c, w)
-    memory = memory_parts(shapes, c, w)
+    parts = decode_parts(shapes, c)
+    memory = memory_parts(shapes, c)
     scarce = cost.full(points.architectures, points.bits).scarce
 
     def table(values: list[np.ndarray]) -> str:

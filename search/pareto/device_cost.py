@@ -15,8 +15,8 @@ from shapelaw.search.devices.cost import (
     PIECE,
     Costs,
     costs_from_constants,
-    memory_parts,
     total_joules,
+    total_memory,
     total_seconds,
 )
 from shapelaw.search.devices.parts import Shapes, decode_parts, prefill_parts
@@ -76,16 +76,16 @@ class DeviceCost:
         shapes = Shapes(architectures, c, w, bits, KV_BITS, ACTIVATION_BITS)
         found: Columns = {}
         if "memory_bytes" in wanted:
-            found["memory_bytes"] = np.asarray(sum(memory_parts(shapes, c, w).values()))
+            found["memory_bytes"] = total_memory(shapes, c)
         if {"decode_s", "decode_tokens_per_s", "energy_per_token_j"} & set(wanted):
-            decode = decode_parts(shapes, c, w)
+            decode = decode_parts(shapes, c)
             found["decode_s"] = total_seconds(decode)
             found["decode_tokens_per_s"] = w.batch / found["decode_s"]
             if "energy_per_token_j" in wanted:
                 found["energy_per_token_j"] = total_joules(decode, c) / w.batch
         if {"prefill_s", "ttft_s"} & set(wanted):
-            found["prefill_s"] = total_seconds(prefill_parts(shapes, c, w))
-            found["ttft_s"] = found["prefill_s"] + c.per_token
+            found["prefill_s"] = total_seconds(prefill_parts(shapes, c))
+            found["ttft_s"] = found["prefill_s"]
         return {name: found[name] for name in wanted}
 
 

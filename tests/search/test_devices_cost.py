@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Any, cast
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -21,7 +22,15 @@ from shapelaw.search.workload import Workload, load_workload
 PHONE = load_device("iphone-13")
 CHAT = load_workload("chat")
 PLAIN = dataclasses.replace(
-    constants(PHONE), weights=(), cache_capacity=(), cache_bandwidth=(), cache_retained=()
+    constants(PHONE),
+    weights=(),
+    formats=None,
+    packed_surplus=0.0,
+    kv_bits_least=0.0,
+    kv_reserved=0.0,
+    cache_capacity=(),
+    cache_bandwidth=(),
+    cache_retained=(),
 )
 """A device without caches and without block scales: bytes can be counted by hand."""
 
@@ -37,7 +46,8 @@ def parts_of(
     bits: float = 8.0,
 ) -> dict[str, Any]:
     shapes = Shapes(batch_of(architecture), c, workload, np.array([bits]), 16.0, 16.0)
-    return {part.name: part for part in decode_parts(shapes, c, workload)}
+    shapes = Shapes(batch_of(architecture), c, workload, np.array([bits]), 16.0, 16.0)
+    return {part.name: part for part in decode_parts(shapes, c)}
 
 
 def decode_s(
@@ -83,13 +93,15 @@ def test_weights_moved_are_parameters_times_bits(shape: Architecture, bits: floa
     assert parts["token embedding"].bytes_moved[0] == shape.d_model * bits / 8
 
 
-def test_block_scales_are_counted_where_the_profile_states_them() -> None:
+def test_the_head_has_the_bytes_of_the_format_that_the_engine_gives_it() -> None:
+    """llama.cpp keeps the head of a q4_k_m in q6_k (210 bytes for 256 weights), of a q8_0 in q8_0
+    (34 bytes for 32), and every gain in float32."""
     model = load_architecture("llama-2-7b")
-    for bits, stored in ((4.0, 4.5), (8.0, 8.5), (16.0, 16.0)):
+    for bits, stored in ((4.0, 8 * 210 / 256), (8.0, 8 * 34 / 32), (16.0, 16.0)):
         head = parts_of(model, constants(load_device("m2-pro")), CHAT, bits)["LM head"]
-        count = model.vocab_size * model.d_model + model.d_model
         total = float(head.bytes_moved[0] + head.bytes_cached[0])
-        assert total == pytest.approx(count * stored / 8)
+        expected = model.vocab_size * model.d_model * stored / 8 + 4 * model.d_model
+        assert total == pytest.approx(expected)
 
 
 @given(shapes, st.integers(1, 4000))
@@ -317,7 +329,8 @@ def test_sparse_decode_reads_its_budget_and_pages() -> None:
 
 
 def test_unknown_price_and_energy_are_not_numbers() -> None:
-    found = costs(batch_of(load_architecture("mobilellm-125m")), load_device("m2-pro"), CHAT)
+    bare = msgspec.structs.replace(load_device("m2-pro"), energy=None)
+    found = costs(batch_of(load_architecture("mobilellm-125m")), bare, CHAT)
     assert np.isnan(found.energy_per_token_j[0])
     assert np.isnan(found.artifact_price[0])
     priced = costs(batch_of(load_architecture("llama-2-7b")), load_device("a100"), CHAT)

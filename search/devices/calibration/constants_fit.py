@@ -58,6 +58,7 @@ def template(engine: str, bare: dict[str, float], observations: Sequence[Observa
         cache_retained=(1.0,),
         peak=((activation, peak),),
         efficiency=1.0,
+        decode_efficiency=1.0,
         attention_efficiency=0.3,
         decode_attention_efficiency=1.0,
         half_tokens=4.0,
@@ -96,7 +97,7 @@ def decode_parameters(start: Constants, observations: Sequence[Observation]) -> 
     def put_retained(c: Constants, value: float) -> Constants:
         return dataclasses.replace(c, cache_retained=(value,))
 
-    packed = [b for b in _nominal(start, observations) if start.unpack(np.array([b]))[0] > 0]
+    packed = [b for b in _nominal(start, observations) if np.max(start.unpack(np.array([b]))) > 0]
     shared = any(o.architecture.sharing > 1 for o in observations)
     contexts = {o.workload.decode_context for o in observations}
     return [
@@ -173,8 +174,8 @@ def held_out(rows: Sequence[Observation], fit: Fit, phase: Phase) -> np.ndarray:
 
 def roofline(rows: Sequence[Observation], bare: dict[str, float], fit: Fit) -> np.ndarray:
     """Seconds by the larger of bytes over bandwidth and operations over peak, and nothing else."""
-    bandwidth = bare.get("bandwidth", fit.constants.bandwidth)
-    peak = bare.get("peak", fit.constants.peak[-1][1])
+    bandwidth: float = bare.get("bandwidth") or fit.constants.bandwidth
+    peak: float = bare.get("peak") or fit.constants.peak[-1][1]
     seconds = []
     for o in rows:
         read = _decode_bytes(o) / bandwidth

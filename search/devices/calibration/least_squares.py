@@ -126,7 +126,7 @@ class Predictor:
         for rows, workload, phase, kv_bits, activation_bits, batch, bits in self._groups:
             shapes = Shapes(batch, c, workload, bits, kv_bits, activation_bits)
             parts = decode_parts if phase == "decode" else prefill_parts
-            result[rows] = total_seconds(parts(shapes, c, workload))
+            result[rows] = total_seconds(parts(shapes, c))
         return result
 
 

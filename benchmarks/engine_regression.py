@@ -1,0 +1,374 @@
+"""A hierarchical regression of the cost model's constants on engines and devices.
+
+Each constant of a device with an engine is, on the logarithmic (or logistic) scale, a root value
+plus an effect of the engine and backend, an effect of the device, and one of the pair; each effect
+has a normal prior. All rows are fitted at once by Gauss-Newton through the cost model itself, with
+Huber weights; the noise of each engine's rows is estimated along with it. The curvature at the
+optimum gives the joint uncertainty of a pair's constants, and of pairs that nobody measured: the
+engine's effects are known from other devices, the device's from other engines, the pair's own is
+drawn from its prior.
+"""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from benchmarks.engine_rows import Row
+from shapelaw.scaling.architecture import ArchitectureBatch
+from shapelaw.search.devices.catalogue import chip
+from shapelaw.search.devices.combination import Chip
+from shapelaw.search.devices.constants import NO_LIMIT, Constants
+from shapelaw.search.devices.cost import total_memory, total_seconds
+from shapelaw.search.devices.demand import Demand
+from shapelaw.search.devices.figure_units import to_si
+from shapelaw.search.devices.parts import Shapes, decode_parts, prefill_parts
+
+
+@dataclasses.dataclass(frozen=True)
+class Effect:
+    """One constant's root value on its scale, and the standard deviations of its effects."""
+
+    scale: str
+    """`log`, or `logit` for shares."""
+    root: float
+    engine: float
+    pair: float
+    device: float = 0.0
+
+    def value(self, x: np.ndarray) -> np.ndarray:
+        """On the natural scale."""
+        return np.exp(x) if self.scale == "log" else 1 / (1 + np.exp(-x))
+
+    def log_slope(self, x: float) -> float:
+        """d ln value / d x."""
+        return 1.0 if self.scale == "log" else 1 - 1 / (1 + math.exp(-x))
+
+
+EFFECTS: dict[str, Effect] = {
+    "bandwidth_share": Effect("logit", 1.2, 0.5, 0.4, 0.35),
+    "kv_share": Effect("log", math.log(0.6), 0.7, 0.3),
+    "packed_surplus": Effect("log", math.log(0.12), 0.8, 0.25),
+    "per_layer": Effect("log", math.log(60e-6), 1.4, 0.6),
+    "per_token": Effect("log", math.log(500e-6), 1.0, 0.6),
+    "per_sequence": Effect("log", math.log(10e-6), 1.0, 0.3),
+    "efficiency": Effect("logit", 0.0, 0.7, 0.4, 0.4),
+    "decode_efficiency": Effect("logit", 0.5, 0.5, 0.2),
+    "attention_efficiency": Effect("log", math.log(0.25), 0.7, 0.3),
+    "packed_slowdown": Effect("log", math.log(1.15), 0.25, 0.1),
+    "half_tokens": Effect("log", math.log(24), 0.8, 0.3),
+    "per_prompt": Effect("log", math.log(1e-3), 1.0, 0.4),
+    "per_prompt_layer": Effect("log", math.log(150e-6), 1.2, 0.4),
+    "runtime": Effect("log", math.log(200e6), 1.0, 0.4),
+}
+"""Priors: set once from what engines of each kind are known for, wide. The spread among devices was
+widened once, after coverage of devices left out fell short with .3 for bandwidth."""
+
+NOISE = {"decode": 0.06, "e2e": 0.06, "prefill": 0.10, "ttft": 0.12, "memory": 0.05}
+"""Standard deviation of a row's logarithm before any is seen."""
+NOISE_ROWS = 4.0
+"""The rows that prior noise counts as much as."""
+HUBER = 2.5
+LARGEST_SURPLUS = 0.85
+
+CHUNKS = {
+    "vllm": 8192.0,
+    "sglang": 8192.0,
+    "lmdeploy": 8192.0,
+    "tensorrt-llm": 8192.0,
+    "gpt-fast": NO_LIMIT,
+    "transformers": NO_LIMIT,
+    "mlx": 2048.0,
+    "executorch": NO_LIMIT,
+    "litert-lm": 1024.0,
+}
+"""Tokens each engine prefills at a time, by its defaults; others 512 as llama.cpp."""
+RESERVED = {"executorch": 2048.0}
+"""Tokens of KV cache reserved from the start: the usual export of a llama to ExecuTorch."""
+KV_BITS_LEAST = {"executorch": 32.0}
+SLOTS = {"ollama": 4.0}
+"""Parallel requests that ollama reserves for by default."""
+
+
+def group(quantity: str) -> str:
+    """What shares one noise: decode, prefill or memory."""
+    return {"e2e": "decode", "ttft": "prefill"}.get(quantity, quantity)
+
+
+def prior_noise(row: Row) -> float:
+    """Of one row's logarithm, before any residual is seen."""
+    return row.noise or NOISE[row.quantity]
+
+
+class Regression:
+    """The rows, and the effects they bear on."""
+
+    def __init__(self, rows: Sequence[Row]) -> None:
+        self.rows = list(rows)
+        keys: dict[str, list[Any]] = {
+            "engine": [r.engine for r in rows],
+            "device": [r.device for r in rows],
+            "pair": [(r.engine, r.device) for r in rows],
+        }
+        self.names: dict[str, list[Any]] = {level: sorted(set(keys[level])) for level in keys}
+        self.at = {
+            level: np.array([self.names[level].index(key) for key in keys[level]]) for level in keys
+        }
+        self.slots: dict[tuple[str, str], slice] = {}
+        start = 0
+        for name, effect in EFFECTS.items():
+            for level in ("engine", "pair", "device"):
+                if getattr(effect, level):
+                    size = len(self.names[level])
+                    self.slots[name, level] = slice(start, start + size)
+                    start += size
+        self.size = start
+        self.log_measured = np.log([r.measured for r in rows])
+        self.quantity = np.array([r.quantity for r in rows])
+        self.noise = np.array([prior_noise(r) for r in rows])
+        self._prepare()
+
+    def _prepare(self) -> None:
+        rows = self.rows
+        label = [r.engine.split("/")[0] for r in rows]
+        chips = [chip(r.device) for r in rows]
+        self.nominal = np.array([nominal_bandwidth(c) for c in chips])
+        self.peak = np.array([peak_rate(c, r.engine) for c, r in zip(chips, rows, strict=True)])
+        caches = [cache_of(c) for c in chips]
+        self.cache = tuple(np.array([cache[i] for cache in caches]) for i in (0, 1))
+        self.chunk = np.array([CHUNKS.get(e, 512.0) for e in label])
+        self.reserved = np.array([RESERVED.get(e, 0.0) for e in label])
+        self.kv_least = np.array([KV_BITS_LEAST.get(e, 0.0) for e in label])
+        self.slots_kept = np.array([SLOTS.get(e, 1.0) for e in label])
+        self.batch = ArchitectureBatch.of(r.architecture for r in rows)
+        self.demand = Demand.stack([r.workload for r in rows])
+        self.bits = np.array([r.stored_bits for r in rows])
+        self.kv_bits = np.array([r.kv_bits for r in rows])
+        self.activation_bits = np.array([r.activation_bits for r in rows])
+        self.generated = np.array([float(r.workload.generated) for r in rows])
+
+    def scale_values(self, u: np.ndarray, name: str) -> np.ndarray:
+        """A constant on its own scale, by row."""
+        effect = EFFECTS[name]
+        x = np.full(len(self.rows), effect.root)
+        for level in ("engine", "pair", "device"):
+            if (name, level) in self.slots:
+                x = x + getattr(effect, level) * u[self.slots[name, level]][self.at[level]]
+        return x
+
+    def constants(self, u: np.ndarray) -> Constants:
+        """One entry a row."""
+        v = {name: e.value(self.scale_values(u, name)) for name, e in EFFECTS.items()}
+        bandwidth = self.nominal * v["bandwidth_share"]
+        return Constants(
+            bandwidth=bandwidth,
+            kv_bandwidth=bandwidth * np.minimum(v["kv_share"], 1.0),
+            cache_capacity=(self.cache[0],),
+            cache_bandwidth=(np.maximum(self.cache[1], bandwidth),),
+            cache_retained=(1.0,),
+            peak=((16.0, self.peak),),
+            efficiency=v["efficiency"],
+            decode_efficiency=v["decode_efficiency"],
+            attention_efficiency=np.minimum(v["attention_efficiency"], 1.0),
+            decode_attention_efficiency=np.minimum(v["attention_efficiency"], 1.0),
+            half_tokens=v["half_tokens"],
+            prefill_chunk=self.chunk,
+            per_token=v["per_token"],
+            per_layer=v["per_layer"],
+            per_sequence=v["per_sequence"],
+            per_prompt=v["per_prompt"],
+            per_prompt_layer=v["per_prompt_layer"],
+            packed_surplus=np.minimum(v["packed_surplus"], LARGEST_SURPLUS),
+            packed_slowdown=v["packed_slowdown"],
+            runtime=v["runtime"],
+            kv_reserved=self.reserved,
+            kv_slots=self.slots_kept,
+            kv_bits_least=self.kv_least,
+        )
+
+    def predict(self, u: np.ndarray) -> np.ndarray:
+        """Logarithms of what each row measures."""
+        c = self.constants(u)
+        s = Shapes(self.batch, c, self.demand, self.bits, self.kv_bits, self.activation_bits)
+        decode = total_seconds(decode_parts(s, c))
+        alone = total_seconds(prefill_parts(s, c))
+        together = total_seconds(prefill_parts(s, c, together=True))
+        sequences = self.demand.batch
+        speeds = {
+            "decode": sequences / decode,
+            "e2e": self.generated / (together + self.generated * decode / sequences),
+            "prefill": self.demand.new / alone,
+            "ttft": alone,
+        }
+        found = np.select(
+            [self.quantity == name for name in speeds], list(speeds.values()), total_memory(s, c)
+        )
+        return np.log(found)
+
+    def jacobian(self, u: np.ndarray, step: float = 1e-4) -> tuple[np.ndarray, np.ndarray]:
+        """Predictions and their derivatives: effects of one kind and level touch separate rows, so
+        that one evaluation gives all of them."""
+        base = self.predict(u)
+        found = np.zeros((len(self.rows), self.size))
+        for (_, level), where in self.slots.items():
+            moved = u.copy()
+            moved[where] += step
+            columns = np.arange(where.start, where.stop)[self.at[level]]
+            found[np.arange(len(self.rows)), columns] = (self.predict(moved) - base) / step
+        return base, found
+
+    def fit(
+        self, chosen: np.ndarray, start: np.ndarray | None = None, rounds: int = 3
+    ) -> "Posterior":
+        """Fit to the chosen rows, estimating each engine's noise in rounds."""
+        self.noise = np.array([prior_noise(r) for r in self.rows])
+        u = np.zeros(self.size) if start is None else start
+        covariance = np.eye(self.size)
+        for _ in range(rounds):
+            u, covariance = self._solve(chosen, u)
+            self._estimate_noise(chosen, u, covariance)
+        u, covariance = self._solve(chosen, u)
+        return Posterior(self, u, covariance, self.noise.copy())
+
+    def _solve(self, chosen: np.ndarray, u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        def cost(at: np.ndarray) -> float:
+            r = np.abs((self.predict(at) - self.log_measured)[chosen] / self.noise[chosen])
+            return float(np.sum(np.where(r <= HUBER, r**2, 2 * HUBER * r - HUBER**2)) + at @ at)
+
+        damping, now = 1e-3, cost(u)
+        hessian = np.eye(self.size)
+        for _ in range(25):
+            base, slopes = self.jacobian(u)
+            r = (base - self.log_measured)[chosen] / self.noise[chosen]
+            weight = np.minimum(1.0, HUBER / np.maximum(np.abs(r), 1e-9))
+            scaled = slopes[chosen] / self.noise[chosen][:, None]
+            hessian = (scaled * weight[:, None]).T @ scaled + np.eye(self.size)
+            gradient = scaled.T @ (weight * r) + u
+            before = now
+            for _ in range(8):
+                step = -np.linalg.solve(hessian + damping * np.diag(np.diag(hessian)), gradient)
+                step = np.clip(step, -1.5, 1.5)
+                after = cost(u + step)
+                if after < now:
+                    u, now, damping = u + step, after, damping / 5
+                    break
+                damping *= 5
+            if before - now < 1e-3:
+                break
+        return u, np.linalg.inv(hessian)
+
+    def _estimate_noise(self, chosen: np.ndarray, u: np.ndarray, covariance: np.ndarray) -> None:
+        """Each engine's residuals, shrunk towards the prior noise."""
+        base, slopes = self.jacobian(u)
+        leverage = np.einsum("ij,jk,ik->i", slopes, covariance, slopes) / self.noise**2
+        squared = (base - self.log_measured) ** 2 / np.clip(1 - leverage, 0.15, 1)
+        prior = np.array([prior_noise(r) for r in self.rows])
+        keys = np.array([f"{r.engine} {group(r.quantity)}" for r in self.rows])
+        seen = np.zeros(len(self.rows), bool)
+        seen[chosen] = True
+        for key in set(keys):
+            mine = keys == key
+            rows = mine & seen
+            ratio = np.minimum(squared[rows] / prior[rows] ** 2, 400.0)
+            scale = (NOISE_ROWS + ratio.sum()) / (NOISE_ROWS + rows.sum()) if rows.any() else 2.0
+            self.noise[mine] = prior[mine] * math.sqrt(scale)
+
+
+@dataclasses.dataclass(frozen=True)
+class Posterior:
+    """A fit's optimum and curvature."""
+
+    regression: Regression
+    u: np.ndarray
+    covariance: np.ndarray
+    noise: np.ndarray
+
+    def predictions(self) -> tuple[np.ndarray, np.ndarray]:
+        """Logarithm and its standard deviation, noise included, for every row, seen or not."""
+        base, slopes = self.regression.jacobian(self.u)
+        variance = np.einsum("ij,jk,ik->i", slopes, self.covariance, slopes)
+        return base, np.sqrt(variance + self.noise**2)
+
+    def constants_of(self, engine: str, device: str) -> "PairConstants":
+        """A pair's constants; where a level was not seen, its prior spread."""
+        r = self.regression
+        keys: dict[str, Any] = {"engine": engine, "device": device, "pair": (engine, device)}
+        middle, slopes = [], []
+        rows = np.zeros((len(EFFECTS), r.size))
+        extra = np.zeros(len(EFFECTS))
+        for i, (name, effect) in enumerate(EFFECTS.items()):
+            x = effect.root
+            for level, key in keys.items():
+                spread = getattr(effect, level)
+                if not spread:
+                    continue
+                if key in r.names[level]:
+                    at = r.slots[name, level].start + r.names[level].index(key)
+                    rows[i, at] = spread
+                    x += spread * self.u[at]
+                else:
+                    extra[i] += spread**2
+            middle.append(float(effect.value(np.array(x))))
+            slopes.append(effect.log_slope(x))
+        joint = rows @ self.covariance @ rows.T + np.diag(extra)
+        joint *= np.outer(slopes, slopes)
+        return PairConstants(
+            dict(zip(EFFECTS, middle, strict=True)),
+            joint,
+            sum((row.engine, row.device) == (engine, device) for row in r.rows),
+        )
+
+    def noise_of(self, engine: str) -> dict[str, float]:
+        """Noise of an engine's rows by quantity; where there are none, the mean engine's."""
+        found = {}
+        for what in ("decode", "prefill", "memory"):
+            mine = [
+                self.noise[i]
+                for i, row in enumerate(self.regression.rows)
+                if row.engine == engine and group(row.quantity) == what
+            ]
+            every = [
+                self.noise[i]
+                for i, row in enumerate(self.regression.rows)
+                if group(row.quantity) == what
+            ]
+            found[what] = float(np.median(mine) if mine else np.median(every) * 1.5)
+        return found
+
+
+@dataclasses.dataclass(frozen=True)
+class PairConstants:
+    """Constants of a device with an engine, and the covariance of their logarithms."""
+
+    values: dict[str, float]
+    covariance: np.ndarray
+    rows: int
+
+
+def nominal_bandwidth(c: Chip) -> float:
+    """Bytes a second."""
+    return to_si(c.memory.bandwidth.value, c.memory.bandwidth.unit, "bandwidth", c.name)
+
+
+PROCESSOR = {"cpu": "cpu"}
+"""Backend -> processor; all others run on the GPU."""
+
+
+def peak_rate(c: Chip, engine: str) -> float:
+    """Operations a second at 16 bits of the processor the backend runs on."""
+    rates = c.peak.get(PROCESSOR.get(engine.split("/")[1], "gpu")) or next(iter(c.peak.values()))
+    figure = rates.get("16") or next(iter(rates.values()))
+    return to_si(figure.value, figure.unit, "operation rate", c.name)
+
+
+def cache_of(c: Chip) -> tuple[float, float]:
+    """Bytes and bytes a second of the last cache level; next to nothing where none is told."""
+    if not c.cache:
+        return 1.0, 1.0
+    level = c.cache[-1]
+    return (
+        to_si(level.capacity.value, level.capacity.unit, "bytes", c.name),
+        to_si(level.bandwidth.value, level.bandwidth.unit, "bandwidth", c.name),
+    )
