@@ -61,10 +61,20 @@ EFFECTS: dict[str, Effect] = {
     "half_tokens": Effect("log", math.log(24), 0.8, 0.3),
     "per_prompt": Effect("log", math.log(1e-3), 1.0, 0.4),
     "per_prompt_layer": Effect("log", math.log(150e-6), 1.2, 0.4),
-    "runtime": Effect("log", math.log(200e6), 1.0, 0.4),
+    "runtime": Effect("log", math.log(60e6), 1.2, 0.4),
 }
 """Priors: set once from what engines of each kind are known for, wide. The spread among devices was
 widened once, after coverage of devices left out fell short with .3 for bandwidth."""
+
+CUDA_RUNTIME = math.log(600e6 / 60e6)
+"""A CUDA context and its libraries, over what other engines hold; in the runtime's logarithm."""
+
+
+def root_of(name: str, engine: str) -> float:
+    """A constant's root value on its scale, by the engine's backend."""
+    cuda = name == "runtime" and engine.endswith("/cuda")
+    return EFFECTS[name].root + (CUDA_RUNTIME if cuda else 0.0)
+
 
 NOISE = {"decode": 0.06, "e2e": 0.06, "prefill": 0.10, "ttft": 0.12, "memory": 0.05}
 """Standard deviation of a row's logarithm before any is seen."""
@@ -85,9 +95,9 @@ CHUNKS = {
     "litert-lm": 1024.0,
 }
 """Tokens each engine prefills at a time, by its defaults; others 512 as llama.cpp."""
-RESERVED = {"executorch": 2048.0}
+RESERVED = {"executorch/cpu": 2048.0}
 """Tokens of KV cache reserved from the start: the usual export of a llama to ExecuTorch."""
-KV_BITS_LEAST = {"executorch": 32.0}
+KV_BITS_LEAST = {"executorch/cpu": 32.0}
 SLOTS = {"ollama": 4.0}
 """Parallel requests that ollama reserves for by default."""
 
@@ -139,8 +149,8 @@ class Regression:
         caches = [cache_of(c) for c in chips]
         self.cache = tuple(np.array([cache[i] for cache in caches]) for i in (0, 1))
         self.chunk = np.array([CHUNKS.get(e, 512.0) for e in label])
-        self.reserved = np.array([RESERVED.get(e, 0.0) for e in label])
-        self.kv_least = np.array([KV_BITS_LEAST.get(e, 0.0) for e in label])
+        self.reserved = np.array([RESERVED.get(r.engine, 0.0) for r in rows])
+        self.kv_least = np.array([KV_BITS_LEAST.get(r.engine, 0.0) for r in rows])
         self.slots_kept = np.array([SLOTS.get(e, 1.0) for e in label])
         self.batch = ArchitectureBatch.of(r.architecture for r in rows)
         self.demand = Demand.stack([r.workload for r in rows])
@@ -152,7 +162,7 @@ class Regression:
     def scale_values(self, u: np.ndarray, name: str) -> np.ndarray:
         """A constant on its own scale, by row."""
         effect = EFFECTS[name]
-        x = np.full(len(self.rows), effect.root)
+        x = np.array([root_of(name, r.engine) for r in self.rows])
         for level in ("engine", "pair", "device"):
             if (name, level) in self.slots:
                 x = x + getattr(effect, level) * u[self.slots[name, level]][self.at[level]]
@@ -299,7 +309,7 @@ class Posterior:
         rows = np.zeros((len(EFFECTS), r.size))
         extra = np.zeros(len(EFFECTS))
         for i, (name, effect) in enumerate(EFFECTS.items()):
-            x = effect.root
+            x = root_of(name, engine)
             for level, key in keys.items():
                 spread = getattr(effect, level)
                 if not spread:

@@ -50,7 +50,7 @@ TRAITS: dict[str, dict[str, Any]] = {
     "llama.cpp": {"formats": "gguf", "shares_blocks": False, "kv_formats": ["f16", "q8_0"]},
     "ollama": {"formats": "gguf", "shares_blocks": False, "kv_formats": ["f16", "q8_0"]},
     "mlx": {"formats": "mlx", "shares_blocks": True, "kv_formats": ["f16", "q8_0"]},
-    "executorch": {"formats": "executorch", "shares_blocks": True, "kv_formats": ["f32"]},
+    "executorch": {"formats": "executorch", "shares_blocks": True},
     "litert-lm": {"formats": "executorch", "shares_blocks": True},
     "mnn": {"formats": "mlx", "shares_blocks": False},
     "mlc": {"formats": "mlx", "shares_blocks": False},
@@ -148,8 +148,6 @@ def engine_document(name: str, traits: dict[str, Any], posterior: Posterior) -> 
                 found, posterior.noise_of(label), with_correlation=found.rows > 0
             )
     own: dict[str, Any] = dict(traits)
-    if name in KV_BITS_LEAST:
-        own["kv_bits_least"] = KV_BITS_LEAST[name]
     if name in SLOTS:
         own["kv_slots"] = int(SLOTS[name])
     return {"name": name, "title": TITLES.get(name, name), "traits": own, "backends": backends}
@@ -166,9 +164,11 @@ def backend_document(name: str, backend: str, posterior: Posterior) -> dict[str,
     if math.isfinite(chunk):
         why = f"{name}'s default"
         found["prefill_chunk"] = figure(chunk, "tokens", why, "asserted")
-    if name in RESERVED:
+    if label in RESERVED:
         why = f"the usual export of a llama to {name}"
-        found["kv_reserved"] = figure(RESERVED[name], "tokens", why, "asserted")
+        found["kv_reserved"] = figure(RESERVED[label], "tokens", why, "asserted")
+    if label in KV_BITS_LEAST:
+        found["kv_bits_least"] = KV_BITS_LEAST[label]
     typical = posterior.constants_of(label, "no device")
     found["typical"] = measured_document(typical, posterior.noise_of(label), with_correlation=False)
     return found

@@ -106,6 +106,7 @@ class Backend(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
     typical: Measured
     prefill_chunk: Tokens | None = None
     kv_reserved: Tokens | None = None
+    kv_bits_least: float = 0.0
     repacked_share: Share | None = None
     measured: dict[str, Measured] = {}
     """By device."""
@@ -177,7 +178,7 @@ def combine(chip: Chip, engine: Engine, backend: str) -> DeviceProfile:
         battery=chip.battery,
         sustained_share=chip.sustained_share,
         price=chip.price,
-        traits=engine.traits,
+        traits=msgspec.structs.replace(engine.traits, kv_bits_least=runs.kv_bits_least),
         uncertainty=Uncertainty(
             source=f.bandwidth_share.source,
             spread=found.spread,
