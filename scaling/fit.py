@@ -10,21 +10,18 @@ from shapelaw.scaling.bound_form import Array, Model, predict_log_loss
 from shapelaw.scaling.derived_quantities import derived_quantities
 from shapelaw.scaling.display import Displayed
 from shapelaw.scaling.errors import BadInput
-from shapelaw.scaling.extrapolation import AXES, Drift
+from shapelaw.scaling.estimate import Fitted, estimate_law
 from shapelaw.scaling.features import table_features
 from shapelaw.scaling.fitting.best_fits import Optimum, best_fits
 from shapelaw.scaling.fitting.newton import huber
 from shapelaw.scaling.forms import build_form
-from shapelaw.scaling.holdout.form_choice import Choice, choose
-from shapelaw.scaling.holdout.splits import rehearsed, score_split, varying
-from shapelaw.scaling.law import Law, OtherForm, fingerprint_of, to_natural
-from shapelaw.scaling.noise import NoiseTrend, noise_trend
+from shapelaw.scaling.holdout.form_choice import Choice
+from shapelaw.scaling.holdout.splits import varying
+from shapelaw.scaling.law import Law, to_natural
 from shapelaw.scaling.run_table import RunTable, checked, clusters, without_duplicates
 from shapelaw.scaling.terms import Form
 from shapelaw.scaling.uncertainty.bootstrap import (
     NoiseModel,
-    noise_model,
-    resample,
 )
 from shapelaw.scaling.uncertainty.diagnostics import (
     at_bound,
@@ -33,13 +30,11 @@ from shapelaw.scaling.uncertainty.diagnostics import (
     not_identified,
     outliers,
 )
-from shapelaw.scaling.uncertainty.drift import drift_of
 from shapelaw.scaling.uncertainty.profile_likelihood import Profile, profile
 
 _MOST_OUTLIERS_SHOWN = 20
 FURTHER = 10.0
 """Times the largest compute seen, where the form next in line is compared."""
-_MEMBER_STARTS = 8  # of the other forms of a stack
 _OTHER_STARTS = 8  # draws from which the optimum without prior is sought too
 
 
@@ -137,82 +132,45 @@ def fit_law(
     else:
         repeated = []
     _refuse_hopeless(table)
-    features = table_features(table)
-    informative = frozenset(varying(features))
-    choice = choose(table, delta=threshold) if form == "auto" else None
-    name = form if choice is None else choice.form
-    declaration = build_form(name, informative)
-    if len(table) <= len(declaration.names):
-        raise BadInput(
-            f"rows = {len(table)}: form {name} has {len(declaration.names)} parameters "
-            "and needs more rows than that"
-        )
-    log_loss = np.log(table.loss)
-    groups = clusters(table)
-    members = [
-        _member(
-            one,
-            weight,
-            table,
-            informative,
-            row_weights,
-            groups,
-            threshold,
-            starts if one == name else _MEMBER_STARTS,
-            bootstrap,
-            seed,
-        )
-        for one, weight in _parts(choice, form)
-    ]
-    optimum, model, draws = members[0].optimum, members[0].model, members[0].draws
-    residuals = log_loss - sum(one.weight * one.log_loss for one in members)
-    trend = noise_trend(features, residuals)
-    noise = noise_model(
-        log_loss,
-        residuals / trend.scale(features),
-        _configurations(features),
-        table.run,
-        groups,
-        len(declaration.names),
+    found = estimate_law(
+        table,
+        form,
+        bootstrap=bootstrap,
+        seed=seed,
+        holdout=holdout,
+        delta=threshold,
+        weights=row_weights,
+        starts=starts,
+        label=label,
+        source=source,
     )
-    scored: dict[str, Any] = {}
-    drift = None
-    if choice is not None:
-        stacked = len(choice.forms) > 1
-        scored = dict(choice.scores.get("stack" if stacked else name, {}))
-        scored["candidates"] = choice.scores
-        drift = drift_of(
-            table, choice.table, choice.splits, choice.predictions, members, noise, trend
-        )
-    elif holdout:
-        thin, splits, predictions = rehearsed(table, name, delta=threshold)
-        scored = {split: score_split(thin, values) for split, values in predictions.items()}
-        drift = drift_of(table, thin, splits, {name: predictions}, members, noise, trend)
-    law = _law(table, features, members, noise, trend, drift, label or name, source, informative)
+    first, residuals = found.members[0], found.residuals
+    declaration, model, optimum, draws = first.form, first.model, first.optimum, first.draws
+    log_loss, groups = np.log(table.loss), clusters(table)
     told = profile(
         model, log_loss, optimum, draws[:_OTHER_STARTS], row_weights, groups, delta=threshold
     )
     diagnostics = _diagnostics(
-        declaration, model, table, optimum, residuals, row_weights, told, threshold, noise
+        declaration, model, table, optimum, residuals, row_weights, told, threshold, found.noise
     )
-    diagnostics["draws"] = sum(len(one.draws) for one in members)
-    diagnostics["forms"] = {one.form.name: one.weight for one in members}
-    if choice is not None:
-        diagnostics["chosen"] = choice.reason
-        told_apart = _runner_up(choice, members, features)
+    diagnostics["draws"] = sum(len(one.draws) for one in found.members)
+    diagnostics["forms"] = {one.form.name: one.weight for one in found.members}
+    if found.choice is not None:
+        diagnostics["chosen"] = found.choice.reason
+        told_apart = _runner_up(found.choice, found.members, table_features(table))
         if told_apart:
             diagnostics["runner_up"] = told_apart
     return Fit(
-        law=law,
+        law=found.law,
         objective=float(row_weights @ huber(residuals, threshold)[0]),
         intervals=_intervals(
             declaration, told, optimum.theta, draws, diagnostics["not_identified"]
         ),
         diagnostics=diagnostics,
-        holdout=scored,
+        holdout=found.scores,
         runs=len(table),
         dropped=[*(dropped or []), *repeated],
-        derived=derived_quantities(declaration, optimum.theta, draws, features),
+        derived=derived_quantities(declaration, optimum.theta, draws, table_features(table)),
         table=table,
         residuals=residuals,
     )
@@ -257,56 +215,6 @@ def _refuse_hopeless(table: RunTable) -> None:
         )
 
 
-def _configurations(features: Mapping[str, Array]) -> Array:
-    """Number of each row's configuration: rows of equal N, D and shape share one."""
-    columns = np.stack([np.nan_to_num(column, neginf=-1.0) for column in features.values()], axis=1)
-    return np.unique(columns, axis=0, return_inverse=True)[1].ravel()
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Fitted:
-    """One form of a law, fitted."""
-
-    form: Form
-    weight: float
-    model: Model
-    optimum: Optimum
-    draws: Array
-    """Inner coordinates [k, p]."""
-    log_loss: Array
-    """Predicted for each row."""
-
-
-def _parts(choice: Choice | None, form: str) -> list[tuple[str, float]]:
-    if choice is None:
-        return [(form, 1.0)]
-    return list(zip(choice.forms, map(float, choice.weights), strict=True))
-
-
-def _member(
-    name: str,
-    weight: float,
-    table: RunTable,
-    informative: frozenset[str],
-    row_weights: Array,
-    groups: Array,
-    delta: float,
-    starts: int,
-    bootstrap: int,
-    seed: int,
-) -> Fitted:
-    """Fit one form of a law; of the law's draws it has the share that its weight says."""
-    form, features = build_form(name, informative), table_features(table)
-    optimum = best_fits(
-        form, features, table.loss, row_weights[None, :], delta=delta, starts=starts
-    )[0]
-    model, log_loss = Model(form, features), np.log(table.loss)
-    count = round(bootstrap * weight)
-    draws = resample(model, log_loss, optimum, row_weights, groups, count, delta=delta, seed=seed)
-    predicted = predict_log_loss(form, optimum.theta, features)
-    return Fitted(form, weight, model, optimum, draws, predicted)
-
-
 def _runner_up(
     choice: Choice, members: list[Fitted], features: Mapping[str, Array]
 ) -> dict[str, Any] | None:
@@ -333,47 +241,6 @@ def _runner_up(
         "loss": float(np.exp(theirs[0])),
         "chosen_loss": float(np.exp(ours)),
     }
-
-
-def _law(
-    table: RunTable,
-    features: Mapping[str, Array],
-    members: list[Fitted],
-    noise: NoiseModel,
-    trend: NoiseTrend,
-    drift: Drift | None,
-    label: str,
-    source: str,
-    informative: frozenset[str],
-) -> Law:
-    def parameters(one: Fitted) -> dict[str, float]:
-        natural = to_natural(one.form, one.optimum.theta)
-        return dict(zip(one.form.names, map(float, natural), strict=True))
-
-    first = members[0]
-    return Law(
-        form=first.form.name,
-        parameters=parameters(first),
-        draws=to_natural(first.form, first.draws),
-        others=tuple(
-            OtherForm(one.form.name, one.weight, parameters(one), to_natural(one.form, one.draws))
-            for one in members[1:]
-        ),
-        count=table.count,
-        fingerprint=fingerprint_of(table),
-        range={
-            axis: (float(np.exp(features[name].min())), float(np.exp(features[name].max())))
-            for name, axis in AXES.items()
-            if name in features
-        },
-        label=label,
-        source=source,
-        features=tuple(sorted(informative)),
-        residuals=noise.quantiles,
-        noise=trend,
-        drift=drift,
-        runs=len(set(table.run)),
-    )
 
 
 def _intervals(

@@ -202,6 +202,17 @@ def shape_depth(features: frozenset[str]) -> Form:
     )
 
 
+def norm(features: frozenset[str]) -> Form:
+    """Capacity and data alone, joined by a norm: for tables of few shapes, whose width and depth
+    terms would follow each of them."""
+    return _shape(
+        "norm",
+        "L = E + [(A·N^-alpha)^q + (B·D^-beta·N^kappa)^q]^(1/q) (this project)",
+        features & {"one", "ln_n", "ln_d"},
+        norm=True,
+    )
+
+
 def shape_norm(features: frozenset[str]) -> Form:
     """Our own form with capacity and data joined by a norm of a fitted order q.
 
@@ -387,6 +398,7 @@ FORMS = {
     "looped": looped,
     "shape": shape,
     "shape-depth": shape_depth,
+    "norm": norm,
     "shape-norm": shape_norm,
     "shape-norm-monotone": shape_norm_monotone,
 }

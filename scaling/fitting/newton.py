@@ -229,7 +229,8 @@ def _newton(
                 np.copyto(mine, other, where=better[:, None])
             for mine, other in ((objective, there[3]), (penalised, there[4])):
                 np.copyto(mine, other, where=better)
-        finished = settled | (damping > _DAMPING_GIVES_UP)
+        flat = norm <= _FLAT * penalised
+        finished = settled | flat | (damping > _DAMPING_GIVES_UP)
         if iteration == iterations:
             finished[:] = True
         if finished.any():
@@ -237,7 +238,7 @@ def _newton(
             end.theta[at] = theta[finished]
             end.objective[at], end.penalised[at] = objective[finished], penalised[finished]
             end.gradient_norm[at], end.iterations[at] = norm[finished], iteration
-            end.converged[at] = (settled | (norm <= _FLAT * penalised))[finished]
+            end.converged[at] = (settled | flat)[finished]
             if finished.all():
                 break
             rest = ~finished

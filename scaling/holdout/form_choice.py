@@ -33,7 +33,15 @@ from shapelaw.scaling.holdout.stacking import stack_weights
 from shapelaw.scaling.run_table import RunTable
 from shapelaw.scaling.terms import Form
 
-AUTO = ("chinchilla", "gemstones", "shape", "shape-depth", "shape-norm", "shape-norm-monotone")
+AUTO = (
+    "chinchilla",
+    "gemstones",
+    "shape",
+    "shape-depth",
+    "norm",
+    "shape-norm",
+    "shape-norm-monotone",
+)
 """Forms that stand for election. Left out are those that published tables hold out badly: a factor
 of the aspect ratio alone, and bowls around an optimum without priors, follow a few shapes too far.
 """
@@ -93,6 +101,16 @@ def candidates(table: RunTable) -> list[str]:
     return found
 
 
+def _without_twins(names: list[str], table: RunTable) -> list[str]:
+    """Names of forms, each once: where a table tells no shape, some are the same law."""
+    features = frozenset(varying(table_features(table)))
+    found: dict[tuple[Any, ...], str] = {}
+    for name in names:
+        form = build_form(name, features)
+        found.setdefault((form.terms, form.joins, form.parameters), name)
+    return list(found.values())
+
+
 def needs(form: Form) -> set[str]:
     """Features that must vary for a form to say more than a simpler one."""
     wanted = set(form.features)
@@ -107,7 +125,7 @@ def choose(table: RunTable, *, delta: float) -> Choice:
     Raises:
         BadInput: the table has too few rows for any form.
     """
-    names = [name for name in candidates(table) if name in AUTO]
+    names = _without_twins([name for name in candidates(table) if name in AUTO], table)
     if not names:
         raise BadInput(f"rows = {len(table)}: the smallest form needs more than 5")
     table = thinned(table)
@@ -137,11 +155,17 @@ def choose(table: RunTable, *, delta: float) -> Choice:
         name: {split: score_split(table, values) for split, values in found.items()}
         for name, found in predictions.items()
     }
-    asked = [split for split in splits if split.name in ASKED]
-    # A form that some training part is too small for cannot be compared: leave it out.
+    # Forms are compared on the splits that all of them can be fitted to; where there is none, a
+    # form that needs more rows than the others is left out.
     most = max(len(found) for found in scored.values())
-    rivals = [name for name in names if len(scored[name]) == most and most]
-    asked = [split for split in asked if rivals and split.name in predictions[rivals[0]]]
+    shared = set.intersection(*(set(found) for found in scored.values()))
+    rivals = (
+        list(names)
+        if shared & set(ASKED)
+        else [name for name in names if len(scored[name]) == most and most]
+    )
+    shared = set.intersection(*(set(scored[name]) for name in rivals)) if rivals else set()
+    asked = [split for split in splits if split.name in ASKED and split.name in shared]
 
     def found_to_be(forms: list[str], weights: Array, reason: str, second: str | None) -> Choice:
         return Choice(
@@ -157,14 +181,17 @@ def choose(table: RunTable, *, delta: float) -> Choice:
             "any out, so the form with the fewest parameters",
             None,
         )
-    error = {name: _expected_error(scored[name]) for name in rivals}
+    error = {
+        name: _expected_error({split.name: scored[name][split.name] for split in asked})
+        for name in rivals
+    }
     order = sorted(rivals, key=lambda name: error[name])
     near = [name for name in order if error[name] <= FAR_BEHIND * error[order[0]]]
     near, weights = _stacked(table, near, asked, predictions, scored[order[0]])
     stack = {
         split.name: score_split(table, _mean(predictions, near, weights, split.name))
         for split in splits
-        if split.name in predictions[near[0]]
+        if split.name in shared
     }
     scored["stack"] = stack
     stacked = _expected_error(stack)

@@ -10,6 +10,7 @@ import numpy as np
 from shapelaw.scaling.bound_form import Array, predict_log_loss
 from shapelaw.scaling.features import table_features
 from shapelaw.scaling.fitting.best_fits import best_fits
+from shapelaw.scaling.fitting.priors import has_prior
 from shapelaw.scaling.forms import build_form
 from shapelaw.scaling.holdout.scores import matched_spearman, scores
 from shapelaw.scaling.run_table import RunTable, shape_groups
@@ -18,6 +19,7 @@ LARGEST_SHARE = 0.2  # of distinct sizes, held out as the largest
 MOST_FOLDS = 24  # of leave-one-shape-out; more shapes are pooled into so many folds
 POOLED_FOLDS = 10
 FOLD_STARTS = 4  # nearly every start ends at the optimum, so a few guard well enough
+LEAST_ROWS = 6  # that a form with priors is fitted to
 MOST_ROWS = 1_000  # a larger table is held out on an even subset of its rows: minutes otherwise
 
 
@@ -136,7 +138,9 @@ def predict_splits(
     training part has no more rows than the form has parameters is left out.
     """
     declaration = build_form(form, informative)
-    usable = [split for split in splits if split.train.sum(axis=1).min() > len(declaration.names)]
+    # Priors tell a form what so few rows leave open.
+    least = LEAST_ROWS if has_prior(declaration) else len(declaration.names) + 1
+    usable = [split for split in splits if split.train.sum(axis=1).min() >= least]
     if not usable:
         return {}
     weights = np.concatenate([split.train for split in usable]).astype(float)

@@ -97,6 +97,7 @@ def test_auto_takes_the_form_that_predicts_held_out_shapes() -> None:
         "gemstones",
         "shape",
         "shape-depth",
+        "norm",
         "shape-norm",
         "shape-norm-monotone",
     }
