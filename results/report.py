@@ -17,6 +17,8 @@ from shapelaw.scaling.fit import Fit
 from shapelaw.scaling.law import Law
 from shapelaw.scaling.terminal import literal, note
 
+_OUTLIERS_SHOWN = 5
+
 
 def number(value: Any) -> str:
     """A figure with as many digits as a reader can use."""
@@ -68,10 +70,53 @@ def fit_tables(report: Mapping[str, Any]) -> list[Any]:
     lines = [
         *_columns_read(report),
         *([diagnostics["chosen"]] if diagnostics.get("chosen") else []),
+        *_form_told(diagnostics),
+        *_doubts(diagnostics),
         *(f"{name} is not identified: {reason}" for name, reason in why.items()),
         *(f"dropped: {row}" for row in report["dropped"]),
     ]
     return tables + [note(line) for line in lines]
+
+
+def _form_told(diagnostics: Mapping[str, Any]) -> list[str]:
+    """What a stack's table of parameters leaves out, and what the next form would say."""
+    found = []
+    forms = diagnostics.get("forms", {})
+    if len(forms) > 1:
+        first = next(iter(forms))
+        found.append(f"the parameters above are those of {first}, {forms[first]:.0%} of the stack")
+    other = diagnostics.get("runner_up")
+    if other:
+        found.append(
+            f"at 10 times the largest compute (N = {number(other['at']['n'])}, D = "
+            f"{number(other['at']['d'])}) {other['form']} would predict {number(other['loss'])}, "
+            f"the law {number(other['chosen_loss'])}"
+        )
+    return found
+
+
+def _doubts(diagnostics: Mapping[str, Any]) -> list[str]:
+    """Lines for a fit that has not converged, has no draws, or hangs on outliers."""
+    found = []
+    if not diagnostics.get("converged", True):
+        found.append("the fit has not converged: no step promised to end it; distrust its digits")
+    if diagnostics.get("draws") == 0:
+        found.append(
+            "no bootstrap draws: the law's intervals leave out how unsure its parameters are, and "
+            "a query with it cannot say how sure its pick is"
+        )
+    far = diagnostics.get("outliers", [])
+    if far:
+        named = ", ".join(
+            f"row {item['row']} ({item['log_residual']:+.1%})" for item in far[:_OUTLIERS_SHOWN]
+        )
+        more = diagnostics.get("outlier_count", len(far)) - min(len(far), _OUTLIERS_SHOWN)
+        found.append(f"outliers: {named}" + (f" and {more} more" if more > 0 else ""))
+    without = diagnostics.get("without_outliers")
+    if without:
+        values = ", ".join(f"{name} {number(v)}" for name, v in without["parameters"].items())
+        found.append(f"without the outliers: objective {number(without['objective'])}; {values}")
+    return found
 
 
 def _columns_read(report: Mapping[str, Any]) -> list[str]:
@@ -153,6 +198,7 @@ def predict_tables(prediction: Mapping[str, Any], runs: Iterable[Any]) -> list[A
             f"mean abs log error {number(error['mean_abs_log'])}, bias "
             f"{number(error['bias_log'])}, rank correlation {number(error['spearman'])}"
         )
+    tables += [note(line) for line in prediction.get("remarks", ())]
     return tables
 
 

@@ -60,7 +60,7 @@ def fit_law(
     form: str = "auto",
     *,
     columns: Mapping[str, str] | None = None,
-    bootstrap: int = 1000,
+    bootstrap: int = 400,
     seed: int = 0,
     holdout: bool = True,
     objective: Literal["huber", "squared"] = "huber",

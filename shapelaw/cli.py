@@ -254,7 +254,7 @@ def _propose(
 @click.argument("runs", nargs=-1, required=True)
 @click.option("--form", default="auto", show_default=True, help="A law form, or auto.")
 @COLUMNS
-@click.option("--bootstrap", type=click.IntRange(min=0), default=1000, show_default=True)
+@click.option("--bootstrap", type=click.IntRange(min=0), default=400, show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the bootstrap.")
 @click.option("--drop-invalid", is_flag=True, help="Leave out rows with an unusable value.")
 @click.option("--allow-mixed", is_flag=True, help="Allow rows of different tokenizers or corpora.")

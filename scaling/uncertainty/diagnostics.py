@@ -78,9 +78,14 @@ def not_identified(
         low, high = told.low[position], told.high[position]
         far = _step(form, position)
         ends = f"{_shown(form, position, low)} to {_shown(form, position, high)}"
+        # What fits as well holds the estimate too, which fits best with its prior.
+        wide = (
+            f"{_shown(form, position, min(low, theta[position]))} to "
+            f"{_shown(form, position, max(high, theta[position]))}"
+        )
         if told.theta[position] - low > far or high - told.theta[position] > far:
             found[parameter.name] = (
-                f"anything from {ends} fits as well; {_would_tell(form, parameter.name)}"
+                f"anything from {wide} fits as well; {_would_tell(form, parameter.name)}"
             )
         elif not low - 1e-9 <= theta[position] <= high + 1e-9:
             found[parameter.name] = (

@@ -17,13 +17,16 @@ from shapelaw.scaling.errors import BadInput, NoAnswer
 from shapelaw.search.answer.answer import Answer, candidates
 from shapelaw.search.answer.law_choice import default_law, opinions
 from shapelaw.search.answer.remarks import (
+    BLIND_MOST,
     Named,
+    blind_axes,
     blind_spots,
     compared,
     extrapolation_warnings,
     familiar,
     gains,
     near_ties,
+    rising,
 )
 from shapelaw.search.pareto.budget import Budget
 from shapelaw.search.pareto.certificate import Certificate
@@ -261,6 +264,11 @@ def _compose(
     pick = int(np.searchsorted(rivals.keys, best_key))
     chosen = rivals.take(np.array([pick]))
     sure = _sureness(problem, rivals, pick, chosen)
+    if blind_axes(problem.law, space.grid()):
+        # A probability that is not known stays so.
+        sure = dataclasses.replace(
+            sure, probability_best=float(np.minimum(sure.probability_best, BLIND_MOST))
+        )
     near = near_ties(problem, chosen, searched.points_of, harvest)
     known = familiar(problem, chosen.architectures[0], space.grid().bits)
     second = (
@@ -270,7 +278,12 @@ def _compose(
     )
     best, beside = compared(problem, chosen, [*near, *known, *second])
     relax, binding = gains(problem, harvest, rivals, best)
-    warnings = extrapolation_warnings(problem, best) + blind_spots(problem, space.grid())
+    warnings = [
+        *extrapolation_warnings(problem, best),
+        *blind_spots(problem, space.grid()),
+        *rising(problem, best),
+        *getattr(problem.law, "remarks", ()),
+    ]
     if problem.budget.tokens is None and problem.budget.flops is None:
         warnings.append("training tokens were not given: 1e12 is taken (--tokens or --flops)")
     answer = Answer(

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from shapelaw.scaling.architecture import Architecture
+from shapelaw.scaling.architecture import Architecture, ArchitectureBatch
 from shapelaw.search.answer.answer import Beside, Candidate, candidates
 from shapelaw.search.answer.baselines import MOBILE_LLMS, best_row, llama_like, priced
 from shapelaw.search.pareto.budget import RELAXED
@@ -164,8 +164,27 @@ def extrapolation_warnings(problem: Problem, best: Candidate) -> list[str]:
     return found
 
 
+BLIND_MOST = 0.5
+"""Of the probability of being best, where the space varies an axis that no run of the law varied:
+along it the order of shapes was never seen."""
+
+
+def blind_axes(law: LossModel, grid: Grid) -> list[str]:
+    """Axes of shape that the space varies and that the law's runs never did."""
+    ratios = grid.ratio if grid.ratio is not None else grid.d_ff
+    moves = {
+        "sharing": len(grid.sharing) > 1,
+        "gqa_group": len(grid.gqa_group) > 1,
+        "mlp_attention_ratio": ratios is not None and len(ratios) > 1,
+        "aspect_ratio": len(grid.d_model) > 1 and len(grid.blocks) > 1,
+    }
+    never: Sequence[str] = getattr(law, "never_varied", ())
+    return [axis for axis in never if moves.get(axis, False)]
+
+
 def blind_spots(problem: Problem, grid: Grid) -> list[str]:
-    """One line for each axis that varies in the space and that the law says nothing about."""
+    """One line for each axis that varies in the space and that the law's runs never varied."""
+    law = problem.law
     free: list[str] = []
     if len(grid.bits) > 1:
         free.append("weight bits")
@@ -173,16 +192,48 @@ def blind_spots(problem: Problem, grid: Grid) -> list[str]:
         free.append("vocabulary")
     if len(grid.patterns) > 1:
         free.append("attention window")
-    reads = _features(problem.law)
+    blind = blind_axes(law, grid)
+    reads = _features(law)
     if reads is not None:
-        if len(grid.sharing) > 1 and "ln_s" not in reads:
+        if len(grid.sharing) > 1 and "ln_s" not in reads and "sharing" not in blind:
             free.append("sharing")
-        if len(grid.gqa_group) > 1 and "ln_g" not in reads:
+        if len(grid.gqa_group) > 1 and "ln_g" not in reads and "gqa_group" not in blind:
             free.append("GQA group")
-    return [
-        f"law {problem.law.label} knows nothing of {axis}: chosen on cost alone, as if the "
+    lines = [
+        f"law {law.label} knows nothing of {axis}: chosen on cost alone, as if the "
         "loss did not depend on it"
         for axis in free
+    ]
+    if blind:
+        from shapelaw.scaling.law import Law, never_seen
+
+        if isinstance(law, Law):
+            lines += [never_seen(law, axis) for axis in blind]
+        lines.append(
+            f"the space varies {', '.join(blind)}, which no run of law {law.label} did: the "
+            f"probability that the pick is best is held to at most {BLIND_MOST:g}"
+        )
+    return lines
+
+
+def rising(problem: Problem, best: Candidate) -> list[str]:
+    """A line where the law says that a larger model of the pick's shape would be worse."""
+    law = problem.law
+    forms = [member.form for member in getattr(law, "members", ())]
+    if not any(form.rises_with(("ln_n", "ln_width", "ln_depth")) for form in forms):
+        return []
+    shape = best.architecture
+    step = max(1, shape.n_blocks // 8)
+    larger = ArchitectureBatch.of(
+        [shape, dataclasses.replace(shape, n_blocks=shape.n_blocks + step)]
+    )
+    loss = law.loss(larger, best.training_tokens)
+    if loss[1] <= loss[0]:
+        return []
+    return [
+        f"law {law.label} says that a deeper model would be worse on so few tokens "
+        f"({loss[1] - loss[0]:.2g} nats): its runs show larger models behind at equal "
+        "tokens, and nothing bounds that here"
     ]
 
 
