@@ -6,11 +6,15 @@ nothing of its own; an optimum needs three values.
 """
 
 import itertools
+from collections import Counter
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from shapelaw.scaling.architecture import Architecture
 from shapelaw.scaling.units import show_duration
+from shapelaw.sweeps.design import power
 from shapelaw.sweeps.design.design import Design
 from shapelaw.sweeps.design.layout import Dropped, Planned, layout
 from shapelaw.sweeps.training.trunk import resolve
@@ -25,6 +29,9 @@ CONFOUNDED = 0.95
 NEGLIGIBLE = 0.02
 """Spread, in logarithm, that comes from rounding rather than from the design."""
 VALUES_FOR_AN_OPTIMUM = 3
+
+THREE_PERMILLE = 0.003
+"""A difference worth seeing between shapes of equal parameters."""
 
 SHAPE_COLUMNS = ("width_ratio", "mlp_attention_ratio", "gqa_group", "sharing")
 
@@ -58,8 +65,9 @@ def plan(design: Design, workers: int | None = None) -> dict[str, Any]:
         "rows": [_row(one) for one in planned],
         "dropped": [{"part": one.part, "what": one.what, "why": one.why} for one in dropped],
         "identified": identified(planned),
+        "power": power_of(planned),
         "batch_sequences": sorted({trunk.batch_sequences for trunk in resolved}),
-        "notes": [*_batch_notes(design, planned), *notes(planned, dropped)],
+        "notes": [*_batch_notes(design, planned), *notes(planned, dropped), *_power_notes(planned)],
     }
 
 
@@ -194,6 +202,50 @@ def _batch_notes(design: Design, planned: list[Planned]) -> list[str]:
         f"one batch for all: {batch} sequences of {design.sequence_length} tokens, by the "
         f"rule for the smallest budget, {smallest:,} tokens. A smaller one added later may "
         f"change it, and so every run; batch_sequences = {batch} in the design keeps it."
+    ]
+
+
+def power_of(planned: list[Planned]) -> list[dict[str, Any]]:
+    """For each set of budgets that shapes share: how small a difference between two is seen.
+
+    `seeds` is how many most shapes have; `smallest_difference` is relative, with the noise and the
+    meaning of `sweeps.design.power`;
+    `seeds_for_three_permille` is how many seeds would see 0.3 %.
+    """
+    seeds: dict[tuple[int, ...], dict[Architecture, set[int]]] = {}
+    for one in planned:
+        if one.job.learning_rate == 1.0:
+            budgets = tuple(branch.tokens for branch in resolve(one.job).branches)
+            shapes = seeds.setdefault(budgets, {})
+            shapes.setdefault(one.architecture, set()).add(one.job.seed)
+    return [
+        {
+            "tokens": list(budgets),
+            "shapes": len(shapes),
+            "seeds": (count := _commonest(len(each) for each in shapes.values())),
+            "noise_of_a_pair": power.pair_noise(budgets),
+            "smallest_difference": power.smallest_difference(budgets, count),
+            "seeds_for_three_permille": power.seeds_needed(THREE_PERMILLE, budgets),
+        }
+        for budgets, shapes in seeds.items()
+        if len(shapes) > 1
+    ]
+
+
+def _commonest(counts: Iterable[int]) -> int:
+    return Counter(counts).most_common(1)[0][0]
+
+
+def _power_notes(planned: list[Planned]) -> list[str]:
+    found = power_of(planned)
+    if not found:
+        return []
+    best = min(found, key=lambda one: one["smallest_difference"])
+    return [
+        f"between two shapes of {best['seeds']} seeds each, a difference of "
+        f"{best['smallest_difference']:.2%} is seen with 90 % power at best (budgets to "
+        f"{max(best['tokens']):,} tokens together); 0.3 % takes {best['seeds_for_three_permille']} "
+        "seeds, or half as many over two pairs that ask the same."
     ]
 
 

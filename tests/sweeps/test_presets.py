@@ -27,7 +27,7 @@ def flops(name: str) -> float:
 
 
 def test_there_are_these() -> None:
-    assert presets() == ["demo", "formats", "gpu", "reference", "smoke"]
+    assert presets() == ["demo", "formats", "gpu", "reference", "sharing", "smoke"]
 
 
 @pytest.mark.parametrize("name", ["demo", "gpu", "reference", "smoke"])
@@ -129,3 +129,34 @@ def test_the_reference_study_goes_on_by_the_rule_its_records_were_made_by() -> N
     design = load_design("reference")
     keys = {key for job in trunk_jobs(design) for key in job_keys(job)}
     assert keys == {record.run_key for record in records}
+
+
+def test_the_sharing_study_compares_what_it_says() -> None:
+    """At each base depth: equal parameters within 0.3 %, B's depth, or B's width."""
+    cells = {one.label: one.architecture for one in planned("sharing")}
+    for depth in (4, 8):
+        by_letter = {label[0]: a for label, a in cells.items() if label[1] == str(depth)}
+        by_letter["A"] = next(
+            a for a in cells.values() if a.sharing == 1 and a.depth == depth
+            and a.d_model == by_letter["B"].d_model
+        )  # fmt: skip
+        looped = [a for label, a in cells.items() if label.startswith(f"B{depth}")]
+        size = by_letter["A"].non_embedding_parameters
+        equal = [by_letter["C"], *looped] if "C" in by_letter else looped
+        for a in equal:
+            assert a.non_embedding_parameters == pytest.approx(size, rel=0.003)
+            assert a.depth in (2 * depth, 3 * depth)
+        assert by_letter["D"].depth == 2 * depth
+        assert by_letter["D"].d_model == by_letter["A"].d_model
+        assert {(a.sharing_order, a.input_injection) for a in looped} == {
+            ("immediate", False), ("cycle", False), ("cycle", True),
+        }  # fmt: skip
+
+
+def test_the_sharing_study_sees_three_permille() -> None:
+    """Over its two base depths, with 90 % power."""
+    outline = plan(load_design("sharing"))
+    seeds = max(one["seeds"] for one in outline["power"])
+    needed = max(one["seeds_for_three_permille"] for one in outline["power"])
+    assert 2 * seeds >= needed
+    assert any("0.3 % takes" in note for note in outline["notes"])

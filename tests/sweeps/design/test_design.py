@@ -258,7 +258,7 @@ def test_a_malformed_file_is_one_line_that_names_the_field(old: str, new: str, n
 
 
 def test_an_unknown_preset_lists_those_there_are() -> None:
-    with pytest.raises(BadInput, match="demo, gpu, reference, smoke"):
+    with pytest.raises(BadInput, match="demo, formats, gpu, reference, sharing, smoke"):
         load_design("tiny")
 
 

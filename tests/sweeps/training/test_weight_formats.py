@@ -177,7 +177,7 @@ def test_fewer_bits_cost_more(records: list[RunRecord]) -> None:
 
 
 def test_measuring_reads_no_more_than_its_share_of_training() -> None:
-    for tokens in (500_000, 3_000_000, 40_000_000):
+    for tokens in (600_000, 3_000_000, 40_000_000):
         read = 2 * len(MEASURED_TYPES) * 4096 * len(measured_batches(tokens, 8, 1000))
         assert read <= SHARE_OF_TRAINING * TRAINING_OVER_FORWARD * tokens
     assert list(measured_batches(10**12, 8, 16)) == list(range(16))
