@@ -182,6 +182,8 @@ class RunRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     format_seconds: NotNegative = 0.0
     """Of `wall_seconds`, what measuring `loss_by_format` took."""
     curve: list[CurvePoint]
+    trainer: str = "shapelaw"
+    """What trained it: the built-in trainer, or the name of an external one."""
     wall_seconds: NotNegative
     device_seconds: NotNegative
     tokens_per_second: NotNegative

@@ -118,8 +118,16 @@ def demo(out: Path, as_json: bool) -> None:
 @cli.command()
 @click.argument("design", required=False)
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the runs; resumes it.")
-@click.option("--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True)
-@click.option("--address", default="auto", help="With --engine ray: the cluster's address.")
+@click.option(
+    "--engine", type=click.Choice(["local", "ray", "slurm"]), default="local", show_default=True
+)
+@click.option("--address", default="auto", help="Of the Ray or SLURM cluster; local starts one.")
+@click.option(
+    "--resource", "resources", multiple=True, metavar="NAME=VALUE", help="Of each SLURM job."
+)
+@click.option("--trainer", "command", metavar="COMMAND", help="Train each run by a command.")
+@click.option("--trainer-name", help="What stands for the command in the runs' keys.")
+@click.option("--silence", default="30min", show_default=True, help="After it, a command is hung.")
 @click.option("--workers", type=click.IntRange(min=1), help="Worker processes [one per core].")
 @click.option("--plan", is_flag=True, help="Show the runs, FLOPs, time and what they identify.")
 @click.option("--status", type=click.Path(path_type=Path), help="Show how far the sweep in DIR is.")
@@ -141,8 +149,12 @@ def demo(out: Path, as_json: bool) -> None:
 def sweep(
     design: str | None,
     out: Path | None,
-    engine: Literal["local", "ray"],
+    engine: Literal["local", "ray", "slurm"],
     address: str,
+    resources: tuple[str, ...],
+    command: str | None,
+    trainer_name: str | None,
+    silence: str,
     workers: int | None,
     plan: bool,
     status: Path | None,
@@ -179,6 +191,7 @@ def sweep(
         outline = plan_of(loaded)
         print_json(outline) if as_json else show(plan_table(outline))
         return
+    from shapelaw.scaling.units import parse_seconds
     from shapelaw.sweeps.running.runner import run_sweep
 
     folder = out or Path("runs") / loaded.name
@@ -191,6 +204,10 @@ def sweep(
         track=track,
         keep_weights=keep_weights,
         wait_seconds=wait,
+        command=command,
+        trainer_name=trainer_name,
+        silence_seconds=parse_seconds(silence, "silence"),
+        resources=dict(_resource(text) for text in resources),
     )
     summary = {
         "design": loaded.name,
@@ -211,6 +228,13 @@ def sweep(
         raise NoAnswer(
             f"{result.failed} runs failed; their records say why; the same command tries them again"
         )
+
+
+def _resource(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise BadInput(f"--resource {text!r}: NAME=VALUE is needed, such as partition=gpu")
+    return name.strip(), value.strip()
 
 
 def _propose(

@@ -7,13 +7,14 @@ CPU, alone or beside others; two pinned processes also beat one process on two c
 import importlib.util
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 SHARED_ACCELERATOR = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
 """Of a worker that is not alone on its accelerator: JAX would take three quarters of its memory."""
 WORKERS_PER_ACCELERATOR = 2
 """One compiles while the other trains."""
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 ONE_THREAD_FLAGS = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
 
 
@@ -67,11 +68,26 @@ def accelerators() -> list[str]:
     return [str(number) for number in range(max(1, len(nvidia_nodes())))]
 
 
+def nvidia_gpus() -> list[str]:
+    """Names of the NVIDIA GPUs a program of the user's would find here, whatever it computes with.
+
+    JAX may be installed without its plugin, and PyTorch for them.
+    """
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    found = [str(number) for number in range(len(nvidia_nodes()))]
+    return visible_accelerators(visible) if visible is not None and found else found
+
+
 def usable_cores() -> int:
     """Cores this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def default_trainer_workers() -> int:
+    """Of a program of the user's: one per GPU, or per core."""
+    return len(nvidia_gpus()) or usable_cores()
 
 
 def default_workers() -> int:
@@ -97,9 +113,20 @@ def worker_environment(
     flags = result.get("XLA_FLAGS", "")
     if ONE_THREAD_FLAGS not in flags:
         result["XLA_FLAGS"] = f"{flags} {ONE_THREAD_FLAGS}".strip()
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-        result[name] = "1"
+    result |= ONE_THREAD
     result["JAX_PLATFORMS"] = "cpu"
+    return result
+
+
+def trainer_environment(
+    gpus: Sequence[str], names: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """Environment of a program of the user's: these GPUs, or one thread on the CPU."""
+    result = dict(os.environ if names is None else names)
+    if gpus:
+        result["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
+    else:
+        result |= ONE_THREAD
     return result
 
 

@@ -19,13 +19,12 @@ from shapelaw.scaling.formats.mixes import Mix, mix
 from shapelaw.scaling.formats.quantisers import quantised
 from shapelaw.scaling.formats.tensor_types import TensorType
 from shapelaw.scaling.formats.weights import stored_tensors
+from shapelaw.scaling.hugging_face_config import NORM_EPSILON, ROPE_BASE
 from shapelaw.search.export.vocabulary import Vocabulary, byte_vocabulary, read_vocabulary
 from shapelaw.search.export.weights import (
     EMBEDDING,
     FINAL_NORM,
     LM_HEAD,
-    NORM_EPSILON,
-    ROPE_BASE,
     RandomWeights,
     StoredWeights,
     WeightSource,

@@ -19,12 +19,6 @@ import numpy as np
 from shapelaw.scaling.architecture import Architecture
 from shapelaw.scaling.errors import BadInput
 
-ROPE_BASE = 10_000.0
-"""Of LLaMA and MobileLLM, and of this project's decoder."""
-
-NORM_EPSILON = 1e-5
-"""Of LLaMA, and of this project's decoder."""
-
 EMBEDDING = "model.embed_tokens.weight"
 FINAL_NORM = "model.norm.weight"
 LM_HEAD = "lm_head.weight"

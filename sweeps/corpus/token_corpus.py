@@ -88,6 +88,11 @@ class TokenCorpus:
 
         Many short stretches far apart know the mean loss better than few long ones.
         """
+        starts = self.validation_starts(sequence_length)
+        return np.asarray(self.held_out[starts[:, None] + np.arange(sequence_length + 1)])
+
+    def validation_starts(self, sequence_length: int) -> np.ndarray:
+        """Where in the held-out text each validation window begins [n]."""
         if len(self.held_out) <= sequence_length:
             raise BadInput(
                 f"sequence_length = {sequence_length}: only {len(self.held_out)} tokens "
@@ -95,8 +100,7 @@ class TokenCorpus:
             )
         count = max(1, self.record.validation_tokens // sequence_length)
         last = len(self.held_out) - sequence_length - 1
-        starts = np.linspace(0, last, count).astype(np.int64)
-        return np.asarray(self.held_out[starts[:, None] + np.arange(sequence_length + 1)])
+        return np.linspace(0, last, count).astype(np.int64)
 
     def epochs(self, tokens: int, sequence_length: int) -> float:
         """Passes over the training text that `tokens` make; above 1 means repeated data."""

@@ -3,6 +3,7 @@
 import msgspec
 
 from shapelaw.results.record import RunRecord
+from shapelaw.sweeps.running.trainers import Trainer
 from shapelaw.sweeps.training.trunk import TrunkJob
 
 
@@ -11,12 +12,28 @@ class Order(msgspec.Struct, frozen=True, tag=True):
 
     number: int
     jobs: tuple[TrunkJob, ...]
+    trainer: Trainer
     cache_dir: str
     checkpoint_dir: str | None = None
 
 
 class Ready(msgspec.Struct, frozen=True, tag=True):
-    """Worker to driver: imported and waiting."""
+    """Worker to driver: imported and waiting, or about to take up its one order."""
+
+    pid: int = 0
+    host: str = ""
+
+
+class Alive(msgspec.Struct, frozen=True, tag=True):
+    """Worker to driver, every few seconds from a thread of its own."""
+
+    cpu_seconds: float
+    """Of the process so far: a hung one gains none."""
+    memory_bytes: int
+
+
+class Queued(msgspec.Struct, frozen=True, tag=True):
+    """Worker to driver: preempted, waiting to be begun again; nothing is heard until `Ready`."""
 
 
 class Standing(msgspec.Struct, frozen=True, tag=True):
@@ -49,9 +66,11 @@ class Trouble(msgspec.Struct, frozen=True, tag=True):
     reason: str
     usual: bool
     """Whether it is the user's input: no use trying again."""
+    memory_needed: str | None = None
+    """Where memory ran out: what was asked for, in words ("" where nothing says how much)."""
 
 
-Message = Ready | Standing | Result | Done | Trouble
+Message = Ready | Alive | Queued | Standing | Result | Done | Trouble
 
 _ENCODER = msgspec.json.Encoder()
 _MESSAGES = msgspec.json.Decoder(Message)

@@ -1,39 +1,30 @@
 """The Ray engine: the same jobs and the same records, on a cluster.
 
-Each trunk is one task that declares what it needs: a core, or its share of a GPU. Tasks stream
-their records back; the driver alone writes. A task whose worker or node is lost is begun again.
-The package must be installed on every node, and text must be readable there under the same path.
+Each unit is one task that declares what it needs: a core, or its share of a GPU. Tasks stream
+their messages back. The package must be installed on every node, and text must be readable there
+under the same path.
 """
 
 import contextlib
 import itertools
 import os
 import queue
+import signal
+import socket
 import sys
 import threading
-import time
-from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from shapelaw.scaling.errors import BadInput, NoAnswer
 from shapelaw.sweeps.running import messages
-from shapelaw.sweeps.running.events import (
-    Event,
-    Finished,
-    GaveUp,
-    Idle,
-    Lost,
-    Stands,
-    Started,
-    TrunkDone,
-    Unit,
-    as_planned,
-)
-from shapelaw.sweeps.running.local_engine import ATTEMPTS, ATTEMPTS_RAISING, TICK_SECONDS
-from shapelaw.sweeps.running.worker import DEFAULT_TRAINER, train_order
+from shapelaw.sweeps.running.driver import Gone, Heard
+from shapelaw.sweeps.running.events import Unit
+from shapelaw.sweeps.running.trainers import PythonTrainer, Trainer
+from shapelaw.sweeps.running.worker import heartbeat, train_order
 from shapelaw.sweeps.worker_environment import (
+    ONE_THREAD,
     SHARED_ACCELERATOR,
     WORKERS_PER_ACCELERATOR,
     same_packages,
@@ -42,63 +33,146 @@ from shapelaw.sweeps.worker_environment import (
 
 QUEUED_PER_CORE = 2
 """Tasks handed to Ray beyond those running, so that a core never waits for the driver."""
+MESSAGES_A_LOOK = 100
+LOOPBACK = "127.0.0.1"
 
 
-def work(order_line: bytes, trainer_name: str, on_accelerator: bool) -> Iterator[bytes]:
+def work(order_line: bytes, on_accelerator: bool) -> Iterator[bytes]:
     """The task: trains one job and yields messages as they come. Runs on a worker of the cluster.
 
     The job trains in a thread of its own, so that how far it is can be told while it trains.
     """
-    # Ray itself shows a task its own GPUs and no others.
-    os.environ.update(SHARED_ACCELERATOR if on_accelerator else worker_environment())
     order = messages.decode_order(order_line)
+    # Ray itself shows a task its own GPUs and no others.
+    if isinstance(order.trainer, PythonTrainer):
+        os.environ.update(SHARED_ACCELERATOR if on_accelerator else worker_environment())
+    elif not on_accelerator:
+        os.environ.update(ONE_THREAD)
     told: queue.SimpleQueue[messages.Message] = queue.SimpleQueue()
-    yield messages.encode(messages.Ready())
+    yield messages.encode(messages.Ready(os.getpid(), socket.gethostname()))
 
     def train() -> None:
         try:
-            train_order(order, trainer_name, told.put)
+            train_order(order, told.put)
         except BaseException as error:  # an import that fails must not leave the task waiting
             told.put(messages.Trouble(order.number, repr(error)[:300], usual=False))
 
     threading.Thread(target=train, daemon=True).start()
-    while True:
-        message = told.get()
-        yield messages.encode(message)
-        if isinstance(message, messages.Done | messages.Trouble):
-            return
+    with heartbeat(told.put):
+        while True:
+            message = told.get()
+            yield messages.encode(message)
+            if isinstance(message, messages.Done | messages.Trouble):
+                return
 
 
-def run_ray(
-    units: Sequence[Unit],
-    *,
-    workers: int | None,
-    address: str,
-    cache_dir: Path,
-    trainer: str = DEFAULT_TRAINER,
-    attempts: int = ATTEMPTS,
-) -> Generator[Event]:
-    """Train every unit on a Ray cluster; yields what happens, as `local.run_local` does.
+class RayEngine:
+    """As `driver.Engine`, on a Ray cluster.
 
     Args:
         workers: the most tasks at once; as many as the cluster takes where None.
         address: of the cluster; `auto` for the one this machine belongs to, `local` to start one
-            here for the length of the sweep.
+            here for the length of the sweep, which listens to this machine alone.
 
     Raises:
-        BadInput: Ray is not installed, or a job no worker can make sense of.
+        BadInput: Ray is not installed.
         NoAnswer: there is no cluster at the address.
     """
-    ray = _ray()
-    ours = not ray.is_initialized()
-    with contextlib.redirect_stdout(sys.stderr):  # stdout is for the answer
-        if ours:
-            _connect(ray, address, workers)
+
+    shares_memory = True
+
+    def __init__(
+        self, *, workers: int | None, address: str, cache_dir: Path, trainer: Trainer
+    ) -> None:
+        self.ray = ray = _ray()
+        self.cache_dir, self.trainer = cache_dir, trainer
+        self.ours = not ray.is_initialized()
+        self.running: dict[int, Any] = {}
+        """Worker → stream of its messages."""
+        self.processes: dict[int, messages.Ready] = {}
+        self.numbers = itertools.count()
+        with contextlib.redirect_stdout(sys.stderr):  # stdout is for the answer
+            if self.ours:
+                _connect(ray, address, workers)
+            resources = ray.cluster_resources()
+        self.on_accelerator = bool(resources.get("GPU"))
+        shared = WORKERS_PER_ACCELERATOR if isinstance(trainer, PythonTrainer) else 1
+        places = int(resources["GPU"] * shared if self.on_accelerator else resources.get("CPU", 1))
+        self.most = workers or max(1, places) * QUEUED_PER_CORE
+        # Retries are the driver's, so that they are seen and counted.
+        self.task = ray.remote(
+            max_retries=0,
+            num_returns="streaming",
+            num_cpus=1,
+            num_gpus=1 / shared if self.on_accelerator else 0,
+        )(work)
+
+    def prepare(self, units_left: int) -> None:
+        """Ray looks after its workers."""
+
+    def room(self) -> bool:
+        """Whether fewer tasks are out than there may be."""
+        return len(self.running) < self.most
+
+    def give(self, unit: Unit, more_memory: bool) -> int | None:
+        """Hand a task to Ray."""
+        order = messages.Order(unit.number, unit.jobs, self.trainer, str(self.cache_dir))
+        number = next(self.numbers)
+        self.running[number] = self.task.remote(messages.encode(order), self.on_accelerator)
+        return number
+
+    def hear(self, seconds: float) -> Iterator[Heard]:
+        """What tasks said, and which were lost."""
+        for _ in range(MESSAGES_A_LOOK):
+            by_stream = {stream: number for number, stream in self.running.items()}
+            if not by_stream:
+                return
+            ready, _ = self.ray.wait(
+                list(by_stream), num_returns=1, timeout=seconds, fetch_local=False
+            )
+            if not ready:
+                return
+            seconds = 0.0
+            for stream in ready:
+                yield by_stream[stream], self._next(by_stream[stream], stream)
+
+    def _next(self, number: int, stream: Any) -> messages.Message | Gone:
         try:
-            yield from _run(ray, units, workers, cache_dir, trainer, attempts)
-        finally:
-            if ours:
-                ray.shutdown()
+            message = messages.decode(self.ray.get(next(stream)))
+        except StopIteration:
+            del self.running[number]
+            return Gone(reason="its task ended early")
+        except self.ray.exceptions.OutOfMemoryError:
+            del self.running[number]
+            return Gone(reason="Ray killed its worker", memory_needed="")
+        except self.ray.exceptions.RayError as error:
+            del self.running[number]
+            return Gone(reason=f"its worker was lost ({type(error).__name__})")
+        if isinstance(message, messages.Ready):
+            self.processes[number] = message
+        if isinstance(message, messages.Done | messages.Trouble):
+            self.running.pop(number, None)
+        return message
+
+    def kill(self, worker: int) -> None:
+        """End a task; a worker process here that is stopped would not hear Ray ask for that."""
+        stream = self.running.pop(worker, None)
+        if stream is None:
+            return
+        self.ray.cancel(stream, force=True)
+        process = self.processes.get(worker)
+        if process is not None and process.host == socket.gethostname():
+            with contextlib.suppress(OSError):
+                os.kill(process.pid, signal.SIGKILL)
+
+    def close(self) -> None:
+        """End all tasks, and the cluster where it was started here."""
+        for stream in self.running.values():
+            self.ray.cancel(stream, force=True)
+        self.running = {}
+        if self.ours:
+            with contextlib.redirect_stdout(sys.stderr):
+                self.ray.shutdown()
 
 
 def _ray() -> Any:
@@ -113,7 +187,8 @@ def _ray() -> Any:
 
 def _connect(ray: Any, address: str, workers: int | None) -> None:
     environment = {"env_vars": same_packages()}
-    local = {"num_cpus": workers, "include_dashboard": False} if address == "local" else {}
+    # A node whose address is the loopback's has every service listen there alone.
+    local = {"num_cpus": workers, "include_dashboard": False, "_node_ip_address": LOOPBACK}
     try:
         ray.init(
             address=address,
@@ -121,7 +196,7 @@ def _connect(ray: Any, address: str, workers: int | None) -> None:
             logging_level="error",
             runtime_env=environment,
             configure_logging=False,
-            **local,
+            **(local if address == "local" else {}),
         )
     except (ConnectionError, ValueError, RuntimeError, OSError) as error:
         line = (str(error).strip().splitlines() or [type(error).__name__])[0]
@@ -129,73 +204,3 @@ def _connect(ray: Any, address: str, workers: int | None) -> None:
             f"address = {address!r}: no Ray cluster answers ({line}); start one with "
             "'ray start --head', or use --address local"
         ) from None
-
-
-def _run(
-    ray: Any,
-    units: Sequence[Unit],
-    workers: int | None,
-    cache_dir: Path,
-    trainer: str,
-    attempts: int,
-) -> Generator[Event]:
-    resources = ray.cluster_resources()
-    on_accelerator = bool(resources.get("GPU"))
-    needs = {"num_cpus": 1, "num_gpus": 1 / WORKERS_PER_ACCELERATOR if on_accelerator else 0}
-    places = int(
-        resources["GPU"] * WORKERS_PER_ACCELERATOR if on_accelerator else resources.get("CPU", 1)
-    )
-    most = workers or max(1, places) * QUEUED_PER_CORE
-    # Retries are this driver's, so that they are seen and counted.
-    task = ray.remote(max_retries=0, num_returns="streaming", **needs)(work)
-    waiting = deque(units)
-    tried: dict[int, int] = {}
-    running: dict[Any, tuple[Unit, int]] = {}
-    numbers = itertools.count()
-    lost = (ray.exceptions.RayError,)
-    try:
-        while waiting or running:
-            while waiting and len(running) < most:
-                unit = waiting.popleft()
-                tried[unit.number] = tried.get(unit.number, 0) + 1
-                order = messages.encode(messages.Order(unit.number, unit.jobs, str(cache_dir)))
-                running[task.remote(order, trainer, on_accelerator)] = (unit, next(numbers))
-            ready, _ = ray.wait(
-                list(running), num_returns=1, timeout=TICK_SECONDS, fetch_local=False
-            )
-            for stream in ready:
-                unit, number = running[stream]
-                reason, limit = None, attempts
-                try:
-                    message = messages.decode(ray.get(next(stream)))
-                except StopIteration:
-                    reason = "its task ended early"
-                except lost as error:
-                    reason = f"its worker was lost ({type(error).__name__})"
-                else:
-                    match message:
-                        case messages.Ready():
-                            yield Started(unit, number)
-                        case messages.Standing():
-                            yield Stands(number, message)
-                        case messages.Result(record=record):
-                            yield Finished(as_planned(unit, record))
-                        case messages.Done():
-                            del running[stream]
-                            yield TrunkDone(unit, number)
-                        case messages.Trouble():
-                            if message.usual:
-                                raise BadInput(message.reason)
-                            reason = message.reason
-                            limit = min(attempts, ATTEMPTS_RAISING)
-                if reason is not None:
-                    del running[stream]
-                    if tried[unit.number] >= limit:
-                        yield GaveUp(unit, f"{reason} ({tried[unit.number]} attempts)")
-                    else:
-                        waiting.appendleft(unit)
-                        yield Lost(unit, number, reason)
-            yield Idle(time.monotonic())
-    finally:
-        for stream in running:
-            ray.cancel(stream, force=True)

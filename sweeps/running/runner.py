@@ -12,9 +12,10 @@ like: runs that finished are on the disk, and the same call does the rest.
 
 import contextlib
 import datetime
+import itertools
 import os
 from collections import Counter
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -34,16 +35,25 @@ from shapelaw.sweeps.corpus.sources import CorpusSpec
 from shapelaw.sweeps.corpus.token_corpus import load_corpus
 from shapelaw.sweeps.design.design import Design
 from shapelaw.sweeps.design.layout import Planned, layout
-from shapelaw.sweeps.running import local_engine
 from shapelaw.sweeps.running import status as watch
+from shapelaw.sweeps.running.driver import ATTEMPTS, Engine, Patience, drive
 from shapelaw.sweeps.running.events import Event, Finished, GaveUp, Unit
 from shapelaw.sweeps.running.experiment_tracker import Tracker, tracker_for
-from shapelaw.sweeps.running.worker import DEFAULT_TRAINER
+from shapelaw.sweeps.running.local_engine import LocalEngine
+from shapelaw.sweeps.running.trainers import (
+    BUILT_IN,
+    SILENCE_SECONDS,
+    CommandTrainer,
+    PythonTrainer,
+    Trainer,
+    command_trainer,
+)
 from shapelaw.sweeps.training.trunk import Branch, TrunkJob, recipe_of, resolve
 from shapelaw.sweeps.training_speed import Speed, known_speed, remember_speed
 from shapelaw.sweeps.worker_environment import (
     accelerators,
     default_cache_dir,
+    default_trainer_workers,
     default_workers,
     processor_name,
 )
@@ -53,6 +63,9 @@ CHECKPOINTS_FOLDER = "checkpoints"
 CHECKPOINT_FROM_SECONDS = 300.0
 """A trunk expected to take this long leaves checkpoints; a shorter one is sooner done again."""
 LOGS_FOLDER = "logs"
+COMMAND_FOLDER = "trained"
+"""Below it, a folder for each run that a command trains."""
+ENGINES = ("local", "ray", "slurm")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +88,7 @@ def run_sweep(
     design: Design,
     out: str | os.PathLike[str],
     *,
-    engine: Literal["local", "ray"] = "local",
+    engine: Literal["local", "ray", "slurm"] = "local",
     workers: int | None = None,
     address: str = "auto",
     live: bool | None = None,
@@ -83,23 +96,34 @@ def run_sweep(
     keep_weights: bool = False,
     cache_dir: str | os.PathLike[str] | None = None,
     wait_seconds: float = 0.0,
-    attempts: int = local_engine.ATTEMPTS,
-    trainer: str = DEFAULT_TRAINER,
+    attempts: int = ATTEMPTS,
+    patience: Patience | None = None,
+    trainer: str = BUILT_IN,
+    command: str | None = None,
+    trainer_name: str | None = None,
+    silence_seconds: float = SILENCE_SECONDS,
+    resources: Mapping[str, str] | None = None,
 ) -> SweepResult:
     """Train every run of the design that `out` does not hold.
 
     Args:
         out: the folder; made, or resumed.
-        engine: `local` worker processes, or `ray` on the cluster at `address`.
+        engine: `local` worker processes, `ray` on the cluster at `address`, or `slurm` jobs.
         workers: how many at once; one per core or two per accelerator where None.
-        address: of the Ray cluster; `auto` finds a running one, `local` starts one here.
+        address: of the cluster; `auto` finds a running one, `local` starts one here.
         live: a live table; where None, if stderr is a terminal. Otherwise plain lines.
         track: `trackio` or `wandb`, to send every run there too.
         keep_weights: keep trained weights in `out`/weights.
         cache_dir: for tokens and compiled programs; per user where None.
         wait_seconds: how long to wait for another sweep that is writing to `out`.
         attempts: how often a run whose worker dies is begun before it counts as failed.
-        trainer: `module:function`, with the signature of `sweeps.train.train_trunk`.
+        patience: how long a worker may say nothing before it is replaced.
+        trainer: `module:function`, with the signature of `training.trainer.train_trunk`.
+        command: the command line of a trainer of the user's own, instead; see
+            `running.trainers.command_trainer` and docs/external-trainers.md.
+        trainer_name: with `command`: what stands for it in the runs' keys.
+        silence_seconds: with `command`: neither a word nor a file for so long, and it is hung.
+        resources: with `slurm`: of each job; see `running.slurm_engine.slurm_resources`.
 
     Raises:
         BadInput: the design, its corpus or the folder cannot be used.
@@ -108,17 +132,38 @@ def run_sweep(
     """
     if workers is not None and workers < 1:
         raise BadInput(f"workers = {workers}: one or more is needed")
+    if engine not in ENGINES:
+        raise BadInput(f"engine = {engine!r}: {', '.join(ENGINES)}")
+    if resources and engine != "slurm":
+        raise BadInput(f"resource: engine = {engine!r} takes none; they are for slurm")
     planned = layout(design)[0]
     tracker = tracker_for(track, design.name)
     folder, cache = Path(out), Path(cache_dir) if cache_dir is not None else default_cache_dir()
+    chosen: Trainer = PythonTrainer(trainer)
+    if command is not None:
+        chosen = command_trainer(
+            command,
+            name=trainer_name,
+            folder=folder / COMMAND_FOLDER,
+            working_directory=Path.cwd(),
+            silence_seconds=silence_seconds,
+        )
+        planned = [_for_command(one, chosen) for one in planned]
     with contextlib.ExitStack() as stack:
         store = stack.enter_context(RunStore(folder, wait_seconds=wait_seconds))
         units = list(_missing(planned, store, folder, keep_weights, known_speed(cache)))
-        if engine == "local" and accelerators():
+        if command is not None:
+            units = list(_each_budget(units))
+        elif engine == "local" and accelerators():
             units = list(_together(units))
         wanted = {branch.run_key: one for one in planned for branch in resolve(one.job).branches}
         reused = len([key for key in wanted if store.done(key)])
-        state = watch.SweepState.of(design.name, folder, planned, units, reused)
+        plans = [resolve(one.job) for one in planned]
+        if command is None:
+            flops = sum(plan.flops for plan in plans)
+        else:
+            flops = sum(branch.flops for plan in plans for branch in plan.branches)
+        state = watch.SweepState.of(design.name, folder, list(wanted), flops, units, reused)
         state.notes += _other_batches(design, planned, store)
         finished: list[RunRecord] = []
         if units:
@@ -128,10 +173,11 @@ def run_sweep(
                 for spec in {job.corpus for unit in units for job in unit.jobs}
             }
             show = stack.enter_context(watch.display(state, live))
+            place = _engine(engine, workers, address, cache, folder, chosen, resources or {})
+            if patience is None:
+                patience = patience_with(chosen, engine)
             events = stack.enter_context(
-                contextlib.closing(
-                    _events(engine, units, workers, address, cache, folder, trainer, attempts)
-                )
+                contextlib.closing(drive(units, place, attempts=attempts, patience=patience))
             )
             for event in events:
                 new = [record for record in _records(event, corpora) if store.append(record)]
@@ -246,37 +292,69 @@ def _together(units: Sequence[Unit]) -> Iterator[Unit]:
         )
 
 
-def _events(
-    engine: str,
-    units: Sequence[Unit],
+def patience_with(trainer: Trainer, engine: str) -> Patience:
+    """How long to wait for a word: a command is watched by its worker, a lost node by SLURM."""
+    usual = Patience()
+    return Patience(
+        silent_seconds=900.0 if engine == "slurm" else usual.silent_seconds,
+        stalled_seconds=None if isinstance(trainer, CommandTrainer) else usual.stalled_seconds,
+    )
+
+
+def _for_command(one: Planned, trainer: CommandTrainer) -> Planned:
+    """The trunk as the user's own trainer's: its runs have keys of their own."""
+    job = msgspec.structs.replace(
+        one.job,
+        trainer=trainer.name,
+        trunk_tokens=tuple(branch.tokens for branch in resolve(one.job).branches),
+    )
+    return msgspec.structs.replace(one, job=job)
+
+
+def _each_budget(units: Sequence[Unit]) -> Iterator[Unit]:
+    """A unit for each budget: a command trains one, and fails for one."""
+    numbers = itertools.count()
+    for unit in units:
+        for branch in resolve(unit.jobs[0]).branches:
+            yield Unit(
+                number=next(numbers),
+                label=unit.label,
+                jobs=(msgspec.structs.replace(unit.jobs[0], tokens=(branch.tokens,)),),
+                flops=branch.flops,
+            )
+
+
+def _engine(
+    name: str,
     workers: int | None,
     address: str,
     cache: Path,
     folder: Path,
-    trainer: str,
-    attempts: int,
-) -> Generator[Event]:
-    if engine == "local":
-        return local_engine.run_local(
-            units,
-            workers=workers or default_workers(),
-            cache_dir=cache,
-            logs=folder / LOGS_FOLDER,
-            trainer=trainer,
-            attempts=attempts,
-        )
-    if engine == "ray":
-        from shapelaw.sweeps.running.ray_engine import run_ray
+    trainer: Trainer,
+    resources: Mapping[str, str],
+) -> Engine:
+    if name == "ray":
+        from shapelaw.sweeps.running.ray_engine import RayEngine
 
-        return run_ray(
-            units,
+        return RayEngine(workers=workers, address=address, cache_dir=cache, trainer=trainer)
+    if name == "slurm":
+        from shapelaw.sweeps.running.slurm_engine import SlurmEngine
+
+        return SlurmEngine(
             workers=workers,
             address=address,
             cache_dir=cache,
+            folder=folder,
             trainer=trainer,
-            attempts=attempts,
+            resources=resources,
         )
-    raise BadInput(f"engine = {engine!r}: local or ray")
+    own = isinstance(trainer, CommandTrainer)
+    return LocalEngine(
+        workers=workers or (default_trainer_workers() if own else default_workers()),
+        cache_dir=cache,
+        logs=folder / LOGS_FOLDER,
+        trainer=trainer,
+    )
 
 
 def _records(event: Event, corpora: Mapping[CorpusSpec, Corpus]) -> Iterator[RunRecord]:
@@ -308,6 +386,7 @@ def _failed(unit: Unit, job: TrunkJob, branch: Branch, corpus: Corpus, reason: s
         seed=job.seed,
         status="failed",
         reason=reason,
+        trainer=job.trainer or "shapelaw",
         loss=None,
         loss_standard_error=None,
         bits_per_byte=None,

@@ -18,7 +18,6 @@ from shapelaw.scaling.atomic_files import write_atomically
 from shapelaw.scaling.errors import BadInput, NoAnswer
 from shapelaw.scaling.terminal import literal
 from shapelaw.scaling.units import show_duration
-from shapelaw.sweeps.design.layout import Planned
 from shapelaw.sweeps.running.events import (
     Event,
     Finished,
@@ -29,7 +28,6 @@ from shapelaw.sweeps.running.events import (
     TrunkDone,
     Unit,
 )
-from shapelaw.sweeps.training.trunk import resolve
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -96,13 +94,12 @@ class SweepState:
         cls,
         design: str,
         folder: Path,
-        planned: Sequence[Planned],
+        run_keys: list[str],
+        flops: float,
         units: Sequence[Unit],
         reused: int,
     ) -> "SweepState":
         """Before anything happens."""
-        plans = [resolve(one.job) for one in planned]
-        flops = sum(plan.flops for plan in plans)
         before = max(0.0, flops - sum(unit.flops for unit in units))
         return cls(
             design=design,
@@ -110,7 +107,7 @@ class SweepState:
             flops=flops,
             flops_done=before,
             flops_before=before,
-            run_keys=[branch.run_key for plan in plans for branch in plan.branches],
+            run_keys=run_keys,
             reused=reused,
         )
 

@@ -62,6 +62,10 @@ class TrunkJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     keep_weights: str | None = None
     """A folder: each budget's weights, unrounded, go to `<folder>/<run_key>.safetensors`; no part
     of a key."""
+    trainer: str = ""
+    """Name of an external trainer, part of every key; "" for the built-in one."""
+    trunk_tokens: tuple[Positive, ...] = ()
+    """All budgets of the trunk, where `tokens` are some of them; no part of a key."""
 
 
 class Branch(msgspec.Struct, frozen=True, kw_only=True):
@@ -162,6 +166,7 @@ def resolve(job: TrunkJob) -> TrunkPlan:
         schedule.BETA1,
         schedule.BETA2,
         schedule.GRADIENT_CLIP,
+        *([job.trainer] if job.trainer else []),
     )
     per_token = float(architecture.training_flops_per_token(length))
     branches = []

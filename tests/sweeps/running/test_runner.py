@@ -135,7 +135,7 @@ def test_workers_that_cannot_start_are_one_clear_line(
     ("options", "named"),
     [
         ({"workers": 0}, "workers = 0"),
-        ({"engine": "slurm"}, "engine = 'slurm'"),
+        ({"engine": "cloud"}, "engine = 'cloud'"),
         ({"track": "clipboard"}, "track = 'clipboard'"),
         ({"track": "wandb"}, "not installed"),
     ],
@@ -162,7 +162,7 @@ def test_a_full_disk_stops_the_sweep_with_one_line_and_a_later_one_goes_on(
         "import resource\n"
         "from pathlib import Path\n"
         "from benchmarks.faults import drive\n"
-        "from scaling.errors import NoAnswer\n"
+        "from shapelaw.scaling.errors import NoAnswer\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (6000, resource.RLIM_INFINITY))\n"
         "try:\n"
         f"    drive(Path({str(shared / 'full')!r}))\n"
