@@ -7,6 +7,7 @@ import msgspec
 
 from shapelaw.scaling.architecture import Architecture, SharingOrder
 from shapelaw.scaling.errors import BadInput
+from shapelaw.scaling.user_files import one_line
 
 SCHEMA_VERSION = 2
 """1: eleven fields of architecture, the order of sharing in the recipe, no loss by format."""
@@ -62,7 +63,9 @@ class ArchitectureFields(msgspec.Struct, frozen=True, forbid_unknown_fields=True
 
     @classmethod
     def of(cls, architecture: Architecture) -> "ArchitectureFields":
-        """From an architecture."""
+        """From an architecture. Raises BadInput for a pattern that no trainer here makes."""
+        if architecture.last_local:
+            raise BadInput("architecture last_local = true: no trainer here makes this pattern")
         return cls(**architecture.to_dict())
 
 
@@ -203,8 +206,10 @@ def decode_record(line: bytes, where: str) -> RunRecord:
     """Read one line, strictly. Raises BadInput naming `where`, the field and the trouble."""
     try:
         return _of_any_version(msgspec.json.decode(line))
-    except msgspec.MsgspecError as error:
-        raise BadInput(f"{where}: {error}") from None
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{where}: byte 0x{line[error.start]:02x} is not UTF-8") from None
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise BadInput(f"{where}: {one_line(error, 160)}") from None
 
 
 def _of_any_version(fields: Any) -> RunRecord:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from shapelaw.scaling.errors import BadInput
 from shapelaw.scaling.law import Law
+from shapelaw.scaling.user_files import exists, shown
 
 
 def law_names() -> list[str]:
@@ -31,7 +32,8 @@ def load_law(name_or_path: str | Path) -> Law:
             resources.files("shapelaw.results") / "reference" / "laws" / f"{name}.json"
         ) as path:
             return Law.from_file(path)
-    path = Path(name_or_path)
-    if path.is_file():
-        return Law.from_file(path)
-    raise BadInput(f"law = {name}: no such file; laws by name: {', '.join(law_names()) or 'none'}")
+    if exists(name):
+        return Law.from_file(name_or_path)
+    raise BadInput(
+        f"law = {shown(name)}: no such file; laws by name: {', '.join(law_names()) or 'none'}"
+    )

@@ -27,6 +27,21 @@ SHARING_ORDERS: tuple[SharingOrder, ...] = get_args(SharingOrder)
 """A batch holds the place in this list: 0 immediate, 1 cycle."""
 
 
+MOST = {
+    "vocab_size": 10_000_000,
+    "d_model": 1_000_000,
+    "n_blocks": 10_000,
+    "sharing": 1_000,
+    "n_heads": 100_000,
+    "n_kv_heads": 100_000,
+    "head_dim": 100_000,
+    "d_ff": 10_000_000,
+    "window": 1_000_000_000,
+    "global_every": 1_000_000,
+}
+"""What no model goes beyond: a larger number is a slip, and would ask for absurd work."""
+
+
 class ShapeFormulas:
     """Counts and ratios that need only the fields. Works on integers and on arrays."""
 
@@ -45,6 +60,7 @@ class ShapeFormulas:
     tied_embeddings: ArrayOrNumber
     window: ArrayOrNumber
     global_every: ArrayOrNumber
+    last_local: ArrayOrNumber
 
     # --- topology ------------------------------------------------------------------------------
 
@@ -204,7 +220,7 @@ class ShapeFormulas:
     @property
     def n_global_blocks(self) -> ArrayOrNumber:
         """Blocks with full attention: all without a window; else each `global_every`-th, and the
-        last.
+        last unless `last_local`.
 
         With a window and no `global_every`, none (every block is local).
         """
@@ -224,8 +240,8 @@ class ShapeFormulas:
         before_coda = blocks - self.n_coda
         within = before_coda // spacing - prelude // spacing
         outside = blocks // spacing - within
-        # The last block is global wherever the spacing ends.
-        odd_last = np.minimum(blocks % spacing, 1)
+        # The last block is global wherever the spacing ends, where it is not said to be local.
+        odd_last = np.minimum(blocks % spacing, 1) * (1 - 1 * np.asarray(self.last_local))
         in_coda = np.asarray(self.n_coda) > 0
         spaced = (within + np.where(in_coda, 0, odd_last)) * shared + (
             outside + np.where(in_coda, odd_last, 0)
@@ -273,32 +289,21 @@ class Architecture(ShapeFormulas):
     """Sliding-window length of local blocks; None means full attention everywhere."""
     global_every: int | None = None
     """With a window: each such block, and the last one, attends globally; None means none does."""
+    last_local: bool = False
+    """The last block is global only where `global_every` makes it so (Gemma 2 and 3)."""
 
     def __post_init__(self) -> None:
-        for name in (
-            "vocab_size",
-            "d_model",
-            "n_blocks",
-            "sharing",
-            "n_heads",
-            "n_kv_heads",
-            "head_dim",
-            "d_ff",
-        ):
+        for name, most in MOST.items():
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            optional = name in ("window", "global_every")
+            if value is None and optional:
+                continue
+            if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
                 raise BadInput(
-                    f"architecture {name} = {value!r}: a positive whole number is needed"
+                    f"architecture {name} = {value!r:.40}: a positive whole number"
+                    f"{' or none' if optional else ''} is needed, at most {most}"
                 )
-        for name in ("window", "global_every"):
-            value = getattr(self, name)
-            if value is not None and (
-                isinstance(value, bool) or not isinstance(value, int) or value < 1
-            ):
-                raise BadInput(
-                    f"architecture {name} = {value!r}: a positive whole number or none is needed"
-                )
-        for name in ("tied_embeddings", "input_injection"):
+        for name in ("tied_embeddings", "input_injection", "last_local"):
             value = getattr(self, name)
             if not isinstance(value, bool):
                 raise BadInput(f"architecture {name} = {value!r}: true or false is needed")
@@ -319,7 +324,7 @@ class Architecture(ShapeFormulas):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 0:
                 raise BadInput(
-                    f"architecture {name} = {value!r}: 0 or a positive whole number is needed"
+                    f"architecture {name} = {value!r:.40}: 0 or a positive whole number is needed"
                 )
         if self.n_shared_blocks < 1:
             raise BadInput(
@@ -350,8 +355,11 @@ class Architecture(ShapeFormulas):
         return cls(**fields)
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields, in order, as plain values."""
-        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        """The fields, in order, as plain values; `last_local` only where it is true."""
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        if not self.last_local:
+            del fields["last_local"]
+        return fields
 
     @property
     def in_cycles(self) -> bool:
@@ -392,12 +400,14 @@ class Architecture(ShapeFormulas):
             return True
         if self.global_every is None:
             return False
-        return (block + 1) % self.global_every == 0 or block == self.n_blocks - 1
+        last = block == self.n_blocks - 1 and not self.last_local
+        return (block + 1) % self.global_every == 0 or last
 
 
 FIELDS: tuple[str, ...] = tuple(field.name for field in dataclasses.fields(Architecture))
 TOPOLOGY = ("n_prelude", "n_coda", "sharing_order", "input_injection")
 """Fields that say which blocks are shared and in which order; all 0 in the plain case."""
+MAY_BE_LEFT_OUT = (*TOPOLOGY, "last_local")
 
 
 def _left_out() -> np.ndarray:
@@ -428,9 +438,10 @@ class ArchitectureBatch(ShapeFormulas):
     tied_embeddings: np.ndarray
     window: np.ndarray
     global_every: np.ndarray
+    last_local: np.ndarray = dataclasses.field(default_factory=_left_out)
 
     def __post_init__(self) -> None:
-        for name in TOPOLOGY:
+        for name in MAY_BE_LEFT_OUT:
             if not len(getattr(self, name)):
                 object.__setattr__(self, name, np.zeros(len(self), dtype=np.int64))
 
@@ -461,7 +472,7 @@ class ArchitectureBatch(ShapeFormulas):
         """Row `index` as one Architecture."""
         fields: dict[str, Any] = {name: int(getattr(self, name)[index]) for name in FIELDS}
         fields["sharing_order"] = SHARING_ORDERS[fields["sharing_order"]]
-        for name in ("tied_embeddings", "input_injection"):
+        for name in ("tied_embeddings", "input_injection", "last_local"):
             fields[name] = bool(fields[name])
         for name in ("window", "global_every"):
             fields[name] = fields[name] or None

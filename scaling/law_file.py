@@ -7,6 +7,14 @@ import msgspec
 
 from shapelaw.scaling.atomic_files import write_atomically
 from shapelaw.scaling.errors import BadInput
+from shapelaw.scaling.forms import build_form
+from shapelaw.scaling.user_files import convert, parse_json, read_bytes, reason_of, refuse, shown
+
+LARGEST_COEFFICIENT = 1e100
+LARGEST_EXPONENT = 100.0
+"""No loss falls with the hundredth power of anything."""
+LARGEST_RESIDUAL = 10.0
+"""ln(observed / predicted): a run that loses twenty thousand times what it should."""
 
 Ends = Annotated[list[float], msgspec.Meta(min_length=2, max_length=2)]
 Count = Literal["non_embedding", "total", "as given"]
@@ -67,24 +75,65 @@ def read_law_file(path: str | Path) -> LawFile:
     Raises:
         BadInput: no such file, not a law file, or an unknown field.
     """
+    content = read_bytes(path, "law")
     try:
-        file = msgspec.json.decode(Path(path).read_bytes(), type=LawFile)
-    except OSError as error:
-        raise BadInput(f"law = {path}: {error.strerror or error}") from None
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise BadInput(f"law = {path}: not a law file ({error})") from None
-    for draws in (file.draws, *(other.draws for other in file.others)):
-        if len({len(draw) for draw in draws}) > 1:
-            raise BadInput(f"law = {path}: its draws differ in length")
+        file = convert(parse_json(content, "law", path), LawFile, "law", path)
+    except BadInput as error:
+        refuse("law", path, f"not a law file ({reason_of(error)})")
     if sum(other.weight for other in file.others) >= 1:
-        raise BadInput(f"law = {path}: the weights of its other forms leave nothing for the first")
-    for axis, (low, high) in file.range.items():
-        if not 0 < low <= high:
-            raise BadInput(
-                f"law = {path}: range {axis} = [{low:g}, {high:g}]: least and most, "
-                "above 0, are needed"
-            )
+        refuse("law", path, "others: their weights leave nothing for the first form")
+    _check_numbers(path, "", file, file.features)
+    for place, other in enumerate(file.others):
+        _check_numbers(path, f"others[{place}].", other, file.features)
+    for row, value in enumerate(file.residuals):
+        if abs(value) > LARGEST_RESIDUAL:
+            refuse("law", path, f"residuals[{row}] = {value:g}: at most {LARGEST_RESIDUAL:g}")
+    trends = [] if file.noise is None else [("noise.slopes", v) for v in file.noise.slopes]
+    trends += [] if file.drift is None else [("drift.quantiles", v) for v in file.drift.quantiles]
+    for where, value in trends:
+        if abs(value) > LARGEST_RESIDUAL:
+            refuse("law", path, f"{where} = {value:g}: at most {LARGEST_RESIDUAL:g}")
+    for part in (file.range, *(extra.range for extra in (file.noise, file.drift) if extra)):
+        for axis, (low, high) in part.items():
+            if not 0 < low <= high < LARGEST_COEFFICIENT:
+                refuse(
+                    "law",
+                    path,
+                    f"range.{shown(axis, 30)} = [{low:g}, {high:g}]: least and most, above 0, are "
+                    "needed",
+                )
     return file
+
+
+def _check_numbers(
+    path: str | Path, where: str, one: LawFile | FormFile, features: list[str]
+) -> None:
+    """Raises BadInput where the numbers of one form cannot be those of a law."""
+    form = build_form(one.form, frozenset(features))
+    for position, parameter in enumerate(form.parameters):
+        least = 0.0 if parameter.log else -LARGEST_EXPONENT
+        most = LARGEST_COEFFICIENT if parameter.log else LARGEST_EXPONENT
+        values = [(f"{where}parameters", one.parameters.get(parameter.name, 0.0))]
+        values += [
+            (f"{where}draws[{row}]", draw[position])
+            for row, draw in enumerate(one.draws)
+            if position < len(draw)
+        ]
+        for named, value in values:
+            if not least <= value <= most:
+                refuse(
+                    "law",
+                    path,
+                    f"{named}.{parameter.name} = {value:g}: {least:g} to {most:g} is needed",
+                )
+    for row, draw in enumerate(one.draws):
+        if len(draw) != len(form.parameters):
+            refuse(
+                "law",
+                path,
+                f"{where}draws[{row}] has {len(draw)} numbers: one for each of the "
+                f"{len(form.parameters)} parameters is needed",
+            )
 
 
 def write_law_file(path: str | Path, file: LawFile) -> None:

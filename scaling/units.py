@@ -9,8 +9,9 @@ alone (mJ, MJ), case counts.
 import decimal
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
+from typing import Any
 
 from shapelaw.scaling.errors import BadInput
 from shapelaw.scaling.user_files import shown
@@ -213,6 +214,40 @@ def parse_count(value: Quantity, name: str = "tokens") -> float:
 def parse_flops(value: Quantity, name: str = "flops") -> float:
     """FLOPs from `1e21`, `3.2e21 FLOPs` or `3.2 ZFLOPs`. Raises BadInput otherwise."""
     return _parse(value, name, _FLOPS, "1e21 or 3.2ZFLOPs")
+
+
+def whole_count(value: Quantity, name: str = "tokens") -> int:
+    """A whole count from `300B`, `1e9` or `2k`. Raises BadInput otherwise."""
+    count = parse_count(value, name)
+    if count != int(count):
+        raise BadInput(f"{name} = {shown(value)}: a whole number is needed")
+    return int(count)
+
+
+def with_units(document: Any, parsers: Mapping[str, Callable[[Quantity, str], Any]]) -> Any:
+    """A file's document with the texts of some fields parsed: name of the field -> its parser.
+
+    Numbers stay as they are, to be checked by the type they are for. Lists are taken item by item.
+
+    Raises:
+        BadInput: a text is no such quantity.
+    """
+    if isinstance(document, list):
+        return [with_units(item, parsers) for item in document]
+    if not isinstance(document, dict):
+        return document
+    return {
+        name: _parsed(value, name, parsers[name]) if name in parsers else with_units(value, parsers)
+        for name, value in document.items()
+    }
+
+
+def _parsed(value: Any, name: str, parse: Callable[[Quantity, str], Any]) -> Any:
+    if isinstance(value, list):
+        return [_parsed(item, name, parse) for item in value]
+    if isinstance(value, dict):
+        return {key: _parsed(item, f"{name}.{key}", parse) for key, item in value.items()}
+    return parse(value, name) if isinstance(value, str) else value
 
 
 def parse_bits(value: Quantity | Iterable[Quantity], name: str = "bits") -> tuple[float, ...]:

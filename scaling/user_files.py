@@ -22,6 +22,7 @@ from shapelaw.scaling.errors import BadInput
 
 LARGEST_DOCUMENT = 64_000_000
 """Bytes of a JSON or TOML document: a law with ten thousand draws has a twentieth of it."""
+LARGEST_TOML = 1_000_000
 DEEPEST = 64
 """Nesting of lists and objects: no file of ours or of other tools goes beyond ten."""
 LONGEST_NUMBER = 64
@@ -35,6 +36,7 @@ T = TypeVar("T")
 # A string left open runs to the end, so that no second quote is tried as the start of another.
 _STRINGS = re.compile(rb'"(?:[^"\\]|\\.?)*(?:"|\Z)' rb"|'[^'\n]*'", re.DOTALL)
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 _LONG_NUMBER = re.compile(rb"[0-9_.+-]{%d,}" % (LONGEST_NUMBER + 1))
 
 
@@ -83,8 +85,6 @@ def open_regular(path: str | os.PathLike[str], what: str) -> Any:
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except FileNotFoundError:
-        refuse(what, path, "no such file or folder")
     except OSError as error:
         refuse(what, path, error.strerror or str(error))
     except ValueError:  # a zero byte in the name
@@ -106,11 +106,14 @@ def open_regular(path: str | os.PathLike[str], what: str) -> Any:
         raise
 
 
-def is_file(name: str | os.PathLike[str]) -> bool:
-    """Whether a name that may also be a preset's is that of something in the file system."""
+def exists(name: str | os.PathLike[str]) -> bool:
+    """Whether a name that may also be a preset's is that of something in the file system.
+
+    A folder or a pipe is there too: to read it says what is wrong with it.
+    """
     try:
-        return Path(name).is_file()
-    except (OSError, ValueError):
+        return Path(name).exists()
+    except (OSError, ValueError):  # too long, or with a zero byte
         return False
 
 
@@ -148,7 +151,7 @@ def read_json(path: str | os.PathLike[str], what: str, most: int = LARGEST_DOCUM
 
 def read_toml(path: str | os.PathLike[str], what: str) -> dict[str, Any]:
     """A TOML document as plain values. Raises BadInput."""
-    return parse_toml(read_bytes(path, what, 1_000_000), what, path)
+    return parse_toml(read_bytes(path, what, LARGEST_TOML), what, path)
 
 
 def read_document(path: str | os.PathLike[str], what: str) -> Any:
@@ -266,15 +269,38 @@ def convert(document: Any, kind: type[T], what: str, path: object) -> T:
 
     Raises:
         BadInput: a field is unknown, missing, of another type or out of range; a whole number is
-            beyond 64 bits.
+            beyond 64 bits; a text holds control characters.
     """
     for name, value in _leaves(document, ""):
         if isinstance(value, int) and abs(value) > LARGEST_INTEGER:
             refuse(what, path, f"{shown(name)} = {shown(value, 30)}: too large a whole number")
+        if isinstance(value, str) and _CONTROL.search(value):
+            refuse(what, path, f"{shown(name)} = {shown(value)!r}: it holds control characters")
     try:
         return msgspec.convert(document, kind)
     except (msgspec.ValidationError, RecursionError) as error:
-        refuse(what, path, one_line(error, 200))
+        said, _, where = one_line(error, 200).partition(" - at `$")
+        field = where.rstrip("`").lstrip(".")
+        value = _value_at(document, field)
+        named = f"{shown(field)}{'' if value is None else f' = {shown(value, 40)}'}: "
+        refuse(what, path, (named if field else "") + said)
+
+
+def _value_at(document: Any, field: str) -> object:
+    """The plain value at `a.b[0]` of a document; None where it is a table or not there."""
+    found = document
+    for name, index in re.findall(r"([^.\[\]]+)|\[(\d+)\]", field):
+        try:
+            found = found[int(index)] if index else found[name]
+        except (KeyError, IndexError, TypeError):
+            return None
+    return None if isinstance(found, dict | list) else found
+
+
+def reason_of(error: BadInput) -> str:
+    """What a message of `refuse` says after naming the file."""
+    head, parted, reason = str(error).partition(": ")
+    return reason if parted and " = " in head else str(error)
 
 
 def refuse(what: str, path: object, why: str) -> NoReturn:

@@ -1,7 +1,7 @@
-"""Architectures by name, or from a user's JSON or TOML file, strictly."""
+"""Architectures by name, or from a file: our JSON or TOML, a Hugging Face `config.json`, a `.gguf`,
+a query's answer."""
 
 import functools
-import json
 import tomllib
 from importlib import resources
 from pathlib import Path
@@ -9,6 +9,9 @@ from typing import Any
 
 from shapelaw.scaling.architecture import Architecture
 from shapelaw.scaling.errors import BadInput
+from shapelaw.scaling.user_files import exists, read_document, refuse, shown
+from shapelaw.search.gguf_metadata import config_of_gguf, is_gguf
+from shapelaw.search.hugging_face_models import Model, is_config, model_of_config
 
 
 @functools.cache
@@ -25,47 +28,60 @@ def known_names() -> list[str]:
 
 
 def load_architecture(name_or_file: str | Path) -> Architecture:
-    """A published shape by its name, or the one in a `.json` or `.toml` file.
+    """The architecture of `load_model`. Raises what it raises."""
+    return load_model(name_or_file).architecture
 
-    A file holds the eleven fields of an architecture, or has them under `architecture`.
+
+def load_model(name_or_file: str | Path) -> Model:
+    """A published shape by its name, or the one in a file, with what the block cannot express.
+
+    A file is one of: a JSON or TOML of the fields of an architecture (or with them under
+    `architecture`), an answer of `query --json` (its best), an explanation, a run's record, a
+    Hugging Face `config.json` (or the folder it stands in), a `.gguf`.
 
     Raises:
         BadInput: neither a known name nor a readable file, or a field that does not hold.
     """
     name = str(name_or_file)
     if name in _published():
-        return Architecture.from_dict(_published()[name])
+        return _of_fields(_published()[name])
     path = Path(name)
-    try:
-        is_file = path.is_file()
-    except (OSError, ValueError):
-        is_file = False
-    if not is_file:
+    if not exists(path):
         raise BadInput(
-            f"architecture = {name!r}: a JSON or TOML file, or one of {', '.join(known_names())}"
+            f"architecture = {shown(name)}: a JSON, TOML or .gguf file, or a known name: "
+            f"{shown(', '.join(known_names()), 150)}"
         )
-    fields = _read(path)
-    if isinstance(fields, dict) and set(fields) == {"architecture"}:
-        fields = fields["architecture"]
-    if not isinstance(fields, dict):
-        raise BadInput(f"architecture file {path}: an object of fields is needed")
+    if path.is_dir():
+        path = path / "config.json"
     try:
-        return Architecture.from_dict(fields)
+        if is_gguf(path):
+            return model_of_config(config_of_gguf(path))
+        return _of_document(read_document(path, "architecture"))
     except BadInput as error:
-        raise BadInput(f"architecture file {path}: {error}") from None
+        if str(error).startswith("architecture = "):
+            raise
+        refuse("architecture", path, str(error))
 
 
-def _read(path: Path) -> Any:
-    """The file's content by its ending; anything else is tried as JSON, then as TOML."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"architecture file {path}: cannot be read: {error}") from None
-    try:
-        if path.suffix == ".toml":
-            return tomllib.loads(text)
-        return json.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise BadInput(f"architecture file {path}: not a TOML file: {error}") from None
-    except (ValueError, RecursionError) as error:
-        raise BadInput(f"architecture file {path}: not a JSON file: {error}") from None
+def _of_document(document: Any) -> Model:
+    """By what it holds: an answer, a config, or the fields themselves."""
+    if not isinstance(document, dict):
+        raise BadInput("an object of fields is needed")
+    if isinstance(document.get("best"), dict):
+        document = document["best"]
+    if is_config(document):
+        return model_of_config(document)
+    if isinstance(document.get("architecture"), dict):
+        document = document["architecture"]
+    return _of_fields(document)
+
+
+def _of_fields(fields: dict[str, Any]) -> Model:
+    """From the fields of an architecture, with `extra_parameters` beside them."""
+    plain = {name: value for name, value in fields.items() if name != "extra_parameters"}
+    extra = fields.get("extra_parameters", {})
+    if not isinstance(extra, dict) or not all(
+        isinstance(value, int) and 0 <= value < 10**12 for value in extra.values()
+    ):
+        raise BadInput("extra_parameters: names and whole numbers are needed")
+    return Model(Architecture.from_dict(plain), extra)

@@ -6,7 +6,6 @@ history, of which the share `cached_share` of the whole input is read from a cac
 rest is prefilled; then `generated` tokens are decoded. Costs are given for the mean turn.
 """
 
-import tomllib
 from importlib import resources
 from pathlib import Path
 from typing import Annotated
@@ -15,9 +14,11 @@ import msgspec
 import numpy as np
 
 from shapelaw.scaling.errors import BadInput
+from shapelaw.scaling.units import whole_count, with_units
+from shapelaw.scaling.user_files import convert, exists, parse_toml, read_toml, shown
 from shapelaw.search.sparse_attention import DecodeSparsity, Eviction, PrefillSparsity
 
-Count = Annotated[int, msgspec.Meta(ge=1)]
+Count = Annotated[int, msgspec.Meta(ge=1, le=1_000_000_000)]
 
 
 class Workload(
@@ -121,30 +122,21 @@ def load_workload(name_or_path: str | Path) -> Workload:
     Raises:
         BadInput: no such preset or file, or a field is unknown, missing or out of range.
     """
-    text, where = _read(str(name_or_path))
-    try:
-        return msgspec.convert(tomllib.loads(text), Workload)
-    except tomllib.TOMLDecodeError as error:
-        raise BadInput(f"workload {where}: not a TOML file: {error}") from None
-    except msgspec.ValidationError as error:
-        raise BadInput(f"workload {where}: {' '.join(str(error).split())}") from None
+    name = str(name_or_path)
+    if name in workload_names():
+        preset = resources.files("shapelaw.search") / "workloads" / f"{name}.toml"
+        document = parse_toml(preset.read_bytes(), "workload", name)
+    elif exists(name):
+        document = read_toml(name, "workload")
+    else:
+        raise BadInput(f"workload = {shown(name)}: a file or one of {', '.join(workload_names())}")
+    counts = ("prompt", "generated", "context")
+    return convert(
+        with_units(document, dict.fromkeys(counts, whole_count)), Workload, "workload", name
+    )
 
 
 def workload_names() -> list[str]:
     """The presets that ship with the package."""
     folder = resources.files("shapelaw.search") / "workloads"
     return sorted(entry.name[:-5] for entry in folder.iterdir() if entry.name.endswith(".toml"))
-
-
-def _read(name: str) -> tuple[str, str]:
-    if name in workload_names():
-        return (resources.files("shapelaw.search") / "workloads" / f"{name}.toml").read_text(
-            "utf-8"
-        ), name
-    path = Path(name)
-    try:
-        if path.is_file():
-            return path.read_text(encoding="utf-8"), name
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"workload {name}: cannot be read: {error}") from None
-    raise BadInput(f"workload = {name!r}: a file or one of {', '.join(workload_names())}")

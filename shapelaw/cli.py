@@ -192,8 +192,12 @@ def sweep(
         print_json(outline) if as_json else show(plan_table(outline))
         return
     from shapelaw.scaling.units import parse_seconds
+    from shapelaw.sweeps.design.corpus_notes import corpus_notes
+    from shapelaw.sweeps.design.layout import layout
     from shapelaw.sweeps.running.runner import run_sweep
 
+    for remark in corpus_notes(loaded, layout(loaded)[0]):
+        say(note(remark))
     folder = out or Path("runs") / loaded.name
     result = run_sweep(
         loaded,
@@ -413,16 +417,20 @@ def explain(
     arch: str, device: str, workload: str, bits: float, picture: Path | None, as_json: bool
 ) -> None:
     """Where time, bytes and joules go for ARCH on DEVICE, and which resource is scarce."""
-    from shapelaw.search.architectures import load_architecture
+    from shapelaw.search.architectures import load_model
     from shapelaw.search.devices.catalogue import load_device
     from shapelaw.search.devices.explain import explain as explain_architecture
     from shapelaw.search.devices.explain_plot import write_picture
     from shapelaw.search.devices.explain_tables import explanation_tables
     from shapelaw.search.workload import load_workload
 
+    model = load_model(arch)
     explanation = explain_architecture(
-        load_architecture(arch), load_device(device), load_workload(workload), weight_bits=bits
+        model.architecture, load_device(device), load_workload(workload), weight_bits=bits
     )
+    explanation |= model.described(explanation["context"])
+    for remark in model.notes:
+        say(note(f"not expressed: {remark}"))
     if picture is not None:
         write_picture(explanation, picture)
         say(f"picture: {picture}")

@@ -6,6 +6,9 @@ from shapelaw.results.record import RunRecord
 from shapelaw.scaling.errors import BadInput
 from shapelaw.scaling.run_table import RunTable
 
+REPEATED = 1.1
+"""Passes over the training text beyond which it is said."""
+
 
 def table_of(records: list[RunRecord], *, allow_mixed: bool = False) -> RunTable:
     """Finished records as a table: N is the non-embedding count, `run` the trunk's key.
@@ -46,6 +49,19 @@ def table_of(records: list[RunRecord], *, allow_mixed: bool = False) -> RunTable
             "n_applied": column([record.n_parameters.applied for record in usable]),
         },
         count="non_embedding",
+        remarks=_repeated(usable),
+    )
+
+
+def _repeated(records: list[RunRecord]) -> tuple[str, ...]:
+    """Whether runs read their text several times: new and repeated text do not teach alike."""
+    epochs = [record.epochs for record in records if record.epochs > REPEATED]
+    if not epochs:
+        return ()
+    return (
+        f"{len(epochs)} of {len(records)} runs read their text more than once, up to "
+        f"{max(epochs):.0f} times: beyond about four passes it teaches less than new text would "
+        "(arXiv 2305.16264)",
     )
 
 

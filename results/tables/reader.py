@@ -32,7 +32,7 @@ from shapelaw.results.tables.plausibility import ask_about_units, converted
 from shapelaw.results.tables.tuning_sweeps import best_of_sweeps
 from shapelaw.scaling.errors import BadInput
 from shapelaw.scaling.run_table import SHAPE_COLUMNS, RunTable, joined
-from shapelaw.scaling.user_files import refuse, shown
+from shapelaw.scaling.user_files import exists, refuse, shown
 
 NEEDED = ("n", "d", "loss")
 _SHOWN = 5
@@ -70,6 +70,8 @@ def read_table(
         is_folder = False
     if is_folder:
         return _read_folder(path, allow_mixed)
+    if not exists(path):
+        refuse("runs", path, "no such file or folder")
     cells, delimiter = read_contents(path)
     if not cells or not len(next(iter(cells.values()))):
         refuse("runs", path, "it has no rows")

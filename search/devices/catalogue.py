@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from shapelaw.scaling.errors import BadInput
+from shapelaw.scaling.user_files import exists, shown
 from shapelaw.search.devices.combination import Chip, Engine, combine
 from shapelaw.search.devices.profile import DeviceProfile, with_sources
 
@@ -84,7 +85,7 @@ def load_device(name_or_path: str | Path, engine_name: str | None = None) -> Dev
         BadInput: none of these, the profile does not hold, or the device does not run the engine.
     """
     name, _, asked = str(name_or_path).partition("@")
-    if name not in _shipped("chips") or Path(str(name_or_path)).is_file():
+    if name not in _shipped("chips") or exists(name_or_path):
         name, asked = str(name_or_path), ""
     wanted = engine_name or asked or None
     own = _calibrated()
@@ -98,14 +99,10 @@ def load_device(name_or_path: str | Path, engine_name: str | None = None) -> Dev
         raise BadInput(
             f"engine = {wanted!r}: {name} is no shipped device; a profile file names its own engine"
         )
-    path = Path(name)
-    try:
-        if path.is_file():
-            return DeviceProfile.from_file(path)
-    except (OSError, ValueError):
-        pass
+    if exists(name):
+        return DeviceProfile.from_file(name)
     hint = " (run `shapelaw calibrate` first)" if name == "this-machine" else ""
-    raise BadInput(f"device = {name[:80]!r}: a file or a name from `shapelaw devices`{hint}")
+    raise BadInput(f"device = {shown(name)!r}: a file or a name from `shapelaw devices`{hint}")
 
 
 def _chosen(found: Chip, wanted: str | None) -> str:

@@ -8,7 +8,6 @@ typical value taken for want of a measurement).
 
 import math
 import re
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -18,6 +17,7 @@ import msgspec
 from shapelaw.scaling.atomic_files import write_atomically
 from shapelaw.scaling.display import Displayed
 from shapelaw.scaling.errors import BadInput
+from shapelaw.scaling.user_files import LARGEST_TOML, convert, parse_toml, read_text, refuse
 from shapelaw.search.devices.figure_units import to_si
 
 Status = Literal["measured", "fitted", "datasheet", "asserted", "not determined"]
@@ -317,25 +317,18 @@ class DeviceProfile(
         Raises:
             BadInput: not TOML, an unknown or missing field, a figure without unit, ...
         """
+        document = parse_toml(text, "device", where)
+        sources = document.pop("sources", {})
+        profile = convert(with_sources(document, sources, where), cls, "device", where)
         try:
-            document = tomllib.loads(text)
-            sources = document.pop("sources", {})
-            profile = msgspec.convert(with_sources(document, sources, where), cls)
-        except tomllib.TOMLDecodeError as error:
-            raise BadInput(f"{where}: not a TOML file: {error}") from None
-        except msgspec.ValidationError as error:
-            raise BadInput(f"{where}: {_one_line(str(error))}") from None
-        return profile.validate()
+            return profile.validate()
+        except BadInput as error:
+            refuse("device", where, str(error))
 
     @classmethod
     def from_file(cls, path: Path | str) -> "DeviceProfile":
         """Read a profile. Raises BadInput in one line where it cannot be used."""
-        path = Path(path)
-        try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise BadInput(f"device file {path}: cannot be read: {_one_line(str(error))}") from None
-        return cls.from_toml(text, str(path))
+        return cls.from_toml(read_text(path, "device", LARGEST_TOML), str(path))
 
     def to_file(self, path: Path | str) -> None:
         """Write the profile as TOML, whole or not at all."""

@@ -11,6 +11,7 @@ import msgspec
 from shapelaw.results.record import ArchitectureFields, RunRecord, decode_record
 from shapelaw.scaling.architecture import Architecture
 from shapelaw.scaling.errors import BadInput
+from shapelaw.scaling.user_files import convert, exists, parse_json, read_bytes
 from shapelaw.search.export.gguf import FILE_FORMATS, export_gguf
 from shapelaw.search.export.hugging_face import export_hf
 
@@ -84,14 +85,11 @@ def export_source(arch: str) -> ExportSource:
     if path.suffix == ".safetensors":
         return _trained(path)
     name = _file_name(path.stem if path.suffix in (".json", ".toml") else arch)
-    if path.suffix == ".json" and path.is_file():
-        raw = path.read_bytes()
-        try:
-            keys = msgspec.json.decode(raw)
-        except msgspec.MsgspecError:
-            keys = None  # the reader of architectures says what is wrong with it
+    if path.suffix == ".json" and exists(path):
+        raw = read_bytes(path, "arch")
+        keys = parse_json(raw, "arch", path)
         if isinstance(keys, dict) and "best" in keys:
-            best = _best_of(raw, path)
+            best = convert(keys, _AnswerFile, "arch", path).best
             promised = best.format if best.format in FILE_FORMATS else None
             return ExportSource(
                 architecture=best.architecture.build(), name=name, weight_format=promised
@@ -101,13 +99,6 @@ def export_source(arch: str) -> ExportSource:
     from shapelaw.search.architectures import load_architecture
 
     return ExportSource(architecture=load_architecture(arch), name=name)
-
-
-def _best_of(raw: bytes, path: Path) -> _Best:
-    try:
-        return msgspec.json.decode(raw, type=_AnswerFile).best
-    except msgspec.MsgspecError as error:
-        raise BadInput(f"{path}: not an answer with a best architecture ({error})") from None
 
 
 def _trained(weights: Path) -> ExportSource:

@@ -7,6 +7,7 @@ import msgspec
 
 from shapelaw.scaling.errors import BadInput
 from shapelaw.scaling.formats.gguf_file import vocabulary_bytes
+from shapelaw.scaling.user_files import convert, read_json, shown
 
 NORMAL, CONTROL = 1, 3
 """llama.cpp's token types. Rows no tokenizer fills are normal ones: it shows nothing for a token it
@@ -93,13 +94,8 @@ def read_vocabulary(path: Path, vocab_size: int) -> Vocabulary:
     Raises:
         BadInput: not such a file, another kind of tokenizer, or a token beyond `vocab_size`.
     """
-    where = f"tokenizer = {str(path)!r}"
-    try:
-        read = msgspec.json.decode(path.read_bytes(), type=_Tokenizer)
-    except OSError as error:
-        raise BadInput(f"{where}: {error.strerror}") from None
-    except msgspec.MsgspecError as error:
-        raise BadInput(f"{where}: not a byte-level BPE tokenizer.json ({error})") from None
+    where = f"tokenizer = {shown(str(path), 100)}"
+    read = convert(read_json(path, "tokenizer"), _Tokenizer, "tokenizer", path)
     if (
         read.model.type != "BPE"
         or "ByteLevel" not in msgspec.json.encode(read.pre_tokenizer).decode()

@@ -17,7 +17,6 @@ is a model somebody could train.
 """
 
 import math
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -27,6 +26,8 @@ import numpy as np
 
 from shapelaw.scaling.architecture import ArchitectureBatch
 from shapelaw.scaling.errors import BadInput
+from shapelaw.scaling.units import parse_count, with_units
+from shapelaw.scaling.user_files import LARGEST_TOML, convert, exists, parse_toml, read_text, shown
 from shapelaw.search.space.grid import Grid
 
 PRESETS = Path(__file__).parent / "presets"
@@ -136,23 +137,15 @@ class Space(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     @classmethod
     def from_toml(cls, text: str, where: str) -> "Space":
         """Parse and check; `where` names the file in errors. Raises BadInput in one line."""
-        try:
-            space = msgspec.convert(tomllib.loads(text), cls)
-        except tomllib.TOMLDecodeError as error:
-            raise BadInput(f"{where}: not a TOML file: {' '.join(str(error).split())}") from None
-        except msgspec.ValidationError as error:
-            raise BadInput(f"{where}: {' '.join(str(error).split())}") from None
+        document = with_units(parse_toml(text, "space", where), {"non_embedding": parse_count})
+        space = convert(document, cls, "space", where)
         space.grid()
         return space
 
     @classmethod
     def from_file(cls, path: Path | str) -> "Space":
         """Read a space from a TOML file. Raises BadInput in one line where it cannot be used."""
-        try:
-            text = Path(path).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise BadInput(f"space file {path}: cannot be read: {error}") from None
-        return cls.from_toml(text, str(path))
+        return cls.from_toml(read_text(path, "space", LARGEST_TOML), str(path))
 
     def with_bits(self, bits: tuple[float, ...]) -> "Space":
         """The same shapes at these weight precisions."""
@@ -337,6 +330,8 @@ def load_space(name_or_path: str | Path) -> Space:
     path = PRESETS / f"{name_or_path}.toml"
     if str(name_or_path) in space_names():
         return Space.from_file(path)
-    if Path(name_or_path).exists():
+    if exists(name_or_path):
         return Space.from_file(name_or_path)
-    raise BadInput(f"space = {str(name_or_path)!r}: a file or one of {', '.join(space_names())}")
+    raise BadInput(
+        f"space = {shown(str(name_or_path))}: a file or one of {', '.join(space_names())}"
+    )

@@ -3,6 +3,7 @@
 Nothing here tokenises or trains, and nothing heavy is imported: run keys are computed from this.
 """
 
+import codecs
 import functools
 import hashlib
 import os
@@ -16,6 +17,7 @@ import msgspec
 
 from shapelaw.results.record import content_key
 from shapelaw.scaling.errors import BadInput
+from shapelaw.scaling.user_files import parse_json, read_bytes, shown
 
 BYTES_VOCABULARY = 256
 """One token a byte; byte 0, which no text holds, ends a document."""
@@ -32,6 +34,8 @@ class CorpusSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     """A named corpus. `python`: the source of the running Python's standard library."""
     text: tuple[str, ...] | None = None
     """Glob patterns of text files, one document a file."""
+    encoding: str = "utf-8"
+    """Of the text files, by a name Python knows."""
     dataset: str | None = None
     """A Hugging Face dataset: a name on the Hub, or `json:FILE`, `text:FILE`, `parquet:FILE`."""
     dataset_config: str | None = None
@@ -59,6 +63,13 @@ class CorpusSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
                 f"{given[1]} = {getattr(self, given[1])!r}: the corpus is already given "
                 f"by {given[0]}; name one of corpus, text, dataset, tokens"
             )
+        try:
+            codecs.lookup(self.encoding)
+        except (LookupError, ValueError):
+            raise BadInput(
+                f"encoding = {shown(self.encoding, 40)}: the name of an encoding is needed, such "
+                "as utf-8, latin-1 or utf-16"
+            ) from None
         if not given:
             return "python"
         if given[0] == "corpus" and self.corpus != "python":
@@ -171,31 +182,6 @@ def dataset_texts(spec: CorpusSpec) -> Iterator[tuple[str, bytes]]:
         raise BadInput(f"dataset = {spec.dataset!r}: {str(error).splitlines()[0]}") from None
 
 
-def documents(spec: CorpusSpec) -> Iterator[tuple[str, bytes]]:
-    """(name, text as UTF-8 bytes) of each document, in an order that no machine changes.
-
-    Files that are not UTF-8, or that hold a zero byte, are left out: they are not text.
-    """
-    if spec.kind() == "dataset":
-        yield from dataset_texts(spec)
-        return
-    for name, path in source_files(spec):
-        try:
-            raw = path.read_bytes()
-        except OSError as error:
-            raise BadInput(f"text = {str(path)!r}: {error.strerror}") from None
-        if raw and b"\0" not in raw and _is_utf8(raw):
-            yield name, raw
-
-
-def _is_utf8(raw: bytes) -> bool:
-    try:
-        raw.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
 def tokenizer_identity(spec: CorpusSpec) -> str:
     """`bytes`, `bpe-512`, or the hash of a tokenizer.json. Raises BadInput where it is neither."""
     name = spec.tokenizer
@@ -207,8 +193,7 @@ def tokenizer_identity(spec: CorpusSpec) -> str:
             f"tokenizer = {name!r}: 'bytes', 'bpe-512' (any size of 257 or more), or "
             "the path of a tokenizer.json"
         )
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    return hashlib.sha256(read_bytes(path, "tokenizer")).hexdigest()[:16]
 
 
 def bpe_size(name: str) -> int | None:
@@ -235,7 +220,8 @@ def vocabulary_size(spec: CorpusSpec) -> int | None:
         return size
     tokenizer_identity(spec)
     try:
-        model = msgspec.json.decode(Path(spec.tokenizer).expanduser().read_bytes())
+        path = Path(spec.tokenizer).expanduser()
+        model = parse_json(read_bytes(path, "tokenizer"), "tokenizer", path)
         ids = (
             [*model["model"]["vocab"].values()]
             if isinstance(model["model"]["vocab"], dict)
@@ -243,7 +229,9 @@ def vocabulary_size(spec: CorpusSpec) -> int | None:
         )
         ids += [token["id"] for token in model.get("added_tokens") or []]
         return int(max(ids)) + 1
-    except (msgspec.MsgspecError, KeyError, TypeError, ValueError, AttributeError):
+    except BadInput:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError):
         raise BadInput(
             f"tokenizer = {spec.tokenizer!r}: not a Hugging Face tokenizer.json"
         ) from None
@@ -278,6 +266,8 @@ def corpus_identity(spec: CorpusSpec) -> str:
             spec.dataset_field,
             spec.dataset_bytes,
         ]
+    if spec.encoding != "utf-8":
+        digest.update(spec.encoding.encode())
     return content_key(
         spec.kind(), digest.hexdigest(), dataset, tokenizer_identity(spec), spec.validation_tokens
     )

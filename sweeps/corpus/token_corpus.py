@@ -18,11 +18,11 @@ import numpy as np
 
 from shapelaw.results.record import Corpus
 from shapelaw.scaling.errors import BadInput
+from shapelaw.sweeps.corpus.readable_text import documents
 from shapelaw.sweeps.corpus.sources import (
     CorpusSpec,
     bpe_size,
     corpus_identity,
-    documents,
     source_files,
 )
 

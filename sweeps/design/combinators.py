@@ -31,8 +31,14 @@ def chain(*designs: Overlays) -> Overlays:
     return found
 
 
+MOST_POINTS = 100_000
+
+
 def product(*designs: Overlays) -> Overlays:
-    """Every combination. Raises BadInput where two designs set the same axis."""
+    """Every combination. Raises BadInput where two designs set the same axis, or for too many."""
+    points = math.prod(map(len, designs))
+    if points > MOST_POINTS:
+        raise BadInput(f"cross: {points} combinations; at most {MOST_POINTS} are done")
     return [_merge(parts) for parts in itertools.product(*designs)]
 
 

@@ -17,6 +17,8 @@ import msgspec
 from shapelaw.results.record import ArchitectureFields
 from shapelaw.scaling.architecture import SharingOrder
 from shapelaw.scaling.errors import BadInput
+from shapelaw.scaling.units import parse_bytes, parse_flops, whole_count, with_units
+from shapelaw.scaling.user_files import LARGEST_TOML, convert, exists, parse_toml, read_bytes, shown
 from shapelaw.sweeps.corpus.sources import CorpusSpec
 from shapelaw.sweeps.training.schedule import TRAINER_VERSION, TrainerVersion
 from shapelaw.sweeps.training.trunk import MEASURED_TYPES, SEQUENCE_LENGTH, WeightFormat
@@ -24,22 +26,26 @@ from shapelaw.sweeps.training.trunk import MEASURED_TYPES, SEQUENCE_LENGTH, Weig
 if TYPE_CHECKING:
     pass
 
-Positive = Annotated[float, msgspec.Meta(gt=0)]
-Whole = Annotated[int, msgspec.Meta(ge=1)]
-Count = Annotated[int, msgspec.Meta(ge=0)]
+Positive = Annotated[float, msgspec.Meta(gt=0, le=1e30)]
+Whole = Annotated[int, msgspec.Meta(ge=1, le=10**16)]
+Size = Annotated[int, msgspec.Meta(ge=1, le=10**13)]
+"""Parameters of a model."""
+Small = Annotated[int, msgspec.Meta(ge=1, le=1_000)]
+Count = Annotated[int, msgspec.Meta(ge=0, le=10_000)]
+Runs = Annotated[int, msgspec.Meta(ge=1, le=10_000)]
 Sharing = Literal["stored", "applied"]
 
 
 class Base(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The reference shape. In a part, whatever is left out is the design's own."""
 
-    non_embedding: Whole | tuple[Whole, ...] | None = None
+    non_embedding: Size | tuple[Size, ...] | None = None
     """Sizes, in stored parameters without the embedding."""
     aspect_ratio: Positive | None = None
     """d_model / depth of the base shape; sets its width at each size."""
     mlp_attention_ratio: Positive | None = None
-    gqa_group: Whole | None = None
-    sharing: Whole | None = None
+    gqa_group: Small | None = None
+    sharing: Small | None = None
     sharing_equal: Sharing | None = None
     """What a shared shape keeps: `stored` parameters, or `applied` ones (the FLOPs)."""
     sharing_order: SharingOrder | None = None
@@ -64,8 +70,8 @@ class Axes(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     d_model: tuple[Positive, ...] | None = None
     """Multiples of the base width at the same size."""
     mlp_attention_ratio: tuple[Positive, ...] | None = None
-    gqa_group: tuple[Whole, ...] | None = None
-    sharing: tuple[Whole, ...] | None = None
+    gqa_group: tuple[Small, ...] | None = None
+    sharing: tuple[Small, ...] | None = None
     sharing_order: tuple[SharingOrder, ...] | None = None
     n_prelude: tuple[Count, ...] | None = None
     n_coda: tuple[Count, ...] | None = None
@@ -95,7 +101,7 @@ class Vary(Axes, frozen=True, forbid_unknown_fields=True, kw_only=True):
 class Latin(Axes, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A Latin hypercube: [low, high] for ratios, the values to choose from for whole numbers."""
 
-    runs: Whole
+    runs: Runs
     seed: int = 0
 
 
@@ -105,8 +111,8 @@ class Shape(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     label: str = ""
     d_model: Positive | None = None
     mlp_attention_ratio: Positive | None = None
-    gqa_group: Whole | None = None
-    sharing: Whole | None = None
+    gqa_group: Small | None = None
+    sharing: Small | None = None
     sharing_order: SharingOrder | None = None
     n_prelude: Count | None = None
     n_coda: Count | None = None
@@ -161,6 +167,8 @@ class Design(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     dataset_config: str | None = None
     dataset_split: str = "train"
     dataset_field: str = "text"
+    encoding: str = "utf-8"
+    """Of the text files."""
     dataset_bytes: Whole = CorpusSpec().dataset_bytes
     tokens: str | None = None
     tokenizer: str = "bytes"
@@ -205,6 +213,16 @@ class Design(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         return list(self.part)
 
 
+_QUANTITIES = {
+    "non_embedding": whole_count,
+    "token_budgets": whole_count,
+    "validation_tokens": whole_count,
+    "dataset_bytes": parse_bytes,
+    "flops": parse_flops,
+}
+"""Fields that may be written with a unit: `token_budgets = ["1M", "4M"]`."""
+
+
 def load_design(name_or_path: str | os.PathLike[str]) -> Design:
     """A preset by name, or a TOML file by path.
 
@@ -212,26 +230,20 @@ def load_design(name_or_path: str | os.PathLike[str]) -> Design:
         BadInput: no such preset or file, or a field of it that is unknown or out of range.
     """
     path = Path(name_or_path)
-    if path.suffix != ".toml" and not path.is_file():
+    if path.suffix != ".toml" and not exists(path):
         if str(name_or_path) in presets():
             return load_design(_preset_folder() / f"{name_or_path}.toml")
         raise BadInput(
-            f"design = {str(name_or_path)!r}: a TOML file, or one of the presets "
+            f"design = {shown(str(name_or_path))}: a TOML file, or one of the presets "
             f"{', '.join(presets())}"
         )
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise BadInput(f"design = {str(name_or_path)!r}: {error.strerror}") from None
-    return read_design(content, where=str(name_or_path))
+    return read_design(read_bytes(path, "design", LARGEST_TOML), where=str(name_or_path))
 
 
 def read_design(content: bytes | str, where: str = "design") -> Design:
     """A design from the text of a TOML file, strictly. Raises BadInput."""
-    try:
-        design = msgspec.toml.decode(content, type=Design)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise BadInput(f"{where}: {error}") from None
+    document = with_units(parse_toml(content, "design", where), _QUANTITIES)
+    design = convert(document, Design, "design", where)
     design.corpus_spec()
     return design
 

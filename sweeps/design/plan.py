@@ -15,6 +15,7 @@ import numpy as np
 from shapelaw.scaling.architecture import Architecture
 from shapelaw.scaling.units import show_duration
 from shapelaw.sweeps.design import power
+from shapelaw.sweeps.design.corpus_notes import corpus_notes
 from shapelaw.sweeps.design.design import Design
 from shapelaw.sweeps.design.layout import Dropped, Planned, layout
 from shapelaw.sweeps.training.trunk import resolve
@@ -67,7 +68,12 @@ def plan(design: Design, workers: int | None = None) -> dict[str, Any]:
         "identified": identified(planned),
         "power": power_of(planned),
         "batch_sequences": sorted({trunk.batch_sequences for trunk in resolved}),
-        "notes": [*_batch_notes(design, planned), *notes(planned, dropped), *_power_notes(planned)],
+        "notes": [
+            *corpus_notes(design, planned),
+            *_batch_notes(design, planned),
+            *notes(planned, dropped),
+            *_power_notes(planned),
+        ],
     }
 
 

@@ -6,11 +6,13 @@ shape: among the published ones, the calibration's own, and any architecture fil
 """
 
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 
 from shapelaw.scaling.architecture import Architecture
 from shapelaw.scaling.errors import BadInput
+from shapelaw.scaling.user_files import convert, read_json
 from shapelaw.search.architectures import known_names, load_architecture
 from shapelaw.search.devices.calibration.cases import llama_cpp_cases
 from shapelaw.search.devices.calibration.least_squares import Observation
@@ -20,16 +22,21 @@ SCALE_BITS = 0.5
 """Bits a weight of block scales in llama.cpp's formats below 16 bits."""
 
 
+Size = Annotated[int, msgspec.Meta(ge=1, le=10**16)]
+Tokens = Annotated[int, msgspec.Meta(ge=0, le=10**9)]
+Nanoseconds = Annotated[float, msgspec.Meta(ge=1, le=1e15)]
+
+
 class Row(msgspec.Struct):
     """What is needed of one test; llama-bench writes more and adds fields from build to build."""
 
-    model_n_params: int
-    model_size: int
-    n_prompt: int
-    n_gen: int
-    avg_ns: float
-    samples_ns: list[float] = []
-    n_depth: int = 0
+    model_n_params: Size
+    model_size: Size
+    n_prompt: Tokens
+    n_gen: Tokens
+    avg_ns: Nanoseconds
+    samples_ns: list[Nanoseconds] = []
+    n_depth: Tokens = 0
     model_filename: str = ""
 
 
@@ -41,12 +48,7 @@ def read_llama_bench(path: Path) -> list[Observation]:
     Raises:
         BadInput: unreadable, not llama-bench's JSON, an unknown shape, or nothing to use.
     """
-    try:
-        rows = msgspec.json.decode(Path(path).read_bytes(), type=list[Row])
-    except OSError as error:
-        raise BadInput(f"llama-bench file {path}: {error.strerror or error}") from None
-    except msgspec.DecodeError as error:
-        raise BadInput(f"llama-bench file {path}: {' '.join(str(error).split())}") from None
+    rows = convert(read_json(path, "llama-bench"), list[Row], "llama-bench", path)
     shapes = _shapes(Path(path).parent)
     found = [
         _observation(row, shapes, path) for row in rows if bool(row.n_prompt) != bool(row.n_gen)
@@ -58,10 +60,6 @@ def read_llama_bench(path: Path) -> list[Observation]:
 
 def _observation(row: Row, shapes: dict[int, Architecture], path: Path) -> Observation:
     nanoseconds = min(row.samples_ns, default=row.avg_ns)
-    if nanoseconds <= 0 or row.model_n_params <= 0 or row.model_size <= 0:
-        raise BadInput(
-            f"llama-bench file {path}: {row.model_filename}: times and sizes must be above zero"
-        )
     shape = shapes.get(row.model_n_params)
     if shape is None:
         raise BadInput(

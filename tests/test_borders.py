@@ -1,0 +1,218 @@
+"""Files that no model, device or run is behind: one line that names file, field and value, exit 2.
+
+Names with markup or control characters are data: shown as they are, or refused.
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from shapelaw.cli import main
+from shapelaw.scaling.errors import BadInput
+from shapelaw.scaling.user_files import parse_json, parse_toml, read_bytes, read_json
+
+CASES = Path(__file__).parent / "cases" / "borders"
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    """The command line in this process: exit code, stdout, stderr."""
+
+    def command(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["shapelaw", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        out, err = capsys.readouterr()
+        return int(ended.value.code or 0), out, err
+
+    return command
+
+
+def refused(result: tuple[int, str, str], *named: str) -> None:
+    code, out, err = result
+    assert code == 2, err
+    assert out == ""
+    assert err.count("\n") == 1
+    assert len(err) <= 310
+    assert err[:-1].isprintable()
+    for name in named:
+        assert name in err
+
+
+@pytest.mark.parametrize(
+    ("file", "named"),
+    [
+        ("device-deep.toml", ["nested 5000 deep"]),
+        ("device-zero-bandwidth.toml", ["bandwidth", "0"]),
+        ("device-unknown-field.toml", ["zzz"]),
+        ("device-escape.toml", ["title", "control characters"]),
+    ],
+)
+def test_devices(run: Run, file: str, named: list[str]) -> None:
+    refused(run("explain", "smollm2-135m", "--device", CASES / file), file, *named)
+
+
+def test_markup_in_a_device_is_shown(run: Run) -> None:
+    code, out, _ = run("devices", CASES / "device-markup.toml")
+    assert code == 0
+    assert "Apple [/] iPhone 13" in " ".join(out.split()) or "[/]" in out
+    code, out, _ = run(
+        "explain", "smollm2-135m", "--device", CASES / "device-markup.toml",
+        "--workload", CASES / "workload-markup.toml",
+    )  # fmt: skip
+    assert code == 0
+    assert "ch[/]at" in out
+
+
+def test_architectures(run: Run, tmp_path: Path) -> None:
+    refused(run("explain", CASES / "int64.json", "--device", "m2"), "int64.json", "sharing")
+    refused(
+        run("export", CASES / "blocks.json", "--to", "hf", tmp_path / "out"),
+        "blocks.json", "n_blocks", "100000000",
+    )  # fmt: skip
+    refused(
+        run("export", CASES / "answer-not-utf8.json", "--to", "hf", tmp_path / "out"),
+        "answer-not-utf8.json", "UTF-8",
+    )  # fmt: skip
+
+
+def test_workloads(run: Run) -> None:
+    refused(
+        run("explain", "smollm2-135m", "--device", "m2", "--workload", CASES / "wl.toml"),
+        "wl.toml", "generated = 9223372036854775807",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("file", "named"),
+    [
+        ("design-huge-size.toml", ["non_embedding", "9223372036854775807"]),
+        ("lat.toml", ["latin", "runs", "1000000000"]),
+    ],
+)
+def test_designs(run: Run, file: str, named: list[str]) -> None:
+    refused(run("sweep", CASES / file, "--plan"), file, *named)
+
+
+def test_laws(run: Run, tmp_path: Path) -> None:
+    table = tmp_path / "runs.csv"
+    table.write_text("n,d,loss\n1e7,1e9,3\n")
+    law = CASES / "law-alpha.json"
+    refused(run("predict", law, table), "law-alpha.json", "alpha")
+    refused(run("query", "--device", "m2", "--law", law), "law-alpha.json", "alpha")
+    refused(
+        run("sweep", "smoke", "--next", "2", "--law", CASES / "law-next.json"),
+        "law-next.json", "residuals[0]",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("file", "named"),
+    [("bench-zero.json", ["samples_ns[1] = 5e-324"]), ("bench-not-finite.json", ["n_gen = -64"])],
+)
+def test_benches(run: Run, tmp_path: Path, file: str, named: list[str]) -> None:
+    refused(
+        run("calibrate", "--name", "x", "--llama-bench", CASES / file, "--out", tmp_path / "x"),
+        file, *named,
+    )  # fmt: skip
+
+
+def test_tables(run: Run, tmp_path: Path) -> None:
+    refused(run("fit", CASES / "table-deep.jsonl"), "table-deep.jsonl", "5000 digits")
+    law = tmp_path / "law.json"
+    for name, text in (("markup", "run[/]0"), ("escape", "run\\x1b]0;pwned\\x07\\x1b[2J0")):
+        table = CASES / f"table-{name}.csv"
+        options = ("--form", "chinchilla", "--bootstrap", "5", "--no-holdout")
+        assert run("fit", table, *options, "--out", law)[0] == 0
+        code, out, err = run("predict", law, table)
+        assert code == 0
+        assert "\x1b]" not in out + err
+        assert "\x07" not in out + err
+        assert text in out
+
+
+def test_a_store_with_a_byte_that_is_not_utf8(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "runs.jsonl").write_bytes(b'{"run_key": "a\xff"}\n{"run_key": "b"}\n')
+    refused(run("fit", tmp_path), "line 1")
+
+
+# --- the border itself ----------------------------------------------------------------------------
+
+
+def test_only_regular_files_are_read(tmp_path: Path, run: Run) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    refused(run("fit", pipe), "a pipe")
+    refused(run("query", "--device", "m2", "--law", pipe), "a pipe")
+    refused(run("explain", "smollm2-135m", "--device", pipe), "a pipe")
+    refused(run("explain", "/dev/zero", "--device", "m2"), "/dev/zero")
+    refused(run("fit", "/dev/zero"), "device")
+    refused(run("sweep", tmp_path / "x.toml"), "No such file")
+    refused(run("sweep", tmp_path), "folder")
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ('{"a": 1, "a": 2}', "'a' stands twice"),
+        ('{"a": NaN}', "NaN"),
+        ('{"a": 1e999}', "1e999"),
+        ('{"a": ' + "9" * 500 + "}", "500 digits"),
+        ("[" * 10_000 + "]" * 10_000, "nested 10000 deep"),
+        ('{"a": "' + "[" * 300 + '"', "not JSON"),
+        ('{"a": 1', "line 1"),
+        ('"\\' * 50_000, "not JSON"),
+    ],
+)
+def test_json_documents(text: str, why: str) -> None:
+    with pytest.raises(BadInput, match=why.replace("[", r"\[")) as caught:
+        parse_json(text, "law", "x.json")
+    assert len(str(caught.value)) <= 300
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a = 1\na = 2\n", "a = nan", "a = inf", "a = " + "[" * 999, "a = " + "1" * 9999, "a.b" * 500],
+)
+def test_toml_documents(text: str) -> None:
+    with pytest.raises(BadInput, match=r"device = x\.toml"):
+        parse_toml(text, "device", "x.toml")
+
+
+def test_large_files_are_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "law.json"
+    with path.open("wb") as file:
+        file.truncate(2_000_000_000)
+    with pytest.raises(BadInput, match="2,000,000,000 bytes"):
+        read_json(path, "law")
+    with pytest.raises(BadInput, match="not the name of a file"):
+        read_bytes("a\0b", "law")
+
+
+def test_a_long_message_is_cut_and_keeps_its_head(tmp_path: Path) -> None:
+    with pytest.raises(BadInput) as caught:
+        read_bytes("x" * 3000, "law")
+    assert len(str(caught.value)) <= 300
+    assert str(caught.value).startswith("law = xxx")
+
+
+def test_in_little_memory(tmp_path: Path) -> None:
+    """A deep file and a huge design end at once under 1 GB of address space."""
+    code = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_AS, (1_000_000_000,) * 2)\n"
+        "from shapelaw.cli import main\nmain()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "sweep", str(CASES / "lat.toml"), "--plan"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 2
+    assert "lat.toml" in done.stderr
