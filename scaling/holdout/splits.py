@@ -171,19 +171,6 @@ def score_split(table: RunTable, predicted: Array) -> dict[str, Any]:
     return answer
 
 
-def held_out(
-    table: RunTable, form: str, *, delta: float = 1e-3, splits: list[Split] | None = None
-) -> dict[str, dict[str, Any]]:
-    """Scores of a form on every split the table allows; each fit sees its training part only."""
-    table = thinned(table)
-    features = table_features(table)
-    splits = all_splits(table) if splits is None else splits
-    predicted = predict_splits(
-        table, features, form, splits, delta=delta, informative=frozenset(varying(features))
-    )
-    return {name: score_split(table, values) for name, values in predicted.items()}
-
-
 def rehearsed(
     table: RunTable, form: str, *, delta: float = 1e-3
 ) -> tuple[RunTable, list[Split], dict[str, Array]]:

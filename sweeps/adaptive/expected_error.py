@@ -31,6 +31,7 @@ from scipy.linalg import block_diag
 from shapelaw.scaling.architecture import Architecture, ArchitectureBatch
 from shapelaw.scaling.bound_form import Model
 from shapelaw.scaling.errors import BadInput
+from shapelaw.scaling.extrapolation import UNSEEN_EFFECT
 from shapelaw.scaling.features import architecture_features
 from shapelaw.scaling.law import Law, to_inner, wanted_features
 
@@ -52,8 +53,6 @@ SCALE_REACH = {"ln_n": 1.4, "ln_d": 1.4}
 SHAPE_REACH = {**SCALE_REACH, "ln_x": 0.7, "ln_r": 1.4, "ln_g": 0.7, "ln_s": 0.7}
 """Length scales of these errors, by feature: a factor of four in size, tokens and MLP ratio, of two
 in the others. A run tells about the form this far around it."""
-UNSEEN_EFFECT = 0.02
-"""Standard deviation of ln loss per factor e of a shape axis that a law has never seen vary."""
 UNSEEN_AXES = ("ln_x", "ln_r", "ln_g", "ln_s")
 VAGUE = 3.0
 """Width of what is known, without any run, of a parameter for which a form has no prior."""

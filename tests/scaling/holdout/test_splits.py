@@ -1,5 +1,7 @@
 """Hold-outs keep training and test apart, and auto judges by them."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -7,10 +9,11 @@ from shapelaw.scaling.holdout.form_choice import candidates, choose
 from shapelaw.scaling.holdout.scores import matched_spearman, ranks, spearman
 from shapelaw.scaling.holdout.splits import (
     all_splits,
-    held_out,
     leave_largest,
     leave_one_shape_out,
+    rehearsed,
     rolled_forward,
+    score_split,
 )
 from shapelaw.scaling.run_table import RunTable, shape_groups
 
@@ -76,6 +79,12 @@ def test_a_shape_is_held_out_whole() -> None:
     assert split is not None
     for test in split.test:
         assert not set(groups[test]) & set(groups[~test])
+
+
+def held_out(table: RunTable, form: str) -> dict[str, dict[str, Any]]:
+    """Scores of a form on every split."""
+    same, _, predicted = rehearsed(table, form)
+    return {split: score_split(same, values) for split, values in predicted.items()}
 
 
 def test_held_out_error_of_the_true_form_is_about_the_noise() -> None:
