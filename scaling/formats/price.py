@@ -28,7 +28,7 @@ from shapelaw.scaling.architecture import ArchitectureBatch
 from shapelaw.scaling.errors import BadInput
 from shapelaw.scaling.formats.mixes import Mix
 from shapelaw.scaling.formats.tensor_types import TENSOR_TYPES
-from shapelaw.scaling.formats.weights import sum_over_weights
+from shapelaw.scaling.formats.weights import reachable_types, sum_over_weights
 
 Training = Literal["post-training", "quantisation-aware"]
 
@@ -126,30 +126,46 @@ class FormatPrices(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         """u [k]: how a new model deviates, in each draw."""
         return np.array(self.spread) * np.random.default_rng(1).standard_normal(self.count)
 
-    def draws_from_rate(self, rate: np.ndarray, n: np.ndarray, d: np.ndarray) -> np.ndarray:
+    def draws_from_rate(
+        self,
+        rate: np.ndarray,
+        n: np.ndarray,
+        d: np.ndarray,
+        numbers: np.ndarray | None = None,
+    ) -> np.ndarray:
         """Price [k, m], nats per token, where the mix has rate [k, m] (sum of f_t rho_t).
 
         Args:
             rate: by draw and model.
             n: parameters outside the embedding [m].
             d: training tokens [m].
+            numbers: which draws the k rows are; all in order where absent.
         """
+        chosen = np.arange(self.count) if numbers is None else numbers
         exposure = np.log(np.asarray(d, dtype=float) / np.asarray(n, dtype=float))
-        gamma = np.array(self.gamma)[:, None]
+        gamma = np.array(self.gamma)[chosen, None]
         with np.errstate(divide="ignore"):
             z = np.log(rate) + gamma * (exposure - np.log(REFERENCE_RATIO))
-        bend = np.array(self.curvature)[:, None] * np.minimum(np.exp(z), MOST_EXPONENT)
-        return np.exp(z + self.model_deviations()[:, None] + bend)
+        bend = np.array(self.curvature)[chosen, None] * np.minimum(np.exp(z), MOST_EXPONENT)
+        return np.exp(z + self.model_deviations()[chosen, None] + bend)
 
     def draws(
-        self, mix: Mix, architectures: ArchitectureBatch, d: np.ndarray | float
+        self,
+        mix: Mix,
+        architectures: ArchitectureBatch,
+        d: np.ndarray | float,
+        numbers: np.ndarray | None = None,
     ) -> np.ndarray:
-        """Price [k, m] of a format for m shapes trained on d tokens, rounded after training."""
+        """Price [k, m] of a format for m shapes trained on d tokens, rounded after training.
+
+        `numbers`: which draws, all where absent.
+        """
         shares = type_shares(mix, architectures)
         rates = self.rates()
-        rate = sum(rates[name][:, None] * share[None, :] for name, share in shares.items())
+        chosen = np.arange(self.count) if numbers is None else numbers
+        rate = sum(rates[name][chosen, None] * share[None, :] for name, share in shares.items())
         n = np.asarray(architectures.non_embedding_parameters)
-        return self.draws_from_rate(np.asarray(rate), n, np.broadcast_to(d, n.shape))
+        return self.draws_from_rate(np.asarray(rate), n, np.broadcast_to(d, n.shape), chosen)
 
     def expected(
         self, mix: Mix, architectures: ArchitectureBatch, d: np.ndarray | float
@@ -175,7 +191,7 @@ def type_shares(mix: Mix, architectures: ArchitectureBatch) -> dict[str, np.ndar
     matrices = _block_weights(architectures)
     found = {
         name: sum_over_weights(mix, architectures, {name: 1.0}).blocks / matrices
-        for name in TENSOR_TYPES
+        for name in reachable_types(mix)
     }
     return {name: share for name, share in found.items() if np.any(share)}
 

@@ -240,7 +240,7 @@ def weights_by_type(
     """Weights that each type holds, for shapes [n]: what unpacking is paid for."""
     found = {
         name: sum_over_weights(mix, architectures, {name: 1.0}, shares_blocks=shares_blocks)
-        for name in _reachable(mix)
+        for name in reachable_types(mix)
     }
     return {name: sums for name, sums in found.items() if np.any(sums.stored)}
 
@@ -255,7 +255,7 @@ def _distinct(counts: np.ndarray) -> tuple[tuple[int, ...], np.ndarray]:
 
 
 @functools.cache
-def _reachable(mix: Mix) -> tuple[str, ...]:
+def reachable_types(mix: Mix) -> tuple[str, ...]:
     """Every type a tensor of the format may get, fallbacks included."""
     asked = {mix.base, mix.embedding, mix.head}
     for n_layers in (*range(1, 33), 80):
@@ -278,13 +278,13 @@ def _reachable(mix: Mix) -> tuple[str, ...]:
 
 
 def _has_row_bytes(mix: Mix) -> bool:
-    return any(TENSOR_TYPES[name].row_bytes for name in _reachable(mix))
+    return any(TENSOR_TYPES[name].row_bytes for name in reachable_types(mix))
 
 
 @functools.cache
 def _level_columns(mix: Mix) -> tuple[int, ...]:
     """Block sizes in the format, largest first; each is a multiple of the next."""
-    sizes = sorted({TENSOR_TYPES[name].block for name in _reachable(mix)} - {1}, reverse=True)
+    sizes = sorted({TENSOR_TYPES[name].block for name in reachable_types(mix)} - {1}, reverse=True)
     assert all(large % small == 0 for large, small in itertools.pairwise(sizes))
     return tuple(sizes)
 
