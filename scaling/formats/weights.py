@@ -314,7 +314,7 @@ def _by_layers_and_level(
         for n_layers in depths
         for grouping in range(3)
     ]
-    return np.concatenate(found)
+    return np.concatenate([np.zeros(0), *found])
 
 
 @functools.lru_cache(maxsize=16384)

@@ -9,6 +9,12 @@ import numpy as np
 
 from shapelaw.scaling.architecture import Architecture
 from shapelaw.scaling.display import Displayed
+from shapelaw.search.answer.format_choice import (
+    FormatOption,
+    file_bytes_of,
+    price_of,
+    usual_for,
+)
 from shapelaw.search.pareto.certificate import Certificate
 from shapelaw.search.pareto.device_cost import DeviceCost
 from shapelaw.search.pareto.problem import LossModel, Points, Problem
@@ -173,6 +179,8 @@ class Answer(Displayed):
     warnings: list[str]
     opinions: dict[str, Candidate] = dataclasses.field(default_factory=dict)
     """Shipped law -> its pick, where the reference law is asked beyond what it saw."""
+    formats: list[FormatOption] = dataclasses.field(default_factory=list)
+    """Every format that was asked for, with the best it can do; empty where only bits were."""
     measured: list[dict[str, Any]] | None = None
     storage: str | None = None
     front_points: Points
@@ -219,13 +227,35 @@ class Answer(Displayed):
         rows = [candidate.to_dict() for candidate in self.front]
         return [{**row.pop("architecture"), **row} for row in rows]
 
+    def weight_format(self) -> dict[str, Any]:
+        """The pick's weight format, what it costs in loss, and its file."""
+        chosen = next((option for option in self.formats if option.chosen), None)
+        shape = self.best.architecture
+        if chosen is not None:
+            price, name, size = chosen.price, chosen.format, chosen.file_bytes
+        else:
+            found = usual_for(self.best.weight_bits, self.device)
+            if found is None:
+                return {"format": None, "format_price": None, "file_bytes": None}
+            price = price_of(found, shape, self.best.training_tokens, in_loss=False)
+            name, size = found.name, file_bytes_of(found, shape, self.device)
+        return {
+            "format": name,
+            "format_price": None if price is None else price.to_dict(),
+            "file_bytes": size,
+        }
+
     def to_dict(self) -> dict[str, Any]:
         """Exactly the contract of `query --json`, and more keys beside."""
-        best = self.best.to_dict() | {
-            "runner_up_probability": _finite(self.runner_up_probability),
-            "probability_best": _finite(self.probability_best),
-            "regret": {"mean": _finite(self.regret[0]), "p95": _finite(self.regret[1])},
-        }
+        best = (
+            self.best.to_dict()
+            | self.weight_format()
+            | {
+                "runner_up_probability": _finite(self.runner_up_probability),
+                "probability_best": _finite(self.probability_best),
+                "regret": {"mean": _finite(self.regret[0]), "p95": _finite(self.regret[1])},
+            }
+        )
         found: dict[str, Any] = {
             "device": self.device.name,
             "law": self.law.label,
@@ -246,6 +276,7 @@ class Answer(Displayed):
             "binding": self.binding,
             "near_ties": [beside.to_dict() for beside in self.near_ties],
             "familiar": [beside.to_dict() for beside in self.familiar],
+            "formats": [option.to_dict() for option in self.formats],
             "warnings": self.warnings,
         }
         found |= {law: pick.to_dict() for law, pick in self.opinions.items()}

@@ -104,6 +104,7 @@ def _best_panel(answer: Answer) -> Panel:
             f"first token in {units.show_seconds(best.ttft_s)}",
         ),
         ("memory", units.show_bytes(best.memory_bytes)),
+        *_format_rows(answer),
         (
             "energy",
             f"{units.show_joules(best.energy_per_token_j)} per token"
@@ -123,6 +124,38 @@ def _best_panel(answer: Answer) -> Panel:
         subtitle=f"law {answer.law.label}, workload {answer.workload.name}",
         subtitle_align="left",
     )
+
+
+def _format_rows(answer: Answer) -> list[tuple[str, str]]:
+    """The pick's format with its file and price; the others that were asked for, with theirs."""
+    found = answer.weight_format()
+    if found["format"] is None:
+        return []
+    price = found["format_price"]
+    low, high = price["interval"]
+    rows = [
+        (
+            "format",
+            f"{found['format']}, a file of {units.show_bytes(found['file_bytes'])}; costs "
+            f"{price['nats']:.3f} nats ({low:.3f} to {high:.3f})"
+            + ("" if price["published"] else ", by its rounding noise alone"),
+        )
+    ]
+    for option in answer.formats:
+        if option.chosen:
+            continue
+        if option.architecture is None or option.price is None:
+            rows.append((option.format, "nothing fits"))
+            continue
+        gap = option.loss - answer.best.loss
+        rows.append(
+            (
+                option.format,
+                f"{abs(gap):.3f} nats {'worse' if gap > 0 else 'better'} at its best, of which "
+                f"the format costs {option.price.nats:.3f}",
+            )
+        )
+    return rows
 
 
 def _limit(name: str, value: float) -> str:

@@ -1,25 +1,21 @@
-"""Formats in an answer: each searched with its own bytes and price, the best of the bests taken.
-
-A format divides the space of (shape, format) into parts that share no point; the joint optimum is
-the best of the parts' optima.
-"""
+"""Weight formats in an answer: which are meant, what they cost in loss, what their files weigh."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from shapelaw.results.format_evidence import public_format_prices
 from shapelaw.scaling.architecture import Architecture, ArchitectureBatch
-from shapelaw.scaling.errors import BadInput, NoAnswer
+from shapelaw.scaling.errors import BadInput
 from shapelaw.scaling.formats.gguf_file import gguf_file_bytes
-from shapelaw.scaling.formats.mixes import USUAL, Family, Mix, mix, usual_format
+from shapelaw.scaling.formats.mixes import FAMILIES, USUAL, Family, Mix, mix, usual_format
 from shapelaw.scaling.formats.price import FormatPrices
 from shapelaw.scaling.formats.weights import stored_tensors
+from shapelaw.search.devices.constants import constants
 
 if TYPE_CHECKING:
-    from shapelaw.search.answer.answer import Answer
     from shapelaw.search.devices.profile import DeviceProfile
 
 LEVEL = 0.9
@@ -75,16 +71,9 @@ class FormatOption:
 
 
 def family_of(device: "DeviceProfile") -> Family:
-    """Whose files the device's engine reads."""
-    engine = device.engine.lower()
-    words: dict[str, Family] = {
-        "executorch": "executorch",
-        "mlx": "mlx",
-        "vllm": "safetensors",
-        "sglang": "safetensors",
-        "tensorrt": "safetensors",
-    }
-    return next((family for word, family in words.items() if word in engine), "gguf")
+    """Whose files the device's engine reads; llama.cpp's where the profile does not say."""
+    named = constants(device).formats
+    return next((family for family in FAMILIES if family == named), "gguf")
 
 
 def asked_formats(
@@ -107,6 +96,12 @@ def asked_formats(
     if bits is None or any(each not in USUAL[family] for each in bits):
         return []
     return [usual_format(each, family) for each in bits]
+
+
+def usual_for(bits: float, device: "DeviceProfile") -> Mix | None:
+    """The engine's usual format at so many bits, where it has one."""
+    family = family_of(device)
+    return usual_format(bits, family) if bits in USUAL[family] else None
 
 
 def _named(name: str, family: Family) -> Mix:
@@ -138,60 +133,9 @@ def price_of(
     )
 
 
-def file_bytes_of(found: Mix, architecture: Architecture) -> int:
-    """What the engine's file weighs."""
-    if found.family == "gguf":
+def file_bytes_of(found: Mix, architecture: Architecture, device: "DeviceProfile") -> int:
+    """What the engine's file weighs; a shared block is in it once where the engine keeps it so."""
+    shares = constants(device).shares_blocks
+    if found.family == "gguf" and not shares:
         return gguf_file_bytes(found, architecture)
-    return sum(tensor.bytes for tensor in stored_tensors(found, architecture))
-
-
-def best_over_formats(formats: Sequence[Mix], ask: Callable[[Mix], "Answer"]) -> "Answer":
-    """The best of the formats' answers, with a line for each of them.
-
-    Raises:
-        NoAnswer: no format has a feasible shape; the error of the last is raised.
-    """
-    answers: list[tuple[Mix, Answer | None]] = []
-    failure: NoAnswer | None = None
-    for each in formats:
-        try:
-            answers.append((each, ask(each)))
-        except NoAnswer as error:
-            failure = error
-            answers.append((each, None))
-    found = [(each, answer) for each, answer in answers if answer is not None]
-    if not found:
-        assert failure is not None
-        raise failure
-    best = found[0][1].problem
-
-    def order(pair: "tuple[Mix, Answer]") -> float:
-        candidate = pair[1].best
-        return candidate.loss if best.target_loss is None else -candidate.decode_tokens_per_s
-
-    chosen, answer = min(found, key=order)
-    options = []
-    for each, other in answers:
-        shape = None if other is None else other.best.architecture
-        options.append(
-            FormatOption(
-                format=each.name,
-                family=each.family,
-                architecture=shape,
-                loss=np.nan if other is None else other.best.loss,
-                decode_tokens_per_s=np.nan if other is None else other.best.decode_tokens_per_s,
-                file_bytes=0 if shape is None else file_bytes_of(each, shape),
-                price=None
-                if other is None or shape is None
-                else price_of(each, shape, other.best.training_tokens, in_loss=True),
-                chosen=each is chosen,
-            )
-        )
-    family = family_of(answer.device)
-    warnings = [*answer.warnings]
-    if chosen.family != family:
-        warnings.append(
-            f"{chosen.name} is a {chosen.family} format and {answer.device.name}'s engine reads "
-            f"{family} files: bytes are the format's, speed is the engine's at so many bits"
-        )
-    return dataclasses.replace(answer, formats=options, warnings=warnings)
+    return sum(t.bytes for t in stored_tensors(found, architecture, shares_blocks=shares))

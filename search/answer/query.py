@@ -11,10 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from shapelaw.results.format_evidence import public_format_prices
 from shapelaw.scaling import units
 from shapelaw.scaling.architecture import Architecture
 from shapelaw.scaling.errors import BadInput, NoAnswer
+from shapelaw.scaling.formats.mixes import Mix
 from shapelaw.search.answer.answer import Answer, candidates
+from shapelaw.search.answer.format_choice import asked_formats
+from shapelaw.search.answer.format_search import best_over_formats
 from shapelaw.search.answer.law_choice import default_law, opinions
 from shapelaw.search.answer.remarks import (
     BLIND_MOST,
@@ -28,6 +32,7 @@ from shapelaw.search.answer.remarks import (
     near_ties,
     rising,
 )
+from shapelaw.search.devices.stored_weights import nominal_bits
 from shapelaw.search.pareto.budget import Budget
 from shapelaw.search.pareto.certificate import Certificate
 from shapelaw.search.pareto.collected import Harvest
@@ -40,6 +45,7 @@ from shapelaw.search.pareto.exhaustive import (
     points_of,
     search_all,
 )
+from shapelaw.search.pareto.priced_law import PricedLaw
 from shapelaw.search.pareto.problem import LossModel, Points, Problem, parse_objectives
 from shapelaw.search.space.space import Space, load_space
 
@@ -104,6 +110,7 @@ def query(
     workload: "Workload | str" = "chat",
     space: Space | str | None = None,
     *,
+    formats: str | tuple[str, ...] | None = None,
     objectives: str | tuple[str, ...] | None = None,
     target_loss: float | None = None,
     measure: int = 0,
@@ -115,6 +122,9 @@ def query(
 
     Args:
         law: where none is named, `reference` inside what it saw, else `literature`.
+        formats: weight formats to search with the shape, such as `q8_0,q4_k_m`: each with the
+            bytes of its file and its price in loss. Without them the engine's usual format at
+            the space's bits.
         objectives: names among problem.OBJECTIVES that span the front; loss is always one.
         target_loss: reach this loss (nats per token) and be as fast as possible, instead of the
             least loss.
@@ -135,12 +145,24 @@ def query(
     chosen = parse_objectives(objectives)
     if target_loss is not None and all(o.name != "decode" for o in chosen):
         chosen = parse_objectives((*(o.name for o in chosen), "decode"))
-    problem = Problem(judge, DeviceCost(profile, work), budget, chosen, target_loss)
-    _check_energy(problem, profile)
-    searched = _search(problem, where, profile.name, work.name, storage, seconds, seed)
-    if not searched.harvest.feasible:
-        raise _infeasible(problem, where, profile)
-    return _compose(problem, profile, work, where, searched, measure, storage, law is not None)
+
+    def answered(weight_format: Mix | None) -> Answer:
+        cost = DeviceCost(profile, work, weight_format)
+        believed, space = judge, where
+        if weight_format is not None:
+            believed = PricedLaw(judge, weight_format, public_format_prices())
+            space = where.with_bits((nominal_bits(weight_format),))
+        problem = Problem(believed, cost, budget, chosen, target_loss)
+        _check_energy(problem, profile)
+        searched = _search(problem, space, profile.name, work.name, storage, seconds, seed)
+        if not searched.harvest.feasible:
+            raise _infeasible(problem, space, profile)
+        return _compose(problem, profile, work, space, searched, measure, storage, law is not None)
+
+    searched_formats = asked_formats(formats, budget.bits, profile)
+    if not searched_formats:
+        return answered(None)
+    return best_over_formats(searched_formats, answered)
 
 
 def _resolve(
@@ -346,6 +368,7 @@ def answer_command(
     tokens: float | str | None = None,
     flops: float | str | None = None,
     bits: str | None = None,
+    formats: str | None = None,
     workload: str = "chat",
     space: str | None = None,
     objectives: str | None = None,
@@ -369,6 +392,7 @@ def answer_command(
         budget,
         workload,
         space,
+        formats=formats,
         objectives=objectives,
         target_loss=target_loss,
         measure=measure or 0,

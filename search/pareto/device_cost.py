@@ -5,11 +5,13 @@ much to compute as decode; `DeviceCost` leaves out what nobody asked for. The nu
 `search.devices.cost.costs` to the last bit (tests/test_search_costing.py).
 """
 
+import dataclasses
 from collections.abc import Collection
 
 import numpy as np
 
 from shapelaw.scaling.architecture import FIELDS, ArchitectureBatch
+from shapelaw.scaling.formats.mixes import Mix
 from shapelaw.search.devices.constants import constants
 from shapelaw.search.devices.cost import (
     PIECE,
@@ -31,10 +33,16 @@ ACTIVATION_BITS = 16.0
 class DeviceCost:
     """Costs of one workload on one device."""
 
-    def __init__(self, profile: DeviceProfile, workload: Workload) -> None:
+    def __init__(
+        self, profile: DeviceProfile, workload: Workload, weight_format: Mix | None = None
+    ) -> None:
         self.profile = profile
         self.workload = workload
         self.constants = constants(profile)
+        self.weight_format = weight_format
+        """Of every shape, in place of the engine's usual format at the bits asked for."""
+        if weight_format is not None:
+            self.constants = dataclasses.replace(self.constants, formats=weight_format.family)
 
     def __call__(
         self,
@@ -65,15 +73,22 @@ class DeviceCost:
             self.constants,
             self.workload,
             weight_bits=weight_bits,
+            formats=self._formats(len(architectures)),
             kv_bits=KV_BITS,
             activation_bits=ACTIVATION_BITS,
         )
+
+    def _formats(self, n: int) -> tuple[list[Mix], np.ndarray] | None:
+        """The one format and each row's place in the list of it."""
+        chosen = self.weight_format
+        return None if chosen is None else ([chosen], np.zeros(n, dtype=np.int64))
 
     def _piece(
         self, architectures: ArchitectureBatch, bits: np.ndarray, wanted: Collection[str]
     ) -> Columns:
         c, w = self.constants, self.workload
-        shapes = Shapes(architectures, c, w, bits, KV_BITS, ACTIVATION_BITS)
+        formats = self._formats(len(architectures))
+        shapes = Shapes(architectures, c, w, bits, KV_BITS, ACTIVATION_BITS, formats=formats)
         found: Columns = {}
         if "memory_bytes" in wanted:
             found["memory_bytes"] = total_memory(shapes, c)

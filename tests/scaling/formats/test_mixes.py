@@ -183,6 +183,11 @@ def test_a_batch_sums_what_the_tensors_hold(batch: list[Architecture], shares_bl
             assert sums.decode[number] == pytest.approx(read, abs=0.5)
 
 
+def test_no_shapes_weigh_nothing() -> None:
+    none = ArchitectureBatch.of([SMOLLM2_135M]).take(np.zeros(0, dtype=np.int64))
+    assert len(weight_bytes(mix("q4_k_m"), none).stored) == 0
+
+
 @pytest.mark.parametrize("name", ["q4_k_m", "q2_k", "int4_g32", "fp8"])
 def test_weights_by_type_add_up(name: str) -> None:
     batch = ArchitectureBatch.of([SMOLLM2_135M, LLAMA_32_1B, TINYLLAMA])

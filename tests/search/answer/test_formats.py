@@ -1,0 +1,118 @@
+"""Formats searched with the shape: exactness against searching each alone, prices, words."""
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from shapelaw.results.format_evidence import public_format_prices
+from shapelaw.results.shipped_laws import load_law
+from shapelaw.scaling.architecture import ArchitectureBatch
+from shapelaw.scaling.errors import BadInput
+from shapelaw.scaling.formats.mixes import mix
+from shapelaw.search.answer.answer import Answer
+from shapelaw.search.answer.query import answer_command
+from shapelaw.search.architectures import load_architecture
+from shapelaw.search.pareto.priced_law import PricedLaw
+
+SPACE = """
+name = "small"
+d_model = [512, 576, 1024, 1600]
+n_blocks = [8, 16, 24]
+gqa_group = 4
+head_dim = 64
+mlp_attention_ratio = [2, 4]
+vocab_size = 32000
+"""
+FORMATS = "q8_0,q4_k_m,q4_0,q2_k"
+
+
+@pytest.fixture(scope="module")
+def space(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("space") / "small.toml"
+    path.write_text(SPACE)
+    return path
+
+
+def ask(space: Path, **options: Any) -> Answer:
+    asked: dict[str, Any] = {"memory": "400MB", "tokens": "1T"} | options
+    return answer_command("m2", law="reference", space=str(space), **asked)
+
+
+@pytest.fixture(scope="module")
+def together(space: Path) -> Answer:
+    return ask(space, formats=FORMATS)
+
+
+def test_the_joint_optimum_is_the_best_of_the_formats(space: Path, together: Answer) -> None:
+    alone = {name: ask(space, formats=name).best.loss for name in FORMATS.split(",")}
+    assert {o.format: o.loss for o in together.formats} == pytest.approx(alone)
+    assert together.best.loss == pytest.approx(min(alone.values()))
+    assert [o.format for o in together.formats if o.chosen] == [min(alone, key=lambda n: alone[n])]
+
+
+def test_losses_hold_the_price_and_the_answer_says_so(together: Answer) -> None:
+    found = together.to_dict()
+    best = found["best"]
+    price = best["format_price"]
+    assert price["in_loss"]
+    assert price["interval"][0] < price["nats"] < price["interval"][1]
+    assert "published" in price["source"]
+    one = ArchitectureBatch.of([together.best.architecture])
+    bare = load_law("reference").loss(one, 1e12)[0]
+    assert best["loss"] - bare == pytest.approx(price["nats"], rel=0.1)
+    low, high = best["loss_interval"]
+    bare_low, bare_high = load_law("reference").interval(one, 1e12)
+    assert high - low > bare_high[0] - bare_low[0]
+    assert [option["format"] for option in found["formats"]] == FORMATS.split(",")
+    assert best["file_bytes"] < 400e6
+
+
+def test_a_format_of_other_files_is_marked(space: Path) -> None:
+    answer = ask(space, formats="int4_g32")
+    assert any("executorch" in warning for warning in answer.warnings)
+    assert answer.formats[0].price is not None
+    assert answer.to_dict()["best"]["format_price"]["published"] is False
+
+
+def test_bits_name_the_usual_format(space: Path) -> None:
+    assert ask(space, bits="8").to_dict()["best"]["format"] == "q8_0"
+    assert ask(space, bits="4").to_dict()["best"]["format"] == "q4_k_m"
+    plain = ask(space).to_dict()["best"]
+    assert plain["format"] == "q8_0"
+    assert plain["format_price"]["nats"] < 0.005
+    assert not plain["format_price"]["in_loss"]
+
+
+def test_a_format_that_does_not_fit_is_said(space: Path) -> None:
+    answer = ask(space, formats="f16,q2_k", memory="105MB")
+    by_name = {option["format"]: option for option in answer.to_dict()["formats"]}
+    assert not by_name["f16"]["feasible"]
+    assert by_name["f16"]["loss"] is None
+    assert by_name["q2_k"]["chosen"]
+
+
+def test_words_that_mean_no_format(space: Path) -> None:
+    with pytest.raises(BadInput, match=r"q9.*q8_0"):
+        ask(space, formats="q9")
+    with pytest.raises(BadInput, match="name one of them"):
+        ask(space, formats="q8_0", bits="8")
+    with pytest.raises(BadInput, match="one or more"):
+        ask(space, formats=" , ")
+
+
+def test_draws_of_law_and_price_meet_one_to_one() -> None:
+    law, prices = load_law("reference"), public_format_prices()
+    priced = PricedLaw(law, mix("q4_k_m"), prices)
+    batch = ArchitectureBatch.of([load_architecture("mobilellm-125m")])
+    bare, both = law.loss_draws(batch, 1e12), priced.loss_draws(batch, 1e12)
+    cost = (both - bare)[:, 0]
+    drawn = prices.draws(mix("q4_k_m"), batch, 1e12)[:, 0]
+    assert cost == pytest.approx(np.resize(drawn, len(bare)))
+    assert math.isclose(
+        priced.loss(batch, 1e12)[0] - law.loss(batch, 1e12)[0], drawn.mean(), rel_tol=0.06
+    )
+    assert dataclasses.replace(priced, mix=mix("f32")).loss(batch, 1e12) == law.loss(batch, 1e12)
