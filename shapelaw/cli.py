@@ -487,6 +487,7 @@ def calibrate(
 @click.option("--to", "target", type=click.Choice(["hf", "gguf"]), required=True)
 @click.argument("directory", type=click.Path(path_type=Path))
 @click.option("--weights", type=click.Path(path_type=Path), help="Trained weights (safetensors).")
+@click.option("--tokenizer", type=click.Path(path_type=Path), help="The tokenizer.json of weights.")
 @click.option(
     "--format",
     "weight_format",
@@ -504,6 +505,7 @@ def export(
     directory: Path,
     weights: Path | None,
     weight_format: str | None,
+    tokenizer: Path | None,
     keep_sharing: bool,
     as_json: bool,
 ) -> None:
@@ -516,6 +518,7 @@ def export(
         directory,
         weights=weights,
         weight_format=weight_format,
+        tokenizer=tokenizer,
         keep_sharing=keep_sharing,
     )
     if as_json:

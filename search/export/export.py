@@ -3,6 +3,7 @@
 `export_hf` and `export_gguf` do the writing; here is what the command line may name.
 """
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,13 @@ from shapelaw.scaling.architecture import Architecture
 from shapelaw.scaling.errors import BadInput
 from shapelaw.scaling.user_files import convert, exists, parse_json, read_bytes
 from shapelaw.search.export.gguf import FILE_FORMATS, export_gguf
-from shapelaw.search.export.hugging_face import export_hf
+from shapelaw.search.export.hugging_face import BYTES_VOCABULARY, export_hf
 
 __all__ = ["ExportSource", "export_command", "export_gguf", "export_hf", "export_source"]
+
+
+BYTES = "bytes"
+"""What records call one token a byte."""
 
 
 class ExportSource(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,6 +33,8 @@ class ExportSource(msgspec.Struct, frozen=True, kw_only=True):
     tokenizer: Path | None = None
     weight_format: str | None = None
     """What an answer promised, where a GGUF can hold it."""
+    tokenizer_known: bool = False
+    """Whether `tokenizer` is what trained the weights; None then means bytes."""
 
 
 class _Best(msgspec.Struct, frozen=True):
@@ -48,6 +55,7 @@ def export_command(
     *,
     weights: Path | None = None,
     weight_format: str | None = None,
+    tokenizer: Path | None = None,
     keep_sharing: bool = False,
 ) -> dict[str, Any]:
     """What `shapelaw export` does. Returns `architecture`, `files`, `notes`.
@@ -57,8 +65,10 @@ def export_command(
     Raises:
         BadInput: what is named cannot be read, or `directory` cannot be written or is not empty.
     """
-    source = export_source(arch)
+    source = export_source(arch, tokenizer)
     weights = weights or source.weights
+    if weights is not None and not source.tokenizer_known:
+        source = _with_tokenizer(source, weights, tokenizer)
     if target == "hf":
         report = export_hf(
             source.architecture, directory, weights, source.tokenizer, keep_sharing=keep_sharing
@@ -75,7 +85,7 @@ def export_command(
     return {"architecture": source.architecture.to_dict(), **report}
 
 
-def export_source(arch: str) -> ExportSource:
+def export_source(arch: str, tokenizer: Path | None = None) -> ExportSource:
     """Reads ARCH: a run's weights, an answer of `query --json`, a run record, a name or a file.
 
     Weights of a sweep (`OUT/weights/<run_key>.safetensors`) bring the architecture along, from the
@@ -83,7 +93,7 @@ def export_source(arch: str) -> ExportSource:
     """
     path = Path(arch)
     if path.suffix == ".safetensors":
-        return _trained(path)
+        return _trained(path, tokenizer)
     name = _file_name(path.stem if path.suffix in (".json", ".toml") else arch)
     if path.suffix == ".json" and exists(path):
         raw = read_bytes(path, "arch")
@@ -101,7 +111,17 @@ def export_source(arch: str) -> ExportSource:
     return ExportSource(architecture=load_architecture(arch), name=name)
 
 
-def _trained(weights: Path) -> ExportSource:
+def _with_tokenizer(source: ExportSource, weights: Path, tokenizer: Path | None) -> ExportSource:
+    """Weights that no record speaks of: the tokenizer is the user's to name, but for bytes."""
+    if tokenizer is None and source.architecture.vocab_size != BYTES_VOCABULARY:
+        raise BadInput(
+            f"weights = {str(weights)!r}: nothing says which tokenizer trained them; "
+            "give its tokenizer.json as --tokenizer"
+        )
+    return msgspec.structs.replace(source, tokenizer=tokenizer)
+
+
+def _trained(weights: Path, tokenizer: Path | None) -> ExportSource:
     from shapelaw.results.store import read_records
 
     if not weights.is_file():
@@ -114,20 +134,47 @@ def _trained(weights: Path) -> ExportSource:
         )
     for record in read_records(folder):
         if record.run_key == weights.stem:
-            return _of_record(record, weights)
+            return _of_record(record, weights, tokenizer)
     raise BadInput(f"arch = {str(weights)!r}: runs.jsonl in {str(folder)!r} has no run of that key")
 
 
-def _of_record(record: RunRecord, weights: Path | None) -> ExportSource:
-    tokenizer = None
-    if weights is not None:
-        beside = (weights.with_suffix(".tokenizer.json"), weights.parent / "tokenizer.json")
-        tokenizer = next((path for path in beside if path.is_file()), None)
+def _of_record(
+    record: RunRecord, weights: Path | None, tokenizer: Path | None = None
+) -> ExportSource:
+    if record.corpus.tokenizer == BYTES:
+        if tokenizer is not None:
+            raise BadInput(f"tokenizer = {str(tokenizer)!r}: these weights were trained on bytes")
+    elif weights is not None:
+        tokenizer = _trained_with(record, weights, tokenizer)
     return ExportSource(
         architecture=record.architecture.build(),
         name=_file_name(record.run_key),
         weights=weights,
         tokenizer=tokenizer,
+        tokenizer_known=True,
+    )
+
+
+def _trained_with(record: RunRecord, weights: Path, given: Path | None) -> Path:
+    """The tokenizer.json whose fingerprint the record has. Raises BadInput where it is not here."""
+    wanted = record.corpus.tokenizer_fingerprint
+    beside = [
+        weights.parent / f"tokenizer-{wanted}.json",
+        weights.with_suffix(".tokenizer.json"),
+        weights.parent / "tokenizer.json",
+    ]
+    for path in [given] if given is not None else beside:
+        try:
+            found = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+        except OSError:
+            continue
+        # A .bin of tokens is recorded without its tokenizer: the user's word is all there is.
+        if found == wanted or (given is not None and wanted == record.corpus.tokenizer):
+            return path
+    what = "is another" if given is not None and given.is_file() else "is not here"
+    raise BadInput(
+        f"weights = {str(weights)!r}: trained with the tokenizer {record.corpus.tokenizer!r}, which "
+        f"{what}; give its tokenizer.json as --tokenizer (fingerprint {wanted})"
     )
 
 

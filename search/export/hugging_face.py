@@ -104,6 +104,7 @@ def _write_tokenizer(
 ) -> list[str]:
     """tokenizer.json and tokenizer_config.json; names the end of a document in `config`."""
     from tokenizers import Tokenizer
+    from tokenizers.processors import Sequence
 
     if tokenizer is not None:
         try:
@@ -122,6 +123,10 @@ def _write_tokenizer(
         loaded = _byte_tokenizer()
     else:
         return []
+    # What it would put around a text was not there in training.
+    loaded.post_processor = Sequence([])
+    loaded.no_padding()
+    loaded.no_truncation()
     loaded.save(str(folder / "tokenizer.json"))
     fields: dict[str, Any] = {
         "tokenizer_class": "PreTrainedTokenizerFast",

@@ -8,6 +8,7 @@ import msgspec
 from shapelaw.scaling.errors import BadInput
 from shapelaw.scaling.formats.gguf_file import vocabulary_bytes
 from shapelaw.scaling.user_files import convert, read_json, shown
+from shapelaw.search.export.pretokenizers import UNCUT, llama_cpp_name
 
 NORMAL, CONTROL = 1, 3
 """llama.cpp's token types. Rows no tokenizer fills are normal ones: it shows nothing for a token it
@@ -26,6 +27,8 @@ class Vocabulary(msgspec.Struct, frozen=True, kw_only=True):
     tokens: list[str]
     types: list[int]
     merges: list[str]
+    pre: str = "gpt-2"
+    """llama.cpp's name of the rule that cuts text before merging."""
     end: int
     """The token that ends a document; also what stands where a beginning is asked for."""
 
@@ -86,6 +89,7 @@ class _Tokenizer(msgspec.Struct, frozen=True):
     model: _Model
     added_tokens: list[_AddedToken] = []
     pre_tokenizer: Any = None
+    normalizer: Any = None
 
 
 def read_vocabulary(path: Path, vocab_size: int) -> Vocabulary:
@@ -104,6 +108,13 @@ def read_vocabulary(path: Path, vocab_size: int) -> Vocabulary:
             f"{where}: llama.cpp takes a byte-level BPE here; this is "
             f"{read.model.type} without byte-level pre-tokenisation"
         )
+    rule = llama_cpp_name(
+        {"pre_tokenizer": read.pre_tokenizer, "normalizer": read.normalizer}, where
+    )
+    if rule == UNCUT and read.model.merges:
+        raise BadInput(
+            f"{where}: llama.cpp cuts text before it merges, and this tokenizer does not"
+        )
     rows: dict[int, tuple[str, int]] = {
         number: (text, NORMAL) for text, number in read.model.vocab.items()
     }
@@ -121,6 +132,7 @@ def read_vocabulary(path: Path, vocab_size: int) -> Vocabulary:
     return Vocabulary(
         tokens=[text for text, _ in table],
         types=[kind for _, kind in table],
-        merges=merges,
+        merges=merges or [f"{table[0][0]} {table[0][0]}"],
+        pre="gpt-2" if rule == UNCUT else rule,
         end=end,
     )

@@ -30,6 +30,7 @@ from shapelaw.results.record import (
     content_key,
 )
 from shapelaw.results.store import RunStore
+from shapelaw.scaling.atomic_files import write_atomically
 from shapelaw.scaling.errors import BadInput
 from shapelaw.sweeps.corpus.sources import CorpusSpec
 from shapelaw.sweeps.corpus.token_corpus import load_corpus
@@ -168,10 +169,12 @@ def run_sweep(
         finished: list[RunRecord] = []
         if units:
             # Tokenised here once, rather than by every worker at the same time.
-            corpora = {
-                spec: load_corpus(spec, cache).record
-                for spec in {job.corpus for unit in units for job in unit.jobs}
-            }
+            corpora = {}
+            for spec in {job.corpus for unit in units for job in unit.jobs}:
+                corpus = load_corpus(spec, cache)
+                corpora[spec] = corpus.record
+                if keep_weights and corpus.tokenizer_file is not None:
+                    _keep_tokenizer(folder, corpus.tokenizer_file, corpus.record)
             show = stack.enter_context(watch.display(state, live))
             place = _engine(engine, workers, address, cache, folder, chosen, resources or {})
             if patience is None:
@@ -264,6 +267,12 @@ def _missing(
             shared_flops={branch.run_key: branch.shared_flops for branch in missing},
             checkpoint_dir=checkpoints,
         )
+
+
+def _keep_tokenizer(folder: Path, tokenizer: Path, corpus: Corpus) -> None:
+    """Beside the weights, under its fingerprint: an export carries it along."""
+    name = f"tokenizer-{corpus.tokenizer_fingerprint}.json"
+    write_atomically(folder / WEIGHTS_FOLDER / name, tokenizer.read_bytes())
 
 
 def _checkpoints(folder: Path, branches: Sequence[Branch]) -> Path:

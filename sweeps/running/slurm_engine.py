@@ -10,6 +10,7 @@ import itertools
 import os
 import re
 import shutil
+import subprocess
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ from shapelaw.scaling.units import parse_bytes, parse_seconds
 from shapelaw.sweeps.running import messages
 from shapelaw.sweeps.running.driver import Gone, Heard
 from shapelaw.sweeps.running.events import Unit
+from shapelaw.sweeps.running.external_trainer import kill_tree
 from shapelaw.sweeps.running.trainers import Trainer
 from shapelaw.sweeps.training.trunk import resolve
 
@@ -36,6 +38,8 @@ STATE_SECONDS = 10.0
 """Between two questions to sacct."""
 DEFAULT_HOURS = 24
 REQUEUES = 100
+LAST_SECONDS = 10.0
+"""For a job of this machine to end, after its last word."""
 _LIVE = {
     "READY", "PENDING", "RUNNING", "UNKNOWN", "REQUEUED", "COMPLETING", "PREEMPTED", "CONFIGURING",
     "SUSPENDED", "REQUEUE_HOLD", "RESIZING",
@@ -141,6 +145,8 @@ class SlurmEngine:
         self.told: list[Heard] = []
         self.numbers = itertools.count()
         self.asked = float("-inf")
+        self.over: list[_Job] = []
+        """Jobs that have said all they had to say."""
 
     def prepare(self, units_left: int) -> None:
         """Submit what was given since the last time, as one array."""
@@ -247,6 +253,7 @@ class SlurmEngine:
                     break
                 yield number, message
                 if isinstance(message, messages.Done | messages.Trouble):
+                    self.over.append(one)
                     self.jobs.pop(number, None)
             if ended and number in self.jobs:
                 del self.jobs[number]
@@ -297,14 +304,16 @@ class SlurmEngine:
         for one in self.jobs.values():
             self._cancel(one)
         self.jobs = {}
+        for one in self.over if self.local else ():
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                one.job._process.wait(LAST_SECONDS)
 
     def _cancel(self, one: _Job) -> None:
         if one.job is None:
             return
         with contextlib.suppress(Exception):  # a cluster that does not answer has its own ways
             if self.local:
-                one.job._process.kill()
-                one.job._process.wait()
+                kill_tree(one.job._process)
             else:
                 one.job.cancel(check=False)
         (one.folder / JOB_FILE).unlink(missing_ok=True)

@@ -1,0 +1,47 @@
+"""The worked example: six runs trained by Hugging Face's Trainer, and a law of them."""
+
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+
+from shapelaw.results.tables.reader import read_tables
+from shapelaw.scaling.fit import fit_law
+from shapelaw.sweeps.design.design import read_design
+from shapelaw.sweeps.running.runner import run_sweep
+
+EXAMPLE = Path(__file__).parents[3] / "examples" / "train_with_hugging_face.py"
+DESIGN = """
+    name = "hugging-face"
+    validation_tokens = 8_192
+    sequence_length = 64
+    token_budgets = [60_000, 120_000]
+    [base]
+    non_embedding = [8_000, 16_000, 32_000]
+"""
+
+
+@pytest.mark.long
+def test_six_runs_by_hugging_face_s_trainer_make_a_law(tmp_path: Path) -> None:
+    for needed in ("transformers", "torch", "accelerate"):
+        pytest.importorskip(needed)
+    command = shlex.join([sys.executable, str(EXAMPLE)])
+    result = run_sweep(
+        read_design(DESIGN),
+        tmp_path / "out",
+        command=f"{command} --config {{config}} --run {{run}} --out {{out}}",
+        trainer_name="hugging-face",
+        live=False,
+    )
+    assert (result.finished, result.failed) == (6, 0), [r.reason for r in result.records]
+    by_budget = sorted(result.records, key=lambda r: (r.n_parameters.non_embedding, r.tokens))
+    for less, more in zip(by_budget[::2], by_budget[1::2], strict=True):
+        assert less.loss is not None
+        assert more.loss is not None
+        assert 2.0 < more.loss < less.loss < 4.0, "nats a byte, and twice the tokens help"
+        assert more.bits_per_byte is not None
+        assert len(more.curve) > 10
+    table, _ = read_tables([str(tmp_path / "out")], None)
+    law = fit_law(table, form="chinchilla", bootstrap=0, holdout=False).law
+    assert law.runs in (3, 6)
