@@ -173,8 +173,8 @@ def _trained_with(record: RunRecord, weights: Path, given: Path | None) -> Path:
             return path
     what = "is another" if given is not None and given.is_file() else "is not here"
     raise BadInput(
-        f"weights = {str(weights)!r}: trained with the tokenizer {record.corpus.tokenizer!r}, which "
-        f"{what}; give its tokenizer.json as --tokenizer (fingerprint {wanted})"
+        f"weights = {str(weights)!r}: trained with the tokenizer {record.corpus.tokenizer!r}, "
+        f"which {what}; give its tokenizer.json as --tokenizer (fingerprint {wanted})"
     )
 
 
