@@ -19,6 +19,7 @@ from typing import Self
 import msgspec
 
 from shapelaw.results.record import RunRecord, decode_record
+from shapelaw.scaling.atomic_files import write_atomically
 from shapelaw.scaling.errors import BadInput, NoAnswer
 
 RUNS_FILE = "runs.jsonl"
@@ -72,10 +73,26 @@ def _latest(records: Iterable[RunRecord]) -> Iterator[RunRecord]:
 def _decode_lines(content: bytes, path: Path) -> Iterator[RunRecord]:
     *lines, tail = content.split(b"\n")
     for number, line in enumerate(lines, start=1):
-        if line.strip():
+        if line.strip() and not _is_torn(line):
             yield decode_record(line, f"{path} line {number}")
     if _is_record(tail):
         yield decode_record(tail, f"{path} line {len(lines) + 1}")
+
+
+def _is_torn(line: bytes) -> bool:
+    """Whether a line is no JSON at all: a write that a machine's fall cut, or holes in its place.
+
+    A whole document that is no record, or holds bytes that are not UTF-8, is another's doing.
+    """
+    try:
+        msgspec.json.decode(line)
+    except msgspec.ValidationError:
+        return False
+    except UnicodeDecodeError:
+        return False
+    except msgspec.DecodeError as error:
+        return "utf-8" not in str(error).lower()
+    return False
 
 
 def _is_record(line: bytes) -> bool:
@@ -172,11 +189,29 @@ class RunStore:
             self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
             _sync_folder(self.folder)
             content = self.path.read_bytes()
-        content = self._heal(content)
+        content = self._quarantine(self._heal(content))
         self._size = len(content)
         self._records = {
             record.run_key: record for record in _latest(_decode_lines(content, self.path))
         }
+
+    def _quarantine(self, content: bytes) -> bytes:
+        """Move lines torn in the middle of the file to TORN_FILE, and go on with the rest."""
+        lines = content.split(b"\n")
+        torn = [line for line in lines if line.strip() and _is_torn(line)]
+        self.torn = len(torn)
+        if not torn:
+            return content
+        whole = b"\n".join(line for line in lines if not line.strip() or not _is_torn(line))
+        with _clear_errors(self.folder):
+            with open(self.folder / TORN_FILE, "ab") as aside:
+                aside.write(b"\n".join(torn) + b"\n")
+                aside.flush()
+                os.fsync(aside.fileno())
+            write_atomically(self.path, whole)
+            os.close(self._file)
+            self._file = os.open(self.path, os.O_RDWR | os.O_APPEND)
+        return whole
 
     def _heal(self, content: bytes) -> bytes:
         """Give a whole last line its newline; set a torn one aside."""

@@ -6,6 +6,7 @@ question: asked again, in this or another process, the same question finds the s
 """
 
 import hashlib
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
     from shapelaw.search.space.space import Space
 
+OPENING_ATTEMPTS = 4
+OPENING_SECONDS = 0.1
 POINT = "point"
 """User attribute of a trial: the point's coordinates, by which repeats are told."""
 
@@ -138,19 +141,24 @@ def open_study(
 
     directions: list[Any] = ["maximize" if o.maximise else "minimize" for o in problem.objectives]
     with quiet():
-        try:
-            study = optuna.create_study(
-                storage=_opened(storage),
-                study_name=name,
-                directions=directions,
-                load_if_exists=True,
-                sampler=sampler or optuna.samplers.RandomSampler(seed=0),
-            )
-            study.set_metric_names([objective.column for objective in problem.objectives])
-        except Exception as error:  # each storage fails with exceptions of its own driver
-            reason = " ".join(str(error).split())
-            raise BadInput(f"storage = {storage!r}: cannot be opened: {reason[:200]}") from None
-    return study
+        for attempt in range(OPENING_ATTEMPTS):
+            try:
+                study = optuna.create_study(
+                    storage=_opened(storage),
+                    study_name=name,
+                    directions=directions,
+                    load_if_exists=True,
+                    sampler=sampler or optuna.samplers.RandomSampler(seed=0),
+                )
+                study.set_metric_names([objective.column for objective in problem.objectives])
+                return study
+            except Exception as error:  # each storage fails with exceptions of its own driver
+                trouble = error
+            # Another process may be creating the tables, or the study, at this very moment.
+            if attempt + 1 < OPENING_ATTEMPTS:
+                time.sleep(OPENING_SECONDS * (1 + attempt))
+    reason = " ".join(str(trouble).split())
+    raise BadInput(f"storage = {storage!r}: cannot be opened: {reason[:200]}")
 
 
 def _opened(storage: str | None) -> Any:

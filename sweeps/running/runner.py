@@ -29,7 +29,7 @@ from shapelaw.results.record import (
     RunRecord,
     content_key,
 )
-from shapelaw.results.store import RunStore
+from shapelaw.results.store import TORN_FILE, RunStore
 from shapelaw.scaling.atomic_files import write_atomically
 from shapelaw.scaling.errors import BadInput
 from shapelaw.sweeps.corpus.sources import CorpusSpec
@@ -166,6 +166,11 @@ def run_sweep(
             flops = sum(branch.flops for plan in plans for branch in plan.branches)
         state = watch.SweepState.of(design.name, folder, list(wanted), flops, units, reused)
         state.notes += _other_batches(design, planned, store)
+        if store.torn:
+            state.notes.append(
+                f"{store.torn} torn lines of runs.jsonl were set aside in {TORN_FILE}; "
+                "what they held is trained again"
+            )
         finished: list[RunRecord] = []
         if units:
             # Tokenised here once, rather than by every worker at the same time.

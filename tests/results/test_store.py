@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -233,3 +233,25 @@ def test_an_append_is_cheap(tmp_path: Path) -> None:
         assert time.perf_counter() - started < 10
     lines = (tmp_path / RUNS_FILE).read_text().splitlines()
     assert [json.loads(line)["run_key"] for line in lines] == [str(n) for n in range(50)]
+
+
+@pytest.mark.parametrize(
+    "tear", [lambda line: line[: len(line) // 2], lambda line: bytes(len(line))]
+)
+def test_a_line_torn_in_the_middle_is_set_aside_and_the_rest_is_read(
+    tmp_path: Path, tear: Callable[[bytes], bytes]
+) -> None:
+    with RunStore(tmp_path) as store:
+        for key in ("a", "b", "c"):
+            store.append(example(key))
+    path = tmp_path / RUNS_FILE
+    first, second, third = path.read_bytes().splitlines()
+    path.write_bytes(b"\n".join([first, tear(second), third]) + b"\n")
+    assert keys(tmp_path) == ["a", "c"], "readers go on"
+    with RunStore(tmp_path) as store:
+        assert store.torn == 1
+        assert not store.done("b")
+        assert store.append(example("b"))
+    assert keys(tmp_path) == ["a", "c", "b"]
+    assert (tmp_path / TORN_FILE).read_bytes() == tear(second) + b"\n"
+    assert len(path.read_bytes().splitlines()) == 3
