@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,7 @@ from shapelaw.results.store import RUNS_FILE, RunStore, read_records
 from shapelaw.scaling.errors import BadInput, NoAnswer
 from shapelaw.sweeps.design.design import Design, load_design
 from shapelaw.sweeps.design.layout import trunk_jobs
+from shapelaw.sweeps.running.driver import Patience
 from shapelaw.sweeps.running.runner import SweepResult, run_sweep
 from shapelaw.sweeps.running.status import status_table, sweep_status
 from shapelaw.sweeps.training.trunk import job_keys
@@ -346,3 +348,25 @@ def test_smoke_gives_the_same_losses_to_the_last_digit_with_one_worker_and_with_
     assert one == two
     assert len(one) == 12
     assert all(loss is not None and 1 < loss < 4 for loss in one)
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes in /proc")
+def test_a_worker_that_is_stopped_is_noticed_and_replaced(
+    design: Design, shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(pretend.SECONDS, "0.3")
+    before = set(faults.children(os.getpid()))
+    stopped: list[int] = []
+
+    def stop_one() -> None:
+        while not (tmp_path / "out" / RUNS_FILE).exists() or not read_records(tmp_path / "out"):
+            time.sleep(0.05)
+        stopped.append((set(faults.children(os.getpid())) - before).pop())
+        os.kill(stopped[0], signal.SIGSTOP)
+
+    thread = threading.Thread(target=stop_one, daemon=True)
+    thread.start()
+    result = sweep(design, shared, tmp_path / "out", patience=Patience(silent_seconds=8))
+    thread.join()
+    assert (result.finished, result.failed) == (len(trunk_jobs(design)) * 2, 0)
+    assert not faults.alive(stopped[0]), "it was killed, not left behind"
