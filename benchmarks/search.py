@@ -18,7 +18,7 @@ import msgspec
 import numpy as np
 
 from benchmarks.synthetic import fitted_repetition, repetition
-from shapelaw.results.literature import published_factor
+from shapelaw.results.literature import literature_law, published_factor
 from shapelaw.results.shipped_laws import load_law
 from shapelaw.scaling.architecture import ArchitectureBatch
 from shapelaw.scaling.forms import build_form
@@ -335,7 +335,7 @@ def large(quick: bool) -> None:
 
 def conditional_law(sizes: str) -> Law:
     """The published conditional law over Chinchilla's reference loss, by the sizes fitted on."""
-    base = load_law("literature").parameters
+    base = literature_law().parameters
     parameters = {name: base[name] for name in ("E", "A", "B", "alpha", "beta")}
     for key, factors in (("x", WIDTH_FACTORS), ("r", MLP_FACTORS)):
         parameters[f"{key}_opt"], parameters[f"c_{key}"] = published_factor(*factors[sizes])

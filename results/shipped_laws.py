@@ -3,37 +3,61 @@
 from importlib import resources
 from pathlib import Path
 
+import msgspec
+
+from shapelaw.results.evidence.shipped_evidence import EVIDENCE, evidence_law
 from shapelaw.scaling.errors import BadInput
+from shapelaw.scaling.evidence.evidence_law import EvidenceLaw
 from shapelaw.scaling.law import Law
 from shapelaw.scaling.user_files import exists, shown
+
+AnyLaw = Law | EvidenceLaw
 
 
 def law_names() -> list[str]:
     """Names of the laws that ship with the package."""
     folder = resources.files("shapelaw.results") / "reference" / "laws"
-    if not folder.is_dir():
-        return []
-    return sorted(
-        entry.name.removesuffix(".json")
-        for entry in folder.iterdir()
-        if entry.name.endswith(".json")
+    fitted = (
+        [
+            entry.name.removesuffix(".json")
+            for entry in folder.iterdir()
+            if entry.name.endswith(".json")
+        ]
+        if folder.is_dir()
+        else []
     )
+    return sorted([*fitted, EVIDENCE])
 
 
-def load_law(name_or_path: str | Path) -> Law:
-    """A shipped law by name (`literature`, `reference` where present), or a law file.
+def load_law(name_or_path: str | Path) -> AnyLaw:
+    """A shipped law by name (`evidence`, `reference` where present), or a law file.
 
     Raises:
         BadInput: neither, with what exists.
     """
     name = str(name_or_path)
+    if name == EVIDENCE:
+        return evidence_law()
     if name in law_names():
         with resources.as_file(
             resources.files("shapelaw.results") / "reference" / "laws" / f"{name}.json"
         ) as path:
             return Law.from_file(path)
+    path = Path(name_or_path)
     if exists(name):
-        return Law.from_file(name_or_path)
+        return EvidenceLaw.from_file(path) if _is_evidence(path) else Law.from_file(path)
     raise BadInput(
         f"law = {shown(name)}: no such file; laws by name: {', '.join(law_names()) or 'none'}"
     )
+
+
+class _Kind(msgspec.Struct):
+    evidence_law_version: int | None = None
+
+
+def _is_evidence(path: Path) -> bool:
+    """Whether a law file holds draws of a study of the population."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=_Kind).evidence_law_version is not None
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+        return False

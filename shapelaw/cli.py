@@ -254,12 +254,15 @@ def _propose(
 ) -> None:
     """The adaptive step: search says what is feasible on the device, sweeps which runs teach."""
     from shapelaw.results.shipped_laws import load_law
+    from shapelaw.scaling.law import Law
     from shapelaw.scaling.units import parse_flops
     from shapelaw.sweeps.adaptive.proposals import proposal_table, propose
 
     if law_name is None:
         raise BadInput("--next: needs --law, the law fitted so far")
     fitted = load_law(law_name)
+    if not isinstance(fitted, Law):
+        raise BadInput(f"law = {law_name}: proposals need a law of one form; fit with --prior none")
     targets = None
     if device is not None:
         from shapelaw.search.answer.query import feasible_architectures
@@ -281,6 +284,11 @@ def _propose(
 @cli.command()
 @click.argument("runs", nargs=-1, required=True)
 @click.option("--form", default="auto", show_default=True, help="A law form, or auto.")
+@click.option(
+    "--prior",
+    type=click.Choice(["evidence", "none"]),
+    help="What the law falls back on [evidence for few runs and no form named, else none].",
+)
 @COLUMNS
 @click.option("--bootstrap", type=click.IntRange(min=0), default=400, show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the bootstrap.")
@@ -300,6 +308,7 @@ def _propose(
 def fit(
     runs: tuple[str, ...],
     form: str,
+    prior: str | None,
     columns: str | None,
     bootstrap: int,
     seed: int,
@@ -312,9 +321,26 @@ def fit(
     as_json: bool,
 ) -> None:
     """Fit a scaling law to RUNS: a sweep's folder, or CSV, JSONL or Parquet tables."""
+    from shapelaw.results.evidence.shipped_evidence import FEW_RUNS, fit_with_evidence
     from shapelaw.scaling.fit import fit_law
 
     table, dropped = _tables(runs, columns, drop_invalid=drop_invalid, allow_mixed=allow_mixed)
+    names = ", ".join(Path(path).name for path in runs)
+    if prior == "evidence" and form != "auto":
+        raise BadInput(f"form = {form}: --prior evidence has its own form; leave --form out")
+    if prior is None and form == "auto" and len(set(table.run)) < FEW_RUNS:
+        prior = "evidence"
+        say(note(f"fewer than {FEW_RUNS} runs: fitted with --prior evidence"))
+    if prior == "evidence":
+        from shapelaw.results.evidence.evidence_report import evidence_tables
+
+        law, report = fit_with_evidence(
+            table, label=out.stem if out else "runs", source=names, seed=seed, dropped=dropped
+        )
+        if out is not None:
+            law.to_file(out)
+        print_json(report) if as_json else show(*evidence_tables(report))
+        return
     fitted = fit_law(
         table,
         form=form,
@@ -349,7 +375,7 @@ def fit(
 @COLUMNS
 @JSON
 def predict(law: str, runs: tuple[str, ...], columns: str | None, as_json: bool) -> None:
-    """Predicted loss and interval for each row of RUNS, by LAW (a file, reference, literature)."""
+    """Predicted loss and interval for each row of RUNS, by LAW (a file, evidence, reference)."""
     from shapelaw.results.shipped_laws import load_law
 
     fitted = load_law(law)
@@ -370,7 +396,7 @@ def predict(law: str, runs: tuple[str, ...], columns: str | None, as_json: bool)
 
 @cli.command()
 @click.option("--device", required=True, help="A catalogued device, this-machine, or a file.")
-@click.option("--law", help="A law file, reference or literature [the best that is there].")
+@click.option("--law", help="A law file, evidence or reference [evidence].")
 @click.option("--memory", help="Most memory, such as 500MB.")
 @click.option("--decode", help="Least decode speed, such as 20tok/s.")
 @click.option("--ttft", help="Longest time to first token, such as 500ms.")

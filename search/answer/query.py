@@ -121,7 +121,7 @@ def query(
     """The best shape of the space on the device under the budgets.
 
     Args:
-        law: where none is named, `reference` inside what it saw, else `literature`.
+        law: where none is named, `reference` inside what it saw, else `evidence`.
         formats: weight formats to search with the shape, such as `q8_0,q4_k_m`: each with the
             bytes of its file and its price in loss. Without them the engine's usual format at
             the space's bits.

@@ -7,6 +7,7 @@ from shapelaw.results.literature import literature_law, published_factor
 from shapelaw.results.shipped_laws import law_names, load_law
 from shapelaw.scaling.architecture import Architecture, ArchitectureBatch
 from shapelaw.scaling.errors import BadInput
+from shapelaw.scaling.law import Law
 
 
 def llama_like(
@@ -27,19 +28,21 @@ def llama_like(
 
 def test_the_shipped_file_is_what_its_command_makes() -> None:
     shipped, made = load_law("literature"), literature_law()
+    assert isinstance(shipped, Law)
     assert shipped.parameters == pytest.approx(made.parameters)
     np.testing.assert_allclose(shipped.draws, made.draws, rtol=1e-12)
     assert "composed of published coefficients" in shipped.source
 
 
 def test_unknown_laws_are_refused_with_what_exists() -> None:
-    assert "literature" in law_names()
+    assert {"evidence", "literature", "reference"} <= set(law_names())
     with pytest.raises(BadInput, match=r"laws by name: .*literature"):
         load_law("nonsense")
 
 
 def test_published_optima() -> None:
     law = load_law("literature")
+    assert isinstance(law, Law)
     assert law.parameters["x_opt"] == pytest.approx(0.08, rel=0.01)
     assert law.parameters["r_opt"] == pytest.approx(1.03, rel=0.01)
     assert law.parameters["phi"] == pytest.approx(0.459)

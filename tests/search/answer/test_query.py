@@ -465,19 +465,19 @@ def test_where_no_law_is_named_the_reference_law_judges_inside_what_it_saw() -> 
     if not inside.best.extrapolated:
         assert inside.opinions == {}
     phones = query("iphone-13", None, budget, "chat", PHONE)
-    assert phones.law.label == "literature"
+    assert phones.law.label == "evidence"
 
 
 def test_beyond_what_the_reference_law_saw_both_shipped_laws_are_heard() -> None:
     far = query("iphone-13", None, SMALL_BUDGET, "chat", PHONE)
-    assert far.law.label == "literature"
+    assert far.law.label == "evidence"
     found = far.to_dict()
-    assert found["literature"]["loss"] == far.best.loss
+    assert found["evidence"]["loss"] == far.best.loss
     assert found["reference"]["extrapolated"]["N"] > 100
     assert found["reference"]["memory_bytes"] <= SMALL_BUDGET.memory_bytes
     named = query("iphone-13", "reference", SMALL_BUDGET, "chat", PHONE)
     assert named.law.label == "reference"
-    assert named.to_dict()["literature"]["loss"] == far.best.loss
+    assert named.to_dict()["evidence"]["loss"] == far.best.loss
     assert found["reference"]["loss"] == named.best.loss
 
 

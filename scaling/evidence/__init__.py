@@ -1,0 +1,1 @@
+"""The pooled evidence: a population of studies, and the law of a new one."""
