@@ -90,8 +90,8 @@ def text(sheet: Mapping[str, Any]) -> str:
         "`mobilellm_depth` (arXiv 2402.14905, table 11) enters no fit: it is a check.",
         f"NUTS: {nuts['chains']} chains of {nuts['draws']} draws after {nuts['warmup']}, "
         f"{nuts['diverging']} divergent; the fewest effective draws of a population mean are "
-        f"{nuts['effective_draws'][worst]} ({worst}), the largest r-hat "
-        f"{max(nuts['r_hat'].values()):.2f}.",
+        f"{nuts['effective_draws'][worst]} ({worst})."
+        + (f" Largest r-hat: {max(nuts['r_hat'].values()):.2f}." if nuts["r_hat"] else ""),
         "## Best depth",
         "Layers at which a non-embedding size is used best, in a new study.",
         _table(

@@ -10,13 +10,13 @@ import dataclasses
 
 import numpy as np
 
-from shapelaw.scaling.evidence.population import STATE, Population, log_prior
+from shapelaw.scaling.evidence.population import N_LEVEL, STATE, Population, log_prior
 from shapelaw.scaling.evidence.study_features import Features
-from shapelaw.scaling.evidence.study_law import level_log_loss, log_loss, of_draws
+from shapelaw.scaling.evidence.study_law import INDEX, level_log_loss, log_loss, of_draws
 
 PARTICLES = 1000
 _EFFECTIVE = 0.5
-_MOVES = 8
+_MOVES = 40
 _SCALES = (1.0, 0.5, 0.25)
 _WANTED_ACCEPTANCE = 0.3
 _FREEDOM = 4.0
@@ -39,6 +39,30 @@ class Runs:
         """Whether anything but N and D is known."""
         names = ("has_depth", "has_mlp_ratio", "ln_sharing", "ln_gqa", "ln_attention_width")
         return any(np.any(self.features[name]) for name in names)
+
+    @property
+    def told(self) -> np.ndarray:
+        """Coordinates that these runs say anything about; the others stay as the population's."""
+        names = {
+            "has_depth": ("ln_best_depth", "depth_drift", "ln_depth_cost"),
+            "has_mlp_ratio": ("ln_best_mlp_ratio", "ln_mlp_ratio_cost"),
+            "ln_gqa": ("gqa",),
+            "ln_attention_width": ("ln_attention_width_cost",),
+            "ln_sharing": (
+                "repeated_depth",
+                "gain_immediate",
+                "gain_cycle",
+                "ln_saturation_immediate",
+                "ln_saturation_cycle",
+            ),
+        }
+        found = [*range(N_LEVEL), STATE - 3, STATE - 1]
+        for feature, parameters in names.items():
+            if np.any(self.features[feature]):
+                found += [INDEX[name] for name in parameters]
+        if np.bincount(self.run).max() > 1:
+            found.append(STATE - 2)
+        return np.sort(np.array(found))
 
     def predicted(self, theta: np.ndarray) -> np.ndarray:
         """ln L [k, rows] by studies [k, p + 2]."""
@@ -87,7 +111,12 @@ def condition(
         accepted = _move(population, runs, state, member, likelihood, heat, scale, generator)
         scale *= np.exp(2 * np.clip(accepted - _WANTED_ACCEPTANCE, -0.3, 0.3))
         scale = min(float(scale), 1.5)
-    return population.study(state, member)
+    theta = population.study(state, member)
+    # Resampling leaves copies; what the runs say nothing about keeps the population's full spread.
+    untold = np.setdiff1d(np.arange(theta.shape[1]), runs.told)
+    fresh = population.study(*population.new_studies(particles, generator))
+    theta[:, untold] = fresh[:, untold]
+    return theta
 
 
 def _finite(values: np.ndarray) -> np.ndarray:
@@ -122,11 +151,14 @@ def _move(
 ) -> float:
     """Random walks in place, by the particles' own covariance; the share accepted."""
     prior = log_prior(state)
-    root = np.linalg.cholesky(np.cov(state.T) + 1e-10 * np.eye(STATE))
+    told = runs.told
+    root = np.linalg.cholesky(np.cov(state[:, told].T) + 1e-10 * np.eye(len(told)))
     accepted = 0.0
     for turn in range(_MOVES):
-        width = scale * 2.38 / np.sqrt(STATE) * _SCALES[turn % len(_SCALES)]
-        proposal = state + width * generator.standard_normal(state.shape) @ root.T
+        width = scale * 2.38 / np.sqrt(len(told)) * _SCALES[turn % len(_SCALES)]
+        proposal = state.copy()
+        steps = generator.standard_normal((len(state), len(told)))
+        proposal[:, told] += width * steps @ root.T
         new = _finite(runs.log_likelihood(population.study(proposal, member)))
         new_prior = log_prior(proposal)
         taken = np.log(generator.random(len(state))) < (
