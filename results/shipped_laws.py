@@ -3,13 +3,11 @@
 from importlib import resources
 from pathlib import Path
 
-import msgspec
-
 from shapelaw.results.evidence.shipped_evidence import EVIDENCE, evidence_law
 from shapelaw.scaling.errors import BadInput
 from shapelaw.scaling.evidence.evidence_law import EvidenceLaw
 from shapelaw.scaling.law import Law
-from shapelaw.scaling.user_files import exists, shown
+from shapelaw.scaling.user_files import exists, read_json, shown
 
 AnyLaw = Law | EvidenceLaw
 
@@ -51,13 +49,7 @@ def load_law(name_or_path: str | Path) -> AnyLaw:
     )
 
 
-class _Kind(msgspec.Struct):
-    evidence_law_version: int | None = None
-
-
 def _is_evidence(path: Path) -> bool:
     """Whether a law file holds draws of a study of the population."""
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=_Kind).evidence_law_version is not None
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
-        return False
+    document = read_json(path, "law")
+    return isinstance(document, dict) and "evidence_law_version" in document

@@ -15,6 +15,7 @@ from shapelaw.scaling.evidence.population import Population
 from shapelaw.scaling.evidence.study_features import Features, of_architectures, of_table
 from shapelaw.scaling.evidence.study_law import INDEX, PARAMETERS, log_loss, of_draws
 from shapelaw.scaling.run_table import RunTable
+from shapelaw.scaling.user_files import convert, read_json
 
 _MANY_DRAWS = 400
 _TOLERANCE = 1.001
@@ -187,12 +188,7 @@ class EvidenceLaw:
         Raises:
             BadInput: no such file, or not a law of a study.
         """
-        try:
-            file = msgspec.json.decode(Path(path).read_bytes(), type=EvidenceLawFile)
-        except OSError as error:
-            raise BadInput(f"law = {path}: {error.strerror or error}") from None
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            raise BadInput(f"law = {path}: not a law file ({error})") from None
+        file = convert(read_json(path, "law"), EvidenceLawFile, "law", path)
         if {len(draw) for draw in file.draws} != {len(PARAMETERS) + 2}:
             raise BadInput(f"law = {path}: each draw needs {len(PARAMETERS) + 2} numbers")
         theta = np.array(file.draws)
