@@ -1,21 +1,23 @@
 """How far the device model can be trusted: every bar of the device side, printed.
 
-    python -m benchmarks.devices [SECTION ...] [--rounds N] [--fit-catalogue]
+    python -m benchmarks.devices [SECTION ...] [--rounds N] [--json] [--fit-catalogue]
 
-Sections: iphone apple jetson energy sglang sparse speed jax llamacpp (all of them by default).
+Sections: public iphone apple jetson energy sglang sparse speed jax llamacpp (all by default).
 Those that need public tables look for them beside the repository and say so where they are absent;
 jax and llamacpp measure this machine in N rounds (12 and 5), so run them on a quiet one.
 """
 
+import json
 import sys
 from collections.abc import Callable
 
-from benchmarks import devices_measured, devices_published
+from benchmarks import devices_measured, devices_public, devices_published
 
 
 def sections() -> dict[str, Callable[[], list[str]]]:
     """Name -> what prints its lines."""
     return {
+        "public": devices_public.public,
         "iphone": devices_published.iphone,
         "apple": devices_published.apple,
         "jetson": devices_published.jetson,
@@ -37,6 +39,8 @@ def main(arguments: list[str]) -> int:
         return 0
     known = sections()
     arguments = list(arguments)
+    as_json = "--json" in arguments
+    arguments = [argument for argument in arguments if argument != "--json"]
     if "--rounds" in arguments:
         at = arguments.index("--rounds")
         if at + 1 == len(arguments) or not arguments[at + 1].isdigit() or arguments[at + 1] == "0":
@@ -49,6 +53,12 @@ def main(arguments: list[str]) -> int:
         if name not in known:
             print(f"section {name!r}: one of {', '.join(known)}", file=sys.stderr)
             return 2
+    if as_json:
+        found: dict[str, object] = {name: known[name]() for name in wanted}
+        if "public" in wanted:
+            found["public_figures"] = devices_public.public_figures()
+        print(json.dumps(found))
+        return 0
     for name in wanted:
         print(f"== {name}")
         for line in known[name]():

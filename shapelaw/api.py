@@ -111,7 +111,9 @@ def explain(
     device: DeviceProfile | str,
     workload: Workload | str = "chat",
     *,
-    bits: float = 8,
+    bits: float | None = None,
+    weight_format: str | None = None,
+    engine: str | None = None,
 ) -> Explanation:
     """Where time, bytes and joules of one token go: `shapelaw explain`.
 
@@ -119,16 +121,19 @@ def explain(
         architecture: an `Architecture`, a known name, or a file.
         device: a profile, a catalogued name, or a file.
         workload: a workload, a preset's name, or a file.
-        bits: weight precision.
+        bits: weight precision, in the engine's usual format; 8 where neither is given.
+        weight_format: instead, a format such as `q4_k_m`.
+        engine: what runs the model; the device's usual engine by default.
 
     Raises:
         BadInput: a name or file that cannot be used.
     """
     return explain_shape(
         load_architecture(architecture) if isinstance(architecture, str) else architecture,
-        load_device(device) if isinstance(device, str) else device,
+        load_device(device, engine) if isinstance(device, str) else device,
         load_workload(workload) if isinstance(workload, str) else workload,
         weight_bits=bits,
+        weight_format=weight_format,
     )
 
 

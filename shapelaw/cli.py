@@ -436,12 +436,25 @@ def query(device: str, as_json: bool, html: Path | None, **options: Any) -> None
 @cli.command()
 @click.argument("arch")
 @click.option("--device", required=True, help="A catalogued device, this-machine, or a file.")
+@click.option("--engine", help="What runs the model there; the device's usual engine by default.")
 @click.option("--workload", default="chat", show_default=True, help="A preset or a file.")
-@click.option("--bits", type=float, default=8, show_default=True, help="Weight precision.")
+@click.option(
+    "--bits", type=float, help="Weight precision: the engine's usual format. [default: 8]"
+)
+@click.option("--format", "weight_format", help="Instead, a format such as q4_k_m.")
+@click.option("--hot", is_flag=True, help="At the device's sustained speed.")
 @click.option("--picture", type=click.Path(path_type=Path), help="Draw it to this file.")
 @JSON
 def explain(
-    arch: str, device: str, workload: str, bits: float, picture: Path | None, as_json: bool
+    arch: str,
+    device: str,
+    engine: str | None,
+    workload: str,
+    bits: float | None,
+    weight_format: str | None,
+    hot: bool,
+    picture: Path | None,
+    as_json: bool,
 ) -> None:
     """Where time, bytes and joules go for ARCH on DEVICE, and which resource is scarce."""
     from shapelaw.search.architectures import load_model
@@ -453,11 +466,18 @@ def explain(
 
     model = load_model(arch)
     explanation = explain_architecture(
-        model.architecture, load_device(device), load_workload(workload), weight_bits=bits
+        model.architecture,
+        load_device(device, engine),
+        load_workload(workload),
+        weight_bits=bits,
+        weight_format=weight_format,
+        hot=hot,
     )
     explanation |= model.described(explanation["context"])
     for remark in model.notes:
         say(note(f"not expressed: {remark}"))
+    for warning in explanation["warnings"]:
+        say(note(warning))
     if picture is not None:
         write_picture(explanation, picture)
         say(f"picture: {picture}")
@@ -466,13 +486,14 @@ def explain(
 
 @cli.command()
 @click.argument("name", required=False)
+@click.option("--engine", help="Of the engines that run there.")
 @JSON
-def devices(name: str | None, as_json: bool) -> None:
+def devices(name: str | None, engine: str | None, as_json: bool) -> None:
     """The catalogue of devices; with NAME, each of its figures with source and status."""
     from shapelaw.search.devices.catalogue import describe, describe_all
     from shapelaw.search.devices.device_tables import device_tables
 
-    description = describe(name) if name else describe_all()
+    description = describe(name, engine) if name else describe_all()
     print_json(description) if as_json else show(*device_tables(description))
 
 
@@ -482,7 +503,7 @@ def devices(name: str | None, as_json: bool) -> None:
 @click.option(
     "--llama-bench",
     type=click.Path(path_type=Path),
-    help="Read `llama-bench -o json` output instead of measuring here.",
+    help="Read llama-bench output (JSON, JSONL, CSV, SQL) instead of measuring here.",
 )
 @click.option("--quick", is_flag=True, help="Fewer shapes: seconds instead of minutes.")
 @click.option("--out", type=click.Path(path_type=Path), help="Write the profile here.")

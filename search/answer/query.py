@@ -38,6 +38,7 @@ from shapelaw.search.pareto.certificate import Certificate
 from shapelaw.search.pareto.collected import Harvest
 from shapelaw.search.pareto.confidence import Confidence, confidence, reaching
 from shapelaw.search.pareto.device_cost import DeviceCost
+from shapelaw.search.pareto.device_memory import within_device
 from shapelaw.search.pareto.exhaustive import (
     MOST_POINTS,
     Relaxation,
@@ -138,6 +139,7 @@ def query(
     """
     budget = budget or Budget()
     profile, judge, work, where = _resolve(device, law, workload, space, budget)
+    budget = within_device(budget, profile)
     if budget.bits is not None:
         where = where.with_bits(budget.bits)
     if target_loss is not None and not 0 < target_loss < np.inf:
@@ -418,6 +420,7 @@ def feasible_architectures(
     """
     budget = Budget(memory_bytes=memory, decode_tokens_per_s=decode, tokens=tokens)
     profile, judge, work, where = _resolve(device, law, workload, space, budget)
+    budget = within_device(budget, profile)
     problem = Problem(judge, DeviceCost(profile, work), budget, parse_objectives(None))
     searched = _search(problem, where, profile.name, work.name)
     if not searched.harvest.feasible:

@@ -54,6 +54,8 @@ class Constants:
     """Sequences that are reserved for at least."""
     kv_bits_least: Number = 0.0
     """Bits that the engine keeps keys and values in at least."""
+    memory_factor: Number = 1.0
+    """On all bytes held: 1 but in draws, where it is what the model leaves unexplained."""
     repacked_share: Number = 0.0
     """Share of packed block matrices that is held a second time, rearranged."""
     energy: tuple[float, float, float, float] = (math.nan,) * 4

@@ -57,11 +57,13 @@ def calibration_tables(report: Mapping[str, Any]) -> list[Any]:
             phase,
             str(row["timings"]),
             *(
-                f"{100 * row[key]:.1f} %"
+                "–" if row[key] is None else f"{100 * row[key]:.1f} %"
                 for key in ("held_out_mean", "held_out_worst", "repeatability", "roofline_mean")
             ),
         )
     tables: list[Any] = [fitted, errors]
+    if report.get("setting"):
+        tables.append("rows taken, of the fastest setting: " + report["setting"])
     if report["not_determined"]:
         tables.append("not determined by these timings: " + ", ".join(report["not_determined"]))
     if "profile" in report:

@@ -436,10 +436,13 @@ def memory_parts(s: Shapes, c: Constants) -> dict[str, np.ndarray]:
     sequences = np.maximum(d.batch, c.kv_slots)
     chunk = np.minimum(d.new, c.prefill_chunk)
     live = chunk * (4 * s.d_model + s.query_width + s.kv_width + 2 * s.d_ff)
-    return {
+    held = {
         "weights": s.weight_bytes,
         "repacked weights": s.stack_bytes * s.stored.packed * c.repacked_share,
         "KV cache": sequences * (tokens + pages) * s.kv_width * s.kv_bytes,
         "activations": live * s.activation_bytes + d.batch * s.vocab * 4,
         "runtime": c.runtime + np.zeros_like(s.d_model),
     }
+    if np.ndim(c.memory_factor) or c.memory_factor != 1.0:
+        held = {name: value * c.memory_factor for name, value in held.items()}
+    return held

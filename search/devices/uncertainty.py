@@ -13,6 +13,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from shapelaw.search.devices.constants import Constants, constants
 from shapelaw.search.devices.profile import DeviceProfile, Status
 
 DRAWS = 64
@@ -179,6 +180,55 @@ def _root(correlation: np.ndarray) -> np.ndarray:
     root = vectors * np.sqrt(np.maximum(values, 0.0))
     scale = np.sqrt(np.maximum(np.sum(root**2, axis=1, keepdims=True), 1e-12))
     return np.asarray(root / scale)
+
+
+def constant_draws(profile: DeviceProfile, count: int = DRAWS, seed: int = 0) -> list[Constants]:
+    """Whole sets of constants, one a draw, the unexplained errors folded in.
+
+    For few shapes: each is costed anew, whichever of bytes and operations wins in that draw.
+    """
+    c, drawn = constants(profile), draws(profile, count, seed)
+    found = []
+    for k in range(len(drawn)):
+        f = {name: float(values[k]) for name, values in drawn.constants.items()}
+        e = {name: float(values[k]) for name, values in drawn.errors.items()}
+        slow, slow_prefill = e["decode"], e["prefill"]
+        rate = f["bandwidth"] / slow
+        found.append(
+            dataclasses.replace(
+                c,
+                bandwidth=c.bandwidth * rate,
+                kv_bandwidth=c.kv_bandwidth * rate * f["kv_share"],
+                cache_bandwidth=tuple(level * rate for level in c.cache_bandwidth),
+                packed_surplus=c.packed_surplus * f["packed_surplus"],
+                per_layer=c.per_layer * f["per_layer"] * slow,
+                per_layer_feature=c.per_layer_feature * f["per_layer"] * slow,
+                per_token=c.per_token * f["per_token"] * slow,
+                per_sequence=c.per_sequence * f["per_token"] * slow,
+                per_vocabulary_row=c.per_vocabulary_row * f["per_token"] * slow,
+                decode_efficiency=c.decode_efficiency * f["decode_efficiency"] / slow,
+                decode_attention_efficiency=c.decode_attention_efficiency
+                * f["attention_efficiency"]
+                / slow,
+                efficiency=c.efficiency * f["efficiency"] / slow_prefill,
+                attention_efficiency=c.attention_efficiency
+                * f["attention_efficiency"]
+                / slow_prefill,
+                packed_slowdown=c.packed_slowdown * f["packed_slowdown"],
+                half_tokens=c.half_tokens * f["half_tokens"],
+                per_prompt=c.per_prompt * f["per_prompt"] * slow_prefill,
+                per_prompt_layer=c.per_prompt_layer * f["per_prompt_layer"] * slow_prefill,
+                runtime=c.runtime * f["runtime"],
+                memory_factor=e["memory"],
+                energy=(
+                    c.energy[0] * f["dram_energy"] * e["energy"],
+                    c.energy[1] * f["dram_energy"] * e["energy"],
+                    c.energy[2] * f["operation_energy"] * e["energy"],
+                    c.energy[3] * f["static_power"] * e["energy"],
+                ),
+            )
+        )
+    return found
 
 
 def interval(drawn: np.ndarray, level: float = LEVEL) -> tuple[np.ndarray, np.ndarray]:

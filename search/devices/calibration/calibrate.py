@@ -27,7 +27,7 @@ from shapelaw.search.devices.calibration.constants_fit import (
 )
 from shapelaw.search.devices.calibration.fitted_profile import fitted_rows, profile_of
 from shapelaw.search.devices.calibration.least_squares import Observation, Phase, predict
-from shapelaw.search.devices.calibration.llama_bench import read_llama_bench
+from shapelaw.search.devices.calibration.llama_bench import read_llama_bench, settings_taken
 from shapelaw.search.devices.calibration.timing import (
     Engine,
     Progress,
@@ -98,8 +98,9 @@ def calibrate(
     if llama_bench is not None:
         observations = read_llama_bench(Path(llama_bench))
         fit = fit_observations(observations, template("llama.cpp", {}, observations))
-        report = _report(name, "llama.cpp (llama-bench)", fit, observations, {}, 0.0, 0.0)
+        report = _report(name, "llama.cpp (llama-bench)", fit, observations, {}, math.nan, math.nan)
         profile = profile_of(name, "llama.cpp", fit, measured_here=False)
+        report["setting"] = settings_taken(Path(llama_bench))
         return profile, {**report, "seconds": time.perf_counter() - started}
     measured = take(engine, cases_for(engine, quick=quick), quick=quick, progress=progress)
     observations = measured.observations()
@@ -182,7 +183,7 @@ def _report(
     decode_repeats: float,
     prefill_repeats: float,
 ) -> dict[str, Any]:
-    errors: dict[str, dict[str, float]] = {}
+    errors: dict[str, dict[str, float | None]] = {}
     repeats_of: dict[Phase, float] = {"decode": decode_repeats, "prefill": prefill_repeats}
     for phase, repeats in repeats_of.items():
         rows = [o for o in observations if o.phase == phase]
@@ -193,9 +194,9 @@ def _report(
         errors[phase] = {
             "timings": len(rows),
             "in_sample_mean": float(np.mean(np.abs(predict(rows, fit.constants) / seconds - 1))),
-            "held_out_mean": float(np.mean(left_out)),
-            "held_out_worst": float(np.max(left_out)),
-            "repeatability": repeats,
+            "held_out_mean": _number(float(np.mean(left_out))),
+            "held_out_worst": _number(float(np.max(left_out))),
+            "repeatability": _number(repeats),
             "roofline_mean": float(np.mean(np.abs(roofline(rows, bare, fit) / seconds - 1))),
         }
     return {
@@ -207,6 +208,11 @@ def _report(
         "bare": bare,
         "precisions": sorted({round(o.weight_bits, 2) for o in observations}),
     }
+
+
+def _number(value: float) -> float | None:
+    """None where too few timings tell: NaN has no place in JSON."""
+    return value if math.isfinite(value) else None
 
 
 def _timing_row(timed: Timed) -> dict[str, Any]:

@@ -10,10 +10,12 @@ from shapelaw.search.devices.profile import (
     Cache,
     Compute,
     DeviceProfile,
+    EngineTraits,
     Figure,
     Memory,
     Overhead,
     Status,
+    Uncertainty,
     WeightFormat,
 )
 
@@ -30,8 +32,8 @@ def profile_of(name: str, engine: str, fit: Fit, *, measured_here: bool) -> Devi
     source = f"shapelaw calibrate with {engine} on {where}, {today}"
 
     def fitted(value: float, unit: str, parameter: str) -> Figure:
-        note = "; not determined by these timings" if parameter in fit.not_determined else ""
-        return figure(value, unit, source + note, "fitted")
+        loose = parameter in fit.not_determined
+        return figure(value, unit, source, "not determined" if loose else "fitted")
 
     def assumed(value: float, unit: str, why: str) -> Figure:
         return figure(value, unit, why, "asserted")
@@ -101,8 +103,34 @@ def profile_of(name: str, engine: str, fit: Fit, *, measured_here: bool) -> Devi
             )
             for bits, stored, unpack, slowdown in c.weights
         },
+        traits=EngineTraits(formats="gguf" if engine == "llama.cpp" else None),
+        uncertainty=Uncertainty(source=source, spread=_spread(fit), errors=CALIBRATED_ERRORS),
         notes=_notes(engine),
     ).validate()
+
+
+CALIBRATED_ERRORS = {"decode": 0.08, "prefill": 0.12, "memory": 0.10}
+"""Of log predicted - log measured on shapes that a calibration did not see."""
+
+DRAWN = {
+    "bandwidth": "bandwidth",
+    "per_layer": "per_layer",
+    "per_token": "per_token",
+    "prefill rate": "efficiency",
+    "half_tokens": "half_tokens",
+    "attention_efficiency": "attention_efficiency",
+    "per_prompt": "per_prompt",
+    "per_prompt_layer": "per_prompt_layer",
+}
+"""A calibration's parameter -> the constant whose draws it spreads."""
+
+
+def _spread(fit: Fit) -> dict[str, float]:
+    return {
+        drawn: round(float(fit.log_standard_error[name]), 3)
+        for name, drawn in DRAWN.items()
+        if name in fit.log_standard_error
+    }
 
 
 def figure(value: float, unit: str, source: str, status: Status) -> Figure:

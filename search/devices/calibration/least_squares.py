@@ -201,13 +201,18 @@ def solve(
     )
 
 
+TIMING_ERROR = 0.03
+"""Least relative error of a timing: fewer timings than constants fit exactly and prove nothing."""
+PRIOR_SPREAD = 1.0
+"""Standard deviation of a constant's logarithm before any timing."""
+
+
 def _standard_errors(jacobian: np.ndarray, residuals: np.ndarray) -> np.ndarray:
-    """Of the log parameters; infinite along directions the timings say nothing about."""
+    """Of the log parameters; near `PRIOR_SPREAD` where the timings say nothing about one."""
     freedom = max(1, len(residuals) - jacobian.shape[1])
-    variance = float(residuals @ residuals) / freedom
-    _, singular, directions = np.linalg.svd(jacobian, full_matrices=False)
-    scale = np.where(singular > 1e-8 * max(singular.max(), 1e-300), singular, 1e-8)
-    return np.sqrt(variance * np.sum((directions / scale[:, None]) ** 2, axis=0))
+    variance = max(float(residuals @ residuals) / freedom, TIMING_ERROR**2)
+    precision = jacobian.T @ jacobian / variance + np.eye(jacobian.shape[1]) / PRIOR_SPREAD**2
+    return np.sqrt(np.diag(np.linalg.inv(precision)))
 
 
 def leave_one_out(
