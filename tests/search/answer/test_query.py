@@ -255,7 +255,7 @@ def test_an_impossible_budget_says_the_least_that_would_have_to_give() -> None:
             )
     assert relaxation.together is not None
     for slack, fits in ((relaxation.together * 1.0001, True), (relaxation.together * 0.999, False)):
-        wider = Budget(memory_bytes=64e6 * slack, decode_tokens_per_s=2_000 / slack, tokens=1e12)
+        wider = Budget(memory_bytes=100e6 * slack, decode_tokens_per_s=5_000 / slack, tokens=1e12)
         if fits:
             assert query("iphone-13", "literature", wider, "chat", PHONE).best
         else:
