@@ -189,7 +189,7 @@ BATCH = 128
 
 def sglang() -> list[str]:
     """Throughput gain of Surefire over LLaMA-3.2 with 4096 tokens in and 1024 out on an H200."""
-    profile = load_device("h200")
+    profile = load_device("h200", "sglang")
     work = Workload(name="4096 in, 1024 out", prompt=4096, generated=1024, batch=BATCH)
     lines, good = [], True
     for size, published in SGLANG.items():
