@@ -175,7 +175,7 @@ def explorer_rows(folder: Path) -> list[tuple[str, str, str]]:
     }
     foreign = [url for url in asked if not url.startswith(("file:", "data:"))]
     browser.close()
-    kept = explored(answer.problem, answer.space.grid())
+    kept = explored(answer.problem, answer.space.grid(), answer.confidence)
     same = _picks(answer, kept, 20)
     return [
         ("page", "", f"{page.stat().st_size / 1e6:.1f} MB, {len(kept.points):,} shapes"),

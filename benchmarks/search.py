@@ -312,11 +312,11 @@ def large(quick: bool) -> None:
     fronts, certificates, times = [], [], []
     for given, seed in ((seconds, 0), (10 * seconds, 100)):
         start = time.perf_counter()
-        harvest, _, _, certificate = explore(
+        collected, _, _, certificate = explore(
             problem, HUGE.grid(), seconds=given, seed=seed, study_name="benchmark", storage=None
         )
         times.append(time.perf_counter() - start)
-        fronts.append(harvest.front.objectives)
+        fronts.append(collected.front.objectives)
         certificates.append(certificate)
     reference = reference_point(np.concatenate(fronts))
     share = hypervolume(fronts[0], reference) / hypervolume(fronts[1], reference)

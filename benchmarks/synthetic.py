@@ -9,7 +9,8 @@ from shapelaw.scaling.fit import fit_law
 from shapelaw.scaling.law import Law
 from shapelaw.scaling.run_table import RunTable
 from shapelaw.search.pareto.budget import Budget
-from shapelaw.search.pareto.confidence import confidence
+from shapelaw.search.pareto.decision import decide
+from shapelaw.search.pareto.feasibility import joint_draws
 from shapelaw.search.pareto.problem import Columns, Points, Problem, parse_objectives
 from shapelaw.search.space.space import Range, Space
 
@@ -52,9 +53,13 @@ class SyntheticLaw:
         return self.of(self.theta[None, :], architectures)[0]
 
     def loss_draws(
-        self, architectures: ArchitectureBatch, tokens: object, draws: int | None = None
+        self,
+        architectures: ArchitectureBatch,
+        tokens: object,
+        draws: int | np.ndarray | None = None,
     ) -> np.ndarray:
-        return self.of(self.draws[:draws], architectures)
+        whole = draws is None or isinstance(draws, int)
+        return self.of(self.draws[:draws] if whole else self.draws[draws], architectures)
 
     def interval(
         self, architectures: ArchitectureBatch, tokens: object, level: float = 0.9
@@ -100,7 +105,7 @@ def repetition(noise: float, seed: int) -> tuple[float, bool]:
     law = SyntheticLaw(estimate, draws)
     problem = Problem(law, no_cost, Budget(tokens=1e9), parse_objectives(None))
     pick = int(np.argmin(law.loss(rivals.architectures, 1e9)))
-    sure = confidence(problem, rivals, pick)
+    sure = decide(problem, rivals, joint_draws(problem, rivals), pick, 0.9)
     best = int(np.argmin(SyntheticLaw.of(truth[None, :], rivals.architectures)[0]))
     return sure.probability_best, best == pick
 
@@ -154,5 +159,5 @@ def fitted_repetition(
     rivals = Points(shapes.take(fits), bits[fits], {}, fits)
     problem = Problem(law, no_cost, Budget(tokens=1e9), parse_objectives(None))
     pick = int(np.argmin(law.loss(rivals.architectures, 1e9)))
-    sure = confidence(problem, rivals, pick)
+    sure = decide(problem, rivals, joint_draws(problem, rivals), pick, 0.9)
     return sure.probability_best, pick == int(np.argmin(truth.loss(rivals.architectures, 1e9)))

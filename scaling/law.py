@@ -45,6 +45,9 @@ _MANY_DRAWS = 400  # enough for a 90 % interval; more costs time and changes its
 _TOLERANCE = 1.001  # a factor beyond the range seen that counts as inside it
 _NOISE_STEP = 0.6180339887498949
 
+Chosen = int | Array | None
+"""Which draws: the first so many, those at these numbers, or all."""
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class OtherForm:
@@ -185,11 +188,14 @@ class Law(Displayed):
         return total
 
     def loss_draws(
-        self, architectures: ArchitectureBatch, tokens: float | Array, draws: int | None = None
+        self, architectures: ArchitectureBatch, tokens: float | Array, draws: Chosen = None
     ) -> Array:
-        """Predicted loss by each of the first `draws` draws [k, n]; no noise of a run.
+        """Predicted loss by each draw [k, n]; no noise of a run.
 
         A law without draws answers with the one loss it predicts, [1, n].
+
+        Args:
+            draws: only the first so many, or those at these numbers; all where not given.
         """
         return np.exp(self._log_draws(self._asked(architectures, tokens), draws))
 
@@ -203,17 +209,19 @@ class Law(Displayed):
         ]
         return [(number, k) for _, number, k in sorted(places)]
 
-    def _log_draws(self, features: Mapping[str, Array], draws: int | None) -> Array:
-        chosen = self._order if draws is None else self._order[:draws]
-        if not chosen:
+    def _log_draws(self, features: Mapping[str, Array], draws: Chosen) -> Array:
+        if not self._order:
             return self.log_loss_of(features)[None, :]
+        numbers = np.arange(len(self._order))
+        numbers = numbers[:draws] if draws is None or isinstance(draws, int) else numbers[draws]
+        chosen = [self._order[number] for number in numbers.tolist()]
         found = np.stack(
             [
                 predict_log_loss(self.members[number].form, self.members[number].draws[k], features)
                 for number, k in chosen
             ]
         )
-        return found + self._ignorance(features, len(self._order))[: len(chosen)]
+        return found + self._ignorance(features, len(self._order))[numbers]
 
     def _ignorance(self, features: Mapping[str, Array], count: int) -> Array:
         """What extrapolation and unseen axes add to ln L of `count` draws, [count, n]."""

@@ -9,14 +9,20 @@ import numpy as np
 
 from shapelaw.scaling.architecture import Architecture
 from shapelaw.scaling.display import Displayed
+from shapelaw.search.answer.beliefs import Otherwise
+from shapelaw.search.answer.edges import Edge
 from shapelaw.search.answer.format_choice import (
     FormatOption,
     file_bytes_of,
     price_of,
     usual_for,
 )
+from shapelaw.search.answer.measurements import Measurement
+from shapelaw.search.answer.sources import Source
+from shapelaw.search.answer.training_cost import TrainingCost
 from shapelaw.search.pareto.certificate import Certificate
 from shapelaw.search.pareto.device_cost import DeviceCost
+from shapelaw.search.pareto.feasibility import cost_draws
 from shapelaw.search.pareto.problem import LossModel, Points, Problem
 
 if TYPE_CHECKING:
@@ -28,6 +34,9 @@ if TYPE_CHECKING:
 
 LEVEL = 0.9
 """Of every interval."""
+
+INTERVAL_COLUMNS = ("decode_tokens_per_s", "ttft_s", "memory_bytes", "energy_per_token_j")
+"""Costs of which an answer gives intervals."""
 
 _EXPLORED_TRIALS = 300
 """Front points of an explored space put into its study: a database takes 10 ms for each."""
@@ -54,6 +63,9 @@ class Candidate:
     scarce: str
     extrapolated: dict[str, float]
     """Axis -> how many times beyond the range the law saw."""
+    intervals: dict[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
+    """Column of cost -> where it lies with probability .9, by the device's draws; none where the
+    device has none."""
 
     def to_dict(self) -> dict[str, Any]:
         """As in the contract of `query --json`."""
@@ -64,11 +76,15 @@ class Candidate:
             "loss": self.loss,
             "loss_interval": list(self.loss_interval),
             "decode_tokens_per_s": self.decode_tokens_per_s,
+            "decode_interval": self._interval("decode_tokens_per_s"),
             "decode_s": self.decode_s,
             "prefill_s": self.prefill_s,
             "ttft_s": self.ttft_s,
+            "ttft_interval": self._interval("ttft_s"),
             "memory_bytes": self.memory_bytes,
+            "memory_interval": self._interval("memory_bytes"),
             "energy_per_token_j": _finite(self.energy_per_token_j),
+            "energy_interval": self._interval("energy_per_token_j"),
             "training_tokens": self.training_tokens,
             "training_flops": self.training_flops,
             "parameters": {
@@ -80,6 +96,10 @@ class Candidate:
             "scarce": self.scarce,
             "extrapolated": self.extrapolated,
         }
+
+    def _interval(self, column: str) -> list[float] | None:
+        found = self.intervals.get(column)
+        return None if found is None or not all(map(math.isfinite, found)) else list(found)
 
 
 def _finite(value: float) -> float | None:
@@ -99,6 +119,7 @@ def candidates(problem: Problem, points: Points) -> list[Candidate]:
         if isinstance(cost, DeviceCost)
         else np.full(len(points), "unknown")
     )
+    spread = _cost_intervals(problem, points)
     names = (
         "loss",
         "decode_tokens_per_s",
@@ -116,11 +137,31 @@ def candidates(problem: Problem, points: Points) -> list[Candidate]:
             loss_interval=(float(low[row]), float(high[row])),
             training_tokens=float(tokens[row]),
             scarce=str(scarce[row]),
+            intervals={
+                name: (float(ends[0][row]), float(ends[1][row])) for name, ends in spread.items()
+            },
             extrapolated=beyond[row],
             **{name: float(points.columns[name][row]) for name in names},
         )
         for row in range(len(points))
     ]
+
+
+def _cost_intervals(problem: Problem, points: Points) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Column -> ends [n] of its interval; {} where the device has no draws."""
+    found = cost_draws(problem, points, INTERVAL_COLUMNS)
+    if len(found[INTERVAL_COLUMNS[0]]) < 2:
+        return {}
+    tail = 0.5 * (1 - LEVEL)
+    ends = {name: np.quantile(drawn, [tail, 1 - tail], axis=0) for name, drawn in found.items()}
+    # The point cost is no draw: where it lies outside of them the interval reaches to it.
+    return {
+        name: (
+            np.fmin(low, points.columns[name]),
+            np.fmax(high, points.columns[name]),
+        )
+        for name, (low, high) in ends.items()
+    }
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -149,6 +190,25 @@ class Beside:
         }
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Contrary:
+    """What would be best if one disputed belief were settled against the pick."""
+
+    belief: Otherwise
+    candidate: Candidate
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "axis": self.belief.axis,
+            "says": self.belief.says,
+            "probability": self.belief.probability,
+            "gain": self.belief.gain,
+            "cost": self.belief.cost,
+            **self.candidate.to_dict(),
+        }
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
 class Answer(Displayed):
     """Everything a query found."""
@@ -158,15 +218,32 @@ class Answer(Displayed):
     workload: "Workload"
     space: "Space"
     best: Candidate
+    confidence: float
+    """Probability with which the pick was asked to meet every budget."""
+    budget_probability: dict[str, float]
+    """Budget -> probability that the pick meets it, by the draws of device and law."""
+    near_best_probability: float
+    """That the pick's loss is within .01 nats of the best feasible shape's. NaN (null), like all
+    that follows from draws, where the law has none."""
     probability_best: float
-    """Share of the law's draws in which no other feasible shape has a lower loss. With a loss to
-    reach: share in which the best reaches it. NaN (null) where the law has no draws."""
+    """Share of the draws in which no other feasible shape has a lower loss."""
+    regret: tuple[float, float]
+    """Loss given up by choosing the best, mean and 95th percentile over the draws."""
     runner_up: Candidate | None
     """The rival most often best in the draws, after the best itself."""
     runner_up_probability: float
     """Share of the draws in which the runner-up has a lower loss than the best."""
-    regret: tuple[float, float]
-    """Loss given up by choosing the best, mean and 95th percentile over the draws."""
+    equal_flops: Beside | None
+    """The best shape at the training FLOPs of the pick; None where FLOPs were the budget."""
+    equal_tokens: Beside | None
+    """The best shape at the training tokens of the pick, where FLOPs were the budget."""
+    otherwise: list[Contrary]
+    """What would be best if each disputed belief were settled against the pick."""
+    measurements: list[Measurement]
+    """What could be measured, the most valuable first."""
+    edges: list[Edge]
+    sources: list[Source]
+    training: TrainingCost
     front: list[Candidate]
     certificate: Certificate
     relax: dict[str, float]
@@ -175,10 +252,9 @@ class Answer(Displayed):
     binding: list[str]
     """Budgets whose relaxing by a tenth would change the answer for the better."""
     near_ties: list[Beside]
-    familiar: list[Beside]
+    baselines: list[Beside]
+    """Shapes people know, under the same budgets."""
     warnings: list[str]
-    opinions: dict[str, Candidate] = dataclasses.field(default_factory=dict)
-    """Shipped law -> its pick, where the reference law is asked beyond what it saw."""
     formats: list[FormatOption] = dataclasses.field(default_factory=list)
     """Every format that was asked for, with the best it can do; empty where only bits were."""
     measured: list[dict[str, Any]] | None = None
@@ -251,9 +327,12 @@ class Answer(Displayed):
             self.best.to_dict()
             | self.weight_format()
             | {
-                "runner_up_probability": _finite(self.runner_up_probability),
+                "budget_probability": self.budget_probability,
+                "near_best_probability": _finite(self.near_best_probability),
                 "probability_best": _finite(self.probability_best),
                 "regret": {"mean": _finite(self.regret[0]), "p95": _finite(self.regret[1])},
+                "runner_up_probability": _finite(self.runner_up_probability),
+                "training_cost": self.training.of(self.best.training_flops),
             }
         )
         found: dict[str, Any] = {
@@ -268,20 +347,32 @@ class Answer(Displayed):
             "workload": self.workload.name,
             "space": self.space.name,
             "objectives": [objective.name for objective in self.problem.objectives],
+            "confidence": self.confidence,
             "best": best,
+            "equal_flops": self._beside(self.equal_flops),
+            "equal_tokens": self._beside(self.equal_tokens),
             "runner_up": None if self.runner_up is None else self.runner_up.to_dict(),
             "front": [candidate.to_dict() for candidate in self.front],
             "certificate": self.certificate.to_dict(),
             "relax": self.relax,
             "binding": self.binding,
             "near_ties": [beside.to_dict() for beside in self.near_ties],
-            "familiar": [beside.to_dict() for beside in self.familiar],
             "formats": [option.to_dict() for option in self.formats],
+            "baselines": [beside.to_dict() for beside in self.baselines],
+            "edges": [edge.to_dict() for edge in self.edges],
+            "sources": [source.to_dict() for source in self.sources],
+            "otherwise": [contrary.to_dict() for contrary in self.otherwise],
+            "measurements": [each.to_dict() for each in self.measurements],
             "warnings": self.warnings,
         }
-        found |= {law: pick.to_dict() for law, pick in self.opinions.items()}
         if self.measured is not None:
             found["measured"] = self.measured
         if self.storage is not None:
             found["study"] = {"storage": self.storage, "name": self.study.study_name}
         return found
+
+    def _beside(self, beside: Beside | None) -> dict[str, Any] | None:
+        if beside is None:
+            return None
+        flops = beside.candidate.training_flops
+        return beside.to_dict() | {"training_cost": self.training.of(flops)}

@@ -186,7 +186,7 @@ def _beside_table(answer: Answer) -> Table:
     for name in ("loss", "decode", "memory"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("90 %", no_wrap=True)
-    rows: list[Beside] = [*answer.near_ties, *answer.familiar]
+    rows: list[Beside] = [*answer.near_ties, *answer.baselines]
     for beside in rows:
         low, high = beside.loss_difference_interval
         candidate = beside.candidate
@@ -273,25 +273,11 @@ def _closing(answer: Answer) -> Text:
     return Text("\n".join(lines), style="dim")
 
 
-def _opinion(law: str, pick: Candidate) -> Text:
-    """What another law would choose, and how far it extrapolates to say so."""
-    beyond = ", ".join(
-        f"{factor:.3g} times on {axis}" for axis, factor in pick.extrapolated.items()
-    )
-    return Text(
-        f"Law {law} would choose {shape_words(pick.architecture, pick.weight_bits)}"
-        f"{f'; it extrapolates {beyond}' if beyond else ''}."
-    )
-
-
 def answer_tables(answer: Answer) -> list[Any]:
     """Renderables in the order to print them."""
     found: list[Any] = [_best_panel(answer)]
-    if answer.near_ties or answer.familiar:
+    if answer.near_ties or answer.baselines:
         found += [_beside_table(answer), Text()]
-    for law, pick in answer.opinions.items():
-        if law != answer.law.label:
-            found += [_opinion(law, pick), Text()]
     if answer.measured is not None:
         found += [_measured_table(answer.measured), Text()]
     return [*found, _front_table(answer), Text(), _closing(answer)]

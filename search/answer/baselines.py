@@ -1,17 +1,18 @@
-"""The shapes people choose today: LLaMA's proportions at any size, and MobileLLM's models."""
+"""The shapes people choose today: LLaMA's proportions at any size, and families of small models."""
 
 import numpy as np
 
 from shapelaw.scaling.architecture import Architecture, ArchitectureBatch
 from shapelaw.search.pareto.problem import Points, Problem
 
-MOBILE_LLMS = (
-    "mobilellm-125m",
-    "mobilellm-350m",
-    "mobilellm-600m",
-    "mobilellm-1b",
-    "mobilellm-1.5b",
-)
+FAMILIES = {
+    "MobileLLM": ("mobilellm-",),
+    "SmolLM2": ("smollm2-",),
+    "Qwen3": ("qwen3-",),
+    "Gemma 3": ("gemma-3-",),
+    "LFM": ("lfm",),
+}
+"""Family -> how the names of its members begin (search/known_architectures.toml)."""
 
 ASPECTS = (64, 96, 128)
 """d_model per layer of LLaMA-like models: 128 in LLaMA 7B to 65B and 3.2-1B, less in small ones."""
@@ -48,6 +49,19 @@ def llama_like(vocab_size: int, tied: bool, widest: int = 16_384) -> list[Archit
                     )
                 ] = None
     return list(found)
+
+
+def known_families() -> dict[str, dict[str, Architecture]]:
+    """Family -> its members by name, those that the catalogue of architectures holds."""
+    from shapelaw.search.architectures import known_names, load_architecture
+
+    names = known_names()
+    found = {}
+    for family, prefixes in FAMILIES.items():
+        members = [name for name in names if name.startswith(prefixes)]
+        if members:
+            found[family] = {name: load_architecture(name) for name in members}
+    return found
 
 
 def priced(problem: Problem, architectures: list[Architecture], bits: np.ndarray) -> Points:

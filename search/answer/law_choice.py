@@ -1,71 +1,97 @@
-"""Which of the shipped laws judges where the user names none, and what the other one says.
+"""Which law judges a question, and which laws are only heard.
 
-The project's own law, `reference`, saw very small models. Inside what it saw it judges; outside,
-`evidence` does, and the pick of `reference` stands beside it with how far that extrapolates.
+A user's own law judges inside what it saw and somewhat beyond. Asked about models many times larger
+or training many times longer than any of its runs, it is demoted: another law judges, and what the
+demoted one would say stands among the sources.
 """
 
 import dataclasses
 
 import numpy as np
 
-from shapelaw.results.shipped_laws import AnyLaw, law_names, load_law
-from shapelaw.search.answer.answer import Answer, Candidate, candidates
+from shapelaw.results.shipped_laws import law_names, load_law
+from shapelaw.scaling.units import show_count
 from shapelaw.search.pareto.budget import DEFAULT_TOKENS, Budget
-from shapelaw.search.pareto.exhaustive import points_of, search_all
+from shapelaw.search.pareto.problem import LossModel
 from shapelaw.search.space.space import Space
 
-OWN, POOLED = "reference", "evidence"
+POOLED, OWN = "evidence", "reference"
+
+FACTOR = 10.0
+"""How many times beyond its runs, in parameters or in training tokens, a law still judges. Largest
+sizes held out by a factor of 2 to 5 already fall outside a third of the 90 % intervals of single
+forms (METHODS, section 5)."""
 
 _SAMPLE = 100_000
 """Points of a named space that are looked at for models of sizes the own law saw: its first ones,
 which are its shallowest and narrowest."""
 
 
-def default_law(budget: Budget, space: Space | None) -> AnyLaw:
+@dataclasses.dataclass(frozen=True, eq=False)
+class Judges:
+    """The law that judges, and the one that was named but only heard."""
+
+    judge: LossModel
+    demoted: LossModel | None = None
+    reason: str | None = None
+    """Why, as a warning."""
+
+
+def default_law(budget: Budget, space: Space | None) -> LossModel:
     """The law to judge by where none is named.
 
     Args:
-        space: as the user named it; None where it follows from device and law.
+        space: as the user named it; None where it follows from the device.
     """
-    if OWN not in law_names():
-        return load_law(POOLED)
-    own = load_law(OWN)
-    return own if _inside(own, budget, space) else load_law(POOLED)
+    if OWN in law_names() and space is not None:
+        own = load_law(OWN)
+        if _inside(own, budget, space):
+            return own
+    return load_law(POOLED)
 
 
-def _inside(law: AnyLaw, budget: Budget, space: Space | None) -> bool:
+def _inside(law: LossModel, budget: Budget, space: Space) -> bool:
     """Whether the training, and some model of the space, lie within what the law saw."""
-    low, high = law.range["N"]
-    least, most = law.range["tokens"]
+    seen = getattr(law, "range", {})
+    if "N" not in seen or "tokens" not in seen:
+        return False
+    low, high = seen["N"]
+    least, most = seen["tokens"]
     if budget.flops is not None:
         if not 6 * low * least <= float(budget.flops) <= 6 * high * most:
             return False
     elif not least <= float(budget.tokens or DEFAULT_TOKENS) <= most:
         return False
-    if space is None:
-        return True
     shapes, _ = next(iter(space.enumerate(_SAMPLE)))
     sizes = shapes.non_embedding_parameters
     return bool(np.any((low <= sizes) & (sizes <= high)))
 
 
-def opinions(answer: Answer, law_named: bool) -> dict[str, Candidate]:
-    """What each shipped law would choose, by name, where the own law is asked beyond what it saw.
+def demotion(law: LossModel, parameters: float, tokens: float) -> str | None:
+    """Why a law cannot judge models of so many parameters trained so long; None where it can.
 
-    Empty inside its range, for every other law that the user named, and for spaces too large to
-    enumerate.
+    Only models and training beyond its largest count: below its smallest it interpolates towards
+    what it saw.
     """
-    asked = answer.law.label
-    if asked == OWN:
-        if not answer.best.extrapolated:
-            return {}
-    elif law_named or OWN not in law_names():
-        return {}
-    if answer.problem.target_loss is not None or not answer.certificate.exact:
-        return {}
-    other = POOLED if asked == OWN else OWN
-    problem = dataclasses.replace(answer.problem, law=load_law(other))
-    grid = answer.space.grid()
-    front = points_of(problem, grid, search_all(problem, grid).front.keys)
-    pick = front.take(np.array([problem.best_of(front)]))
-    return {asked: answer.best, other: candidates(problem, pick)[0]}
+    seen = getattr(law, "range", {})
+    far = []
+    for axis, value, words in (
+        ("tokens", tokens, "training tokens"),
+        ("N", parameters, "parameters"),
+    ):
+        if axis in seen and value > FACTOR * seen[axis][1]:
+            far.append(
+                f"{value / seen[axis][1]:.2g} times the most {words} it saw "
+                f"({show_count(seen[axis][1])})"
+            )
+    if not far:
+        return None
+    return (
+        f"law {law.label} is only heard here: the question asks for {' and '.join(far)}, "
+        f"and a law judges up to {FACTOR:g} times beyond its runs"
+    )
+
+
+def is_shipped(law: LossModel) -> bool:
+    """Whether the law comes with the package: its level is that of other people's corpora."""
+    return law.label in law_names()

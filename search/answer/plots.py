@@ -56,7 +56,7 @@ def front_figure(answer: "Answer") -> "Figure":
         linestyle="none",
         label="the pick",
     )
-    for beside, marker in zip((*answer.near_ties, *answer.familiar), "o^sDv<>", strict=False):
+    for beside, marker in zip((*answer.near_ties, *answer.baselines), "o^sDv<>", strict=False):
         axes.plot(
             beside.candidate.decode_tokens_per_s,
             beside.candidate.loss,

@@ -1,4 +1,4 @@
-"""What an answer says beside its pick: near-ties, the familiar choice, gains, and warnings."""
+"""What an answer says beside its pick: near-ties, shapes people know, gains, and warnings."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -7,10 +7,10 @@ import numpy as np
 
 from shapelaw.scaling.architecture import Architecture, ArchitectureBatch
 from shapelaw.search.answer.answer import Beside, Candidate, candidates
-from shapelaw.search.answer.baselines import MOBILE_LLMS, best_row, llama_like, priced
+from shapelaw.search.answer.baselines import best_row, known_families, llama_like, priced
 from shapelaw.search.pareto.budget import RELAXED
-from shapelaw.search.pareto.collected import Harvest, plainness
-from shapelaw.search.pareto.confidence import loss_differences
+from shapelaw.search.pareto.collected import Collected, plainness
+from shapelaw.search.pareto.differences import loss_differences
 from shapelaw.search.pareto.problem import LossModel, Points, Problem
 from shapelaw.search.space.grid import Grid
 
@@ -56,7 +56,7 @@ def compared(problem: Problem, best: Points, others: list[Named]) -> tuple[Candi
 
 
 def near_ties(
-    problem: Problem, anchor: Points, points_of: PointsOf, harvest: Harvest
+    problem: Problem, anchor: Points, points_of: PointsOf, collected: Collected
 ) -> list[Named]:
     """The fastest, the smallest and the plainest within a tie of the best (`anchor`).
 
@@ -71,7 +71,7 @@ def near_ties(
         rows = np.flatnonzero(problem.price(points.columns, problem.goal) <= most)
         return points.take(rows) if len(rows) else None
 
-    front = within(harvest.front.keys)
+    front = within(collected.front.keys)
     if front is not None and problem.target_loss is None:
         fastest = front.take(np.array([np.argmax(front.columns["decode_tokens_per_s"])]))
         gain = (fastest.columns["decode_tokens_per_s"] / anchor.columns["decode_tokens_per_s"])[0]
@@ -81,12 +81,12 @@ def near_ties(
         lowest = front.take(np.array([np.argmin(front.columns["loss"])]))
         if lowest.columns["loss"][0] < anchor.columns["loss"][0]:
             found.append(Named("lower loss", lowest))
-    small = within(harvest.small.keys)
+    small = within(collected.small.keys)
     if small is not None:
         smallest = small.take(np.array([np.argmin(small.columns["memory_bytes"])]))
         if anchor.columns["memory_bytes"][0] / smallest.columns["memory_bytes"][0] >= WORTH:
             found.append(Named("smaller", smallest))
-    plain = within(harvest.plain.keys)
+    plain = within(collected.plain.keys)
     if plain is not None:
         scores = plainness(plain.architectures)
         plainest = plain.take(np.array([np.argmax(scores)]))
@@ -102,33 +102,33 @@ def near_ties(
     return list(merged.values())
 
 
-def familiar(problem: Problem, best: Architecture, bits: np.ndarray) -> list[Named]:
-    """LLaMA's proportions and MobileLLM's models under the same budgets."""
+def baselines(problem: Problem, best: Architecture, formats: np.ndarray) -> list[Named]:
+    """LLaMA's proportions, and the best member of each known family, under the same budgets.
+
+    Where no member of a family fits, the one that misses the budgets by least, said to be so.
+    """
+    groups: list[tuple[str, list[str], list[Architecture]]] = []
+    shapes = llama_like(best.vocab_size, best.tied_embeddings)
+    groups.append(("LLaMA-like", [], shapes))
+    for family, members in known_families().items():
+        groups.append((family, list(members), list(members.values())))
     found = []
-    groups = [("LLaMA-like", llama_like(best.vocab_size, best.tied_embeddings))]
-    groups += [("nearest MobileLLM", _mobile_llms())]
-    for why, architectures in groups:
-        points = priced(problem, architectures, bits)
+    for why, names, architectures in groups:
+        points = priced(problem, architectures, formats)
         row = best_row(problem, points)
         feasible = row is not None
         if row is None:
-            # Nothing of the kind fits: show the one that misses the budgets by least.
             ratios = np.stack(
                 [limit.ratio(points.columns[limit.column]) for limit in problem.limits]
             ).max(axis=0)
             row = int(np.argmin(ratios))
-        found.append(Named(why, points.take(np.array([row])), feasible))
+        name = names[row // len(formats)] if names else why
+        found.append(Named(name, points.take(np.array([row])), feasible))
     return found
 
 
-def _mobile_llms() -> list[Architecture]:
-    from shapelaw.search.architectures import load_architecture
-
-    return [load_architecture(name) for name in MOBILE_LLMS]
-
-
 def gains(
-    problem: Problem, harvest: Harvest, rivals: Points, best: Candidate
+    problem: Problem, collected: Collected, rivals: Points, best: Candidate
 ) -> tuple[dict[str, float], list[str]]:
     """(gain per unit of each budget, budgets that bind), each a tenth more generous.
 
@@ -139,7 +139,7 @@ def gains(
     goal = best.loss if problem.target_loss is None else -best.decode_tokens_per_s
     relax = {}
     for limit in problem.limits:
-        relax[limit.name] = max(0.0, goal - harvest.relaxed[limit.name]) / limit.step
+        relax[limit.name] = max(0.0, goal - collected.relaxed[limit.name]) / limit.step
     binding = [name for name, gain in relax.items() if gain > 0]
     if problem.target_loss is None:
         tokens = problem.budget.training_tokens(rivals.architectures, RELAXED)

@@ -8,7 +8,15 @@ import numpy as np
 from shapelaw.scaling.architecture import FIELDS, ArchitectureBatch
 from shapelaw.search.answer.answer import LEVEL, Answer, Beside, Candidate
 from shapelaw.search.devices.parts import Part, Shapes, decode_parts, memory_parts
-from shapelaw.search.page.page_points import Explored, Slider, can_enumerate, explored, only
+from shapelaw.search.page.page_points import (
+    BOUND,
+    LIMITABLE,
+    Explored,
+    Slider,
+    can_enumerate,
+    explored,
+    only,
+)
 from shapelaw.search.page.shape_curves import shape_curves
 from shapelaw.search.pareto.device_cost import ACTIVATION_BITS, KV_BITS, DeviceCost
 from shapelaw.search.pareto.problem import Points
@@ -42,7 +50,7 @@ def page_data(answer: Answer) -> dict[str, Any]:
         "probability_best": answer.probability_best,
         "beside": [
             *(_beside(beside, familiar=False) for beside in answer.near_ties),
-            *(_beside(beside, familiar=True) for beside in answer.familiar),
+            *(_beside(beside, familiar=True) for beside in answer.baselines),
         ],
         "curves": shape_curves(answer.law, answer.best.architecture, answer.best.training_tokens),
         "warnings": list(answer.warnings),
@@ -52,7 +60,7 @@ def page_data(answer: Answer) -> dict[str, Any]:
 def _explored(answer: Answer) -> Explored:
     grid = answer.space.grid()
     if can_enumerate(grid):
-        return explored(answer.problem, grid)
+        return explored(answer.problem, grid, answer.confidence)
     shown = list(
         dict.fromkeys(
             (candidate.architecture, candidate.weight_bits)
@@ -65,7 +73,7 @@ def _explored(answer: Answer) -> Explored:
     )
     batch = ArchitectureBatch.of(architecture for architecture, _ in shown)
     points = answer.problem.evaluate(batch, np.array([bits for _, bits in shown]))
-    return only(answer.problem, points)
+    return only(answer.problem, points, answer.confidence)
 
 
 def _slider(answer: Answer, slider: Slider, exact: bool) -> dict[str, Any]:
@@ -104,6 +112,7 @@ def _columns(answer: Answer, points: Points) -> dict[str, Any]:
         "bits": points.bits,
         "tokens": tokens,
         **{name: points.columns[name] for name in COSTS},
+        **{BOUND + name: points.columns[BOUND + name] for name in (*LIMITABLE, "loss")},
     }
     found: dict[str, Any] = {
         "n": len(points),

@@ -1,11 +1,12 @@
-"""The shapes an explorer page must hold so that its sliders answer as `query` does.
+"""The shapes a page must hold so that its sliders answer as `query` does.
 
-Under limits, `query` picks the first feasible point in one fixed order (best goal, then the other
-objectives in turn, then the space's order). So a point can be the pick for some limits exactly when
-no point before it in that order is as good in every limited column. Those points are kept: the
-nondominated set over (place in the order, columns). Sliders stand on round values; rounding each
-column to the slider position from which on it is let through shrinks the set by an order of
-magnitude and changes no pick at any position.
+Under limits, `query` picks the first point that meets them with confidence in one fixed order (best
+goal, then the other objectives in turn, then the space's order). A slider is held against what a
+point keeps to with that confidence (columns named `bound:`), each budget by itself. So a point can
+be the pick for some limits exactly when no point before it in that order is as good in every bound.
+Those points are kept: the nondominated set over (place in the order, bounds). Sliders stand on
+round values; rounding each bound to the slider position from which on it is let through shrinks the
+set by an order of magnitude and changes no pick at any position.
 """
 
 import dataclasses
@@ -15,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from shapelaw.search.pareto.exhaustive import CHUNK, MOST_POINTS, THREADS, points_of
+from shapelaw.search.pareto.feasibility import confident_columns
 from shapelaw.search.pareto.problem import OBJECTIVES, Columns, Points, Problem
 from shapelaw.search.space.grid import Grid
 
@@ -29,6 +31,11 @@ MOST_ROWS = 12_000
 
 ALL_COLUMNS_UP_TO = 5_000_000
 """Points up to which every cost is computed; beyond, only those the query speaks of."""
+
+BOUND = "bound:"
+"""Before the name of a column: what the point keeps to with confidence."""
+
+LIMITABLE = ("memory_bytes", "decode_tokens_per_s", "ttft_s", "energy_per_token_j")
 
 _MERGE = 150_000
 """Rows held before they are reduced again."""
@@ -94,7 +101,7 @@ def sliders_of(problem: Problem, columns: list[str]) -> list[Slider]:
     return found
 
 
-def explored(problem: Problem, grid: Grid) -> Explored:
+def explored(problem: Problem, grid: Grid, confidence: float) -> Explored:
     """Look at every point of the grid and keep what some slider positions could pick.
 
     The front over loss and decode speed is complete at every position too, unless the page would
@@ -109,19 +116,27 @@ def explored(problem: Problem, grid: Grid) -> Explored:
     )
     sliders = sliders_of(problem, _columns(problem, grid))
     complete = True
-    rows = _kept(problem, free, grid, sliders, rounded=[s for s in sliders if not s.at_least])
+    rows = _kept(problem, free, grid, sliders, [s for s in sliders if not s.at_least], confidence)
     if len(rows.keys) > MOST_ROWS:
         rows = rows.reduced(problem, sliders, sliders)
         complete = False
-    points = points_of(free, grid, rows.keys[rows.order(problem)])
+    points = bounded(free, points_of(free, grid, rows.keys[rows.order(problem)]), confidence)
     return Explored(points, _fitted(sliders, points), True, complete)
 
 
-def only(problem: Problem, points: Points) -> Explored:
+def bounded(problem: Problem, points: Points, confidence: float) -> Points:
+    """The points with what each limitable column keeps to with confidence."""
+    names = (*LIMITABLE, "loss")
+    held = confident_columns(problem, points, names, confidence)
+    columns = points.columns | {BOUND + name: column for name, column in held.items()}
+    return dataclasses.replace(points, columns=columns)
+
+
+def only(problem: Problem, points: Points, confidence: float) -> Explored:
     """The same from points already found, where the space is too large to enumerate."""
     rows = _Rows(points.columns, points.keys)
-    points = points.take(rows.order(problem))
-    usable = [name for name, column in points.columns.items() if not np.isnan(column).any()]
+    points = bounded(problem, points.take(rows.order(problem)), confidence)
+    usable = [name for name in LIMITABLE if not np.isnan(points.columns[name]).any()]
     sliders = sliders_of(problem, usable)
     return Explored(points, _fitted(sliders, points), False, False)
 
@@ -134,7 +149,8 @@ def can_enumerate(grid: Grid) -> bool:
 def _fitted(sliders: list[Slider], points: Points) -> list[Slider]:
     return [
         slider.between(
-            float(points.columns[slider.column].min()), float(points.columns[slider.column].max())
+            float(points.columns[BOUND + slider.column].min()),
+            float(points.columns[BOUND + slider.column].max()),
         )
         for slider in sliders
     ]
@@ -178,9 +194,9 @@ class _Rows:
         place = np.empty(len(order))
         place[order] = np.arange(len(order))
         levels = [
-            slider.level(self.columns[slider.column])
+            slider.level(self.columns[BOUND + slider.column])
             if slider in rounded
-            else (-1 if slider.at_least else 1) * self.columns[slider.column]
+            else (-1 if slider.at_least else 1) * self.columns[BOUND + slider.column]
             for slider in sliders
         ]
         kept = moocore.is_nondominated(np.stack([place, *levels], axis=1))
@@ -199,8 +215,14 @@ class _Rows:
 
 
 def _kept(
-    problem: Problem, free: Problem, grid: Grid, sliders: list[Slider], rounded: list[Slider]
+    problem: Problem,
+    free: Problem,
+    grid: Grid,
+    sliders: list[Slider],
+    rounded: list[Slider],
+    confidence: float,
 ) -> _Rows:
+    limited = tuple(slider.column for slider in sliders)
     wanted = [slider.column for slider in sliders if slider.column != "loss"]
     wanted += [o.column for o in problem.objectives if o.name not in ("loss", "flops")]
     wanted = list(dict.fromkeys(wanted))
@@ -209,13 +231,15 @@ def _kept(
         numbers = np.arange(start, min(start + CHUNK, grid.n_architectures()))
         architectures = grid.architectures(numbers)
         losses = free.loss_columns(architectures)
-        parts = [
-            _Rows(
-                losses | free.cost(architectures, np.full(len(numbers), bits), wanted),
-                numbers * len(grid.bits) + bit,
-            )
-            for bit, bits in enumerate(grid.bits)
-        ]
+        parts = []
+        for bit, bits in enumerate(grid.bits):
+            each = np.full(len(numbers), bits)
+            columns = losses | free.cost(architectures, each, wanted)
+            keys = numbers * len(grid.bits) + bit
+            points = Points(architectures, each, columns, keys)
+            held = confident_columns(free, points, limited, confidence)
+            columns = columns | {BOUND + name: column for name, column in held.items()}
+            parts.append(_Rows(columns, keys))
         rows = _Rows.join(parts)
         rows = rows.take(~np.isnan(problem.price(rows.columns, problem.goal)))
         return rows.reduced(problem, sliders, rounded)

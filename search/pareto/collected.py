@@ -1,6 +1,6 @@
 """What a search keeps of the points it passes: the front, and the few others the answer speaks of.
 
-Chunks are gleaned (possibly in another thread) into something small, and gleanings are added up.
+Chunks are looked at (possibly in another thread) into something small, and finds are added up.
 The sum does not depend on how the space was cut into chunks, except for `pool`.
 """
 
@@ -10,10 +10,13 @@ import numpy as np
 
 from shapelaw.scaling.architecture import ArchitectureBatch
 from shapelaw.search.pareto.front import Front, nondominated
-from shapelaw.search.pareto.problem import Columns, Problem
+from shapelaw.search.pareto.problem import NODES, Columns, Problem
 
 POOL = 64
-"""Best points kept of each chunk: rivals for the probability of being best."""
+"""Best points kept of each chunk and kind: the finalists that draws decide among."""
+
+KINDS = ("usual", "least", "even", "likely", "lucky", "luckiest")
+"""Margins (problem.Margin) by which points are pooled; a point counts to the first that holds."""
 
 PLAIN_MARGIN = 0.03
 """Plainness is looked at within this share of the chunk's best loss."""
@@ -33,7 +36,7 @@ def plainness(a: ArchitectureBatch) -> np.ndarray:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Gleaning:
+class ChunkFinds:
     """What one chunk adds."""
 
     points: int
@@ -41,15 +44,52 @@ class Gleaning:
     front: tuple[np.ndarray, np.ndarray]
     small: tuple[np.ndarray, np.ndarray]
     plain: tuple[np.ndarray, np.ndarray]
-    pool: tuple[np.ndarray, np.ndarray]
+    pools: "dict[str, Pool]"
+    node_best: "dict[str, tuple[np.ndarray, np.ndarray]]"
+    """Kind -> least loss by each of the law's nodes, and the keys of those points."""
     relaxed: dict[str, float]
 
 
-class Harvest:
+@dataclasses.dataclass(frozen=True, eq=False)
+class Pool:
+    """The best few points of one kind in one chunk, by the goal, less first."""
+
+    goals: np.ndarray
+    keys: np.ndarray
+    left_out: float
+    """Goal of the best point that was not kept; infinite where all were."""
+
+    @classmethod
+    def of(cls, goals: np.ndarray, keys: np.ndarray, most: int) -> "Pool":
+        """The best `most`."""
+        if len(goals) <= most:
+            rows, left_out = np.lexsort((keys, goals)), np.inf
+        else:
+            rows = np.argpartition(goals, most)
+            left_out = float(goals[rows[most]])
+            rows = rows[:most][np.lexsort((keys[rows[:most]], goals[rows[:most]]))]
+        return cls(goals[rows], keys[rows], left_out)
+
+
+_NOTHING = (np.empty(0), np.empty(0, dtype=np.int64))
+
+
+def _lesser(
+    first: tuple[np.ndarray, np.ndarray], second: tuple[np.ndarray, np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """The lesser value, with its key, in each place."""
+    if not len(first[0]) or not len(second[0]):
+        return first if len(first[0]) else second
+    keep = (first[0] < second[0]) | ((first[0] == second[0]) & (first[1] <= second[1]))
+    return np.where(keep, first[0], second[0]), np.where(keep, first[1], second[1])
+
+
+class Collected:
     """Running results of a search. Less is better in everything held here."""
 
-    def __init__(self, problem: Problem) -> None:
+    def __init__(self, problem: Problem, pool: int = POOL) -> None:
         self.problem = problem
+        self.pool_size = pool
         self.front = Front(len(problem.objectives))
         self.small = Front(2)
         """Front of the goal against memory."""
@@ -59,12 +99,13 @@ class Harvest:
         """Limit -> the goal's best value with that limit relaxed by `Limit.slack`."""
         self.points = 0
         self.feasible = 0
-        self._pool: list[tuple[np.ndarray, np.ndarray]] = []
+        self.pools: dict[str, list[Pool]] = {kind: [] for kind in KINDS}
+        self.node_best = dict.fromkeys(KINDS, _NOTHING)
         self._second = next(o for o in problem.objectives if o is not problem.goal)
 
-    def glean(
+    def look_at(
         self, architectures: ArchitectureBatch, columns: Columns, keys: np.ndarray, passed: int
-    ) -> Gleaning:
+    ) -> ChunkFinds:
         """What to keep of points [n]; `passed` is how many were looked at to get them.
 
         Points may be left out beforehand that miss any limit even when relaxed.
@@ -89,16 +130,37 @@ class Harvest:
             np.stack([goal_rows[near], -plainness(architectures.take(rows[near]))], axis=1),
             keys[rows][near],
         )
-        best = np.argpartition(goal_rows, POOL)[:POOL] if len(rows) > POOL else np.arange(len(rows))
-        return Gleaning(
+        pools, nodes = self._pools(columns, goal, keys, feasible)
+        return ChunkFinds(
             points=passed,
             feasible=len(rows),
             front=front,
             small=small,
             plain=plain,
-            pool=(goal_rows[best], keys[rows][best]),
+            pools=pools,
+            node_best=nodes,
             relaxed=self._relaxed(columns, goal),
         )
+
+    def _pools(
+        self, columns: Columns, goal: np.ndarray, keys: np.ndarray, feasible: np.ndarray
+    ) -> tuple[dict[str, Pool], dict[str, tuple[np.ndarray, np.ndarray]]]:
+        taken, found, nodes = np.isnan(goal), {}, {}
+        for kind in KINDS:
+            rows = feasible if kind == "usual" else self.problem.feasible(columns, kind)
+            rows = rows & ~taken
+            found[kind] = Pool.of(goal[rows], keys[rows], self.pool_size)
+            nodes[kind] = self._node_best(columns, keys, np.flatnonzero(rows))
+            taken = taken | rows
+        return found, nodes
+
+    def _node_best(
+        self, columns: Columns, keys: np.ndarray, rows: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        if NODES not in columns or not len(rows):
+            return _NOTHING
+        nodes = columns[NODES][rows]
+        return nodes.min(axis=0), keys[rows][np.argmin(nodes, axis=0)]
 
     def _chunk_front(
         self, so_far: Front, objectives: np.ndarray, keys: np.ndarray
@@ -109,27 +171,34 @@ class Harvest:
 
     def _relaxed(self, columns: Columns, goal: np.ndarray) -> dict[str, float]:
         limits = self.problem.limits
-        met = [limit.met(columns[limit.column]) for limit in limits]
+        met = [
+            limit.met(columns[limit.column], 1 / self.problem.margin(limit.name).usual)
+            for limit in limits
+        ]
         found = {}
         for index, limit in enumerate(limits):
             others = [m for other, m in enumerate(met) if other != index]
-            rows = np.logical_and.reduce([limit.met(columns[limit.column], limit.slack), *others])
+            rows = np.logical_and.reduce(
+                [limit.met(columns[limit.column], self.problem.relaxed(limit)), *others]
+            )
             found[limit.name] = float(np.min(goal, where=rows & ~np.isnan(goal), initial=np.inf))
         return found
 
-    def add(self, gleaning: Gleaning) -> None:
+    def add(self, finds: ChunkFinds) -> None:
         """Take in what a chunk gave."""
-        self.points += gleaning.points
-        self.feasible += gleaning.feasible
-        self.front.offer(*gleaning.front)
-        self.small.offer(*gleaning.small)
-        self.plain.offer(*gleaning.plain)
-        if len(gleaning.pool[0]):
-            self._pool.append(gleaning.pool)
-        for name, value in gleaning.relaxed.items():
+        self.points += finds.points
+        self.feasible += finds.feasible
+        self.front.offer(*finds.front)
+        self.small.offer(*finds.small)
+        self.plain.offer(*finds.plain)
+        for kind, pool in finds.pools.items():
+            self.pools[kind].append(pool)
+        for kind, best in finds.node_best.items():
+            self.node_best[kind] = _lesser(self.node_best[kind], best)
+        for name, value in finds.relaxed.items():
             self.relaxed[name] = min(value, self.relaxed.get(name, np.inf))
 
-    def absorb(self, other: "Harvest") -> None:
+    def absorb(self, other: "Collected") -> None:
         """Take in what another search of the same space kept."""
         self.points += other.points
         self.feasible += other.feasible
@@ -139,18 +208,37 @@ class Harvest:
             (self.plain, other.plain),
         ):
             mine.offer(theirs.objectives, theirs.keys)
-        self._pool += other._pool
+        for kind, pools in other.pools.items():
+            self.pools[kind] += pools
+        for kind, best in other.node_best.items():
+            self.node_best[kind] = _lesser(self.node_best[kind], best)
         for name, value in other.relaxed.items():
             self.relaxed[name] = min(value, self.relaxed.get(name, np.inf))
 
     def pool(self, most: int) -> np.ndarray:
         """Keys of up to `most` good feasible points, the best of every part of the space first."""
-        if not self._pool:
+        pools = [pool for pool in self.pools["usual"] if len(pool.keys)]
+        if not pools:
             return np.empty(0, dtype=np.int64)
         # Chunks take turns, so that a wide part of the space cannot crowd out the others.
-        goals = np.concatenate([goal for goal, _ in self._pool])
-        keys = np.concatenate([keys for _, keys in self._pool])
-        turns = np.concatenate([np.argsort(np.argsort(goal)) for goal, _ in self._pool])
+        goals = np.concatenate([pool.goals for pool in pools])
+        keys = np.concatenate([pool.keys for pool in pools])
+        turns = np.concatenate([np.arange(len(pool.goals)) for pool in pools])
         keep = np.lexsort((keys, goals, turns))[:most]
         _, first = np.unique(keys[keep], return_index=True)
         return np.asarray(keys[keep][np.sort(first)])
+
+    def ranked(self, kinds: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
+        """Goals and keys of all pooled points of these kinds, best first."""
+        pools = [pool for kind in kinds for pool in self.pools[kind]]
+        if not pools:
+            return np.empty(0), np.empty(0, dtype=np.int64)
+        keys, first = np.unique(np.concatenate([pool.keys for pool in pools]), return_index=True)
+        goals = np.concatenate([pool.goals for pool in pools])[first]
+        rows = np.lexsort((keys, goals))
+        return goals[rows], keys[rows]
+
+    def left_out(self) -> float:
+        """Goal of the best point, feasible or nearly so, that no pool kept."""
+        pools = [pool for kind in ("usual", "least") for pool in self.pools[kind]]
+        return min((pool.left_out for pool in pools), default=np.inf)

@@ -16,6 +16,7 @@ from shapelaw.search.devices.constants import constants
 from shapelaw.search.devices.cost import (
     PIECE,
     Costs,
+    cost_draws,
     costs_from_constants,
     total_joules,
     total_memory,
@@ -66,6 +67,26 @@ class DeviceCost:
         )
         return {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
 
+    def draws(
+        self,
+        architectures: ArchitectureBatch,
+        weight_bits: np.ndarray,
+        wanted: Collection[str] = COST_COLUMNS,
+        count: int | None = None,
+    ) -> Columns:
+        """The columns `wanted` [k, n] by each of `count` joint draws of the constants."""
+        drawn = cost_draws(
+            architectures,
+            self.profile,
+            self.workload,
+            count=count,
+            weight_bits=weight_bits,
+            formats=self._formats(len(architectures)),
+            kv_bits=KV_BITS,
+            activation_bits=ACTIVATION_BITS,
+        )
+        return {name: np.asarray(getattr(drawn, name)).T for name in wanted}
+
     def full(self, architectures: ArchitectureBatch, weight_bits: np.ndarray) -> Costs:
         """Everything the cost model knows, the scarce resource included."""
         return costs_from_constants(
@@ -84,7 +105,10 @@ class DeviceCost:
         return None if chosen is None else ([chosen], np.zeros(n, dtype=np.int64))
 
     def _piece(
-        self, architectures: ArchitectureBatch, bits: np.ndarray, wanted: Collection[str]
+        self,
+        architectures: ArchitectureBatch,
+        bits: np.ndarray,
+        wanted: Collection[str],
     ) -> Columns:
         c, w = self.constants, self.workload
         formats = self._formats(len(architectures))

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from shapelaw.search.pareto.collected import Gleaning, Harvest
+from shapelaw.search.pareto.collected import POOL, ChunkFinds, Collected
 from shapelaw.search.pareto.problem import Columns, Points, Problem
 from shapelaw.search.space.grid import Grid
 
@@ -24,20 +24,20 @@ THREADS = 2
 """NumPy lets go of the interpreter inside its loops, so two threads use two cores."""
 
 
-def search_all(problem: Problem, grid: Grid) -> Harvest:
+def search_all(problem: Problem, grid: Grid, pool: int = POOL) -> Collected:
     """Look at every point of the grid; keys are point numbers.
 
     Points that miss a limit even when it is relaxed are dropped as soon as the column it bounds is
     known, memory first because it is the cheapest; this changes nothing in the result.
     """
-    harvest = Harvest(problem)
+    collected = Collected(problem, pool)
 
-    def glean(start: int) -> Gleaning:
-        return _glean_chunk(harvest, grid, start)
+    def look_at(start: int) -> ChunkFinds:
+        return _chunk(collected, grid, start)
 
-    for gleaning in _in_order(glean, range(0, grid.n_architectures(), CHUNK)):
-        harvest.add(gleaning)
-    return harvest
+    for finds in _in_order(look_at, range(0, grid.n_architectures(), CHUNK)):
+        collected.add(finds)
+    return collected
 
 
 def _in_order(work: Callable[[int], Result], starts: range) -> Iterator[Result]:
@@ -52,8 +52,8 @@ def _in_order(work: Callable[[int], Result], starts: range) -> Iterator[Result]:
             yield waiting.popleft().result()
 
 
-def _glean_chunk(harvest: Harvest, grid: Grid, start: int) -> Gleaning:
-    problem, n_bits = harvest.problem, len(grid.bits)
+def _chunk(collected: Collected, grid: Grid, start: int) -> ChunkFinds:
+    problem, n_bits = collected.problem, len(grid.bits)
     numbers = np.arange(start, min(start + CHUNK, grid.n_architectures()))
     architectures = grid.architectures(numbers)
     parts = []
@@ -63,7 +63,9 @@ def _glean_chunk(harvest: Harvest, grid: Grid, start: int) -> Gleaning:
             points = _filtered(problem, points, stage)
         parts.append(points)
     points = parts[0] if len(parts) == 1 else Points.join(parts)
-    return harvest.glean(points.architectures, points.columns, points.keys, len(numbers) * n_bits)
+    return collected.look_at(
+        points.architectures, points.columns, points.keys, len(numbers) * n_bits
+    )
 
 
 def _stages(problem: Problem) -> list[tuple[str, ...]]:
@@ -98,7 +100,9 @@ def _filtered(problem: Problem, points: Points, stage: tuple[str, ...]) -> Point
     limits = [limit for limit in problem.limits if limit.column in stage]
     if not limits:
         return points
-    met = np.logical_and.reduce([limit.met(found[limit.column], limit.slack) for limit in limits])
+    met = np.logical_and.reduce(
+        [limit.met(found[limit.column], problem.loosest(limit)) for limit in limits]
+    )
     return points if met.all() else points.take(np.flatnonzero(met))
 
 

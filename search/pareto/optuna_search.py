@@ -13,7 +13,7 @@ import numpy as np
 
 from shapelaw.scaling.errors import BadInput
 from shapelaw.search.pareto.certificate import Certificate
-from shapelaw.search.pareto.collected import Gleaning, Harvest
+from shapelaw.search.pareto.collected import ChunkFinds, Collected
 from shapelaw.search.pareto.exhaustive import THREADS, Relaxation, relaxation_of
 from shapelaw.search.pareto.front import hypervolume, reference_point
 from shapelaw.search.pareto.problem import Columns, Points, Problem
@@ -42,12 +42,12 @@ _STILL_ROUNDS = 3
 
 
 class Explorer:
-    """One search: a harvest, and which of its front points have had their neighbours seen."""
+    """One search: a collected, and which of its front points have had their neighbours seen."""
 
     def __init__(self, problem: Problem, grid: Grid, seed: int, pool: ThreadPoolExecutor) -> None:
         self.problem, self.grid, self.pool = problem, grid, pool
         self.neighbours = Neighbours(grid)
-        self.harvest = Harvest(problem)
+        self.collected = Collected(problem)
         self.generator = np.random.default_rng(seed)
         self.seen = np.empty(0, dtype=np.int64)
         """Keys of front points whose neighbours were looked at."""
@@ -72,21 +72,21 @@ class Explorer:
         """Evaluate points [n, axes] and keep what is worth keeping."""
         halves = np.array_split(points, THREADS) if len(points) > 4096 else [points]
 
-        def glean(half: np.ndarray) -> Gleaning:
+        def look_at(half: np.ndarray) -> ChunkFinds:
             found, _ = self.columns(half)
-            return self.harvest.glean(found.architectures, found.columns, found.keys, len(half))
+            return self.collected.look_at(found.architectures, found.columns, found.keys, len(half))
 
-        for gleaning in list(self.pool.map(glean, halves)):
-            self.harvest.add(gleaning)
+        for finds in list(self.pool.map(look_at, halves)):
+            self.collected.add(finds)
 
     def front(self) -> np.ndarray:
         """Coordinates of the front."""
-        return coordinates(self.grid, self.harvest.front.keys)
+        return coordinates(self.grid, self.collected.front.keys)
 
     def polish(self, deadline: float) -> bool:
         """Look at neighbours of the front until none improves it; False where time ran out."""
         while True:
-            keys = self.harvest.front.keys
+            keys = self.collected.front.keys
             fresh = keys[~np.isin(keys, self.seen)]
             if not len(fresh):
                 return True
@@ -101,10 +101,10 @@ class Explorer:
         """Where nothing feasible is known, walk towards the budgets."""
         points = self.neighbours.random(_RANDOM_POINTS, self.generator)
         best = np.inf
-        while not self.harvest.feasible and time.monotonic() < deadline:
+        while not self.collected.feasible and time.monotonic() < deadline:
             found, where = self.columns(points)
-            self.harvest.add(
-                self.harvest.glean(found.architectures, found.columns, found.keys, len(points))
+            self.collected.add(
+                self.collected.look_at(found.architectures, found.columns, found.keys, len(points))
             )
             worst = misses(self.problem, found.columns).max(axis=0)
             order = np.argsort(worst, kind="stable")[:_BATCH]
@@ -119,17 +119,17 @@ class Explorer:
         Returns whether the front is locally optimal.
         """
         self.look(self.neighbours.random(_RANDOM_POINTS, self.generator))
-        if not self.harvest.feasible:
+        if not self.collected.feasible:
             self.approach(deadline)
-        if not self.harvest.feasible:
+        if not self.collected.feasible:
             return False
         polished = self.polish(deadline)
         still = 0
         while polished and still < _STILL_ROUNDS and time.monotonic() < deadline:
-            before = self.harvest.front.objectives
+            before = self.collected.front.objectives
             self.look(self.neighbours.mixed(self.front(), _CHILDREN, self.generator))
             polished = self.polish(deadline)
-            after = self.harvest.front.objectives
+            after = self.collected.front.objectives
             reference = reference_point(after)
             grown = hypervolume(after, reference) - hypervolume(before, reference)
             still = still + 1 if grown <= _STILL * hypervolume(after, reference) else 0
@@ -161,7 +161,7 @@ def explore(
     study_name: str,
     storage: str | None,
 ) -> tuple[
-    Harvest, Callable[[np.ndarray], Points], Callable[[np.ndarray], np.ndarray], Certificate
+    Collected, Callable[[np.ndarray], Points], Callable[[np.ndarray], np.ndarray], Certificate
 ]:
     """Search the grid for `seconds`; what `query` needs to compose an answer.
 
@@ -177,30 +177,30 @@ def explore(
         first.look(optuna_points(first, study_name, storage, start + _OPTUNA_SHARE * seconds, seed))
         first.run(start + 0.5 * seconds)
         second.run(start + 0.8 * seconds)
-        ratio = _agreement(first.harvest, second.harvest)
+        ratio = _agreement(first.collected, second.collected)
         for part in (first, second):
             union.seen = np.union1d(union.seen, part.seen)
             union.look(part.front())
-        polished = bool(union.harvest.feasible) and union.polish(start + seconds)
-    harvest = merged(union.harvest, [first.harvest, second.harvest])
+        polished = bool(union.collected.feasible) and union.polish(start + seconds)
+    collected = merged(union.collected, [first.collected, second.collected])
     certificate = Certificate(
         space_size=size,
         exact=False,
         hypervolume_ratio=ratio,
-        evaluated=harvest.points,
-        front_size=len(harvest.front),
-        feasible=harvest.feasible,
+        evaluated=collected.points,
+        front_size=len(collected.front),
+        feasible=collected.feasible,
         locally_optimal=polished,
     )
     return (
-        harvest,
+        collected,
         lambda keys: points_at(problem, grid, keys),
         lambda keys: coordinates(grid, keys),
         certificate,
     )
 
 
-def _agreement(first: Harvest, second: Harvest) -> float:
+def _agreement(first: Collected, second: Collected) -> float:
     """The smaller share of the joint hypervolume that one search alone found."""
     fronts = [first.front.objectives, second.front.objectives]
     together = np.concatenate(fronts)
@@ -211,7 +211,7 @@ def _agreement(first: Harvest, second: Harvest) -> float:
     return min(hypervolume(front, reference) for front in fronts) / whole if whole > 0 else 1.0
 
 
-def merged(into: Harvest, others: list[Harvest]) -> Harvest:
+def merged(into: Collected, others: list[Collected]) -> Collected:
     """All that several searches kept, in one."""
     for other in others:
         into.absorb(other)

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Collection
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -25,8 +25,10 @@ class LossModel(Protocol):
         self,
         architectures: ArchitectureBatch,
         tokens: float | np.ndarray,
-        draws: int | None = None,
-    ) -> np.ndarray: ...
+        draws: int | np.ndarray | None = None,
+    ) -> np.ndarray:
+        """[k, n]: by each draw, by the first so many, or by those at these numbers."""
+        ...
 
     def interval(
         self, architectures: ArchitectureBatch, tokens: float | np.ndarray, level: float = 0.9
@@ -36,6 +38,20 @@ class LossModel(Protocol):
         self, architectures: ArchitectureBatch, tokens: float | np.ndarray
     ) -> list[dict[str, float]]: ...
 
+
+@runtime_checkable
+class NodeLosses(Protocol):
+    """A law whose loss is a mean over a few of its draws (expected_loss.ExpectedLoss)."""
+
+    def node_losses(
+        self, architectures: ArchitectureBatch, tokens: float | np.ndarray
+    ) -> np.ndarray: ...
+
+    def mean(self, node_losses: np.ndarray) -> np.ndarray: ...
+
+
+NODES = "node_losses"
+"""Column [n, nodes] of the losses behind the mean, where the law has them."""
 
 COST_COLUMNS = (
     "decode_s",
@@ -108,6 +124,24 @@ def parse_objectives(text: str | tuple[str, ...] | None) -> tuple[Objective, ...
     return tuple(OBJECTIVES[name] for name in chosen)
 
 
+@dataclasses.dataclass(frozen=True)
+class Margin:
+    """How many times better than a limit the middle costs must be; 1: the limit itself."""
+
+    least: float = 1.0
+    """For the shapes that the device is surest of."""
+    usual: float = 1.0
+    """For most shapes near the limit."""
+    even: float = 1.0
+    """At most 1, like what follows: for shapes that half of the draws let through,"""
+    likely: float = 1.0
+    """for those that 3 draws in 10 do,"""
+    lucky: float = 1.0
+    """1 in 10,"""
+    luckiest: float = 1.0
+    """and 1 in 50."""
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Points:
     """Shapes with their precisions, columns and keys: rows of equal number."""
@@ -158,6 +192,8 @@ class Problem:
     budget: Budget
     objectives: tuple[Objective, ...]
     target_loss: float | None = None
+    margins: dict[str, Margin] = dataclasses.field(default_factory=dict)
+    """Limit -> how far inside it `feasible` asks the middle costs to be."""
 
     @property
     def limits(self) -> list[Limit]:
@@ -178,17 +214,33 @@ class Problem:
         """[n, objectives], less is better."""
         return np.stack([self.price(columns, each) for each in self.objectives], axis=1)
 
-    def feasible(self, columns: Columns) -> np.ndarray:
-        """Where every limit holds [n]."""
+    def margin(self, name: str) -> Margin:
+        """Of the limit of this name; none where it was not said."""
+        return self.margins.get(name, Margin())
+
+    def feasible(self, columns: Columns, which: str = "usual") -> np.ndarray:
+        """Where every limit holds with its margin [n]."""
         met = np.ones(len(columns["loss"]), dtype=bool)
         for limit in self.limits:
-            met &= limit.met(columns[limit.column])
+            met &= limit.met(columns[limit.column], 1 / getattr(self.margin(limit.name), which))
         return met
+
+    def relaxed(self, limit: Limit) -> float:
+        """How many times as generous the limit is where `relax` moves it, margin included."""
+        return limit.slack / self.margin(limit.name).usual
+
+    def loosest(self, limit: Limit) -> float:
+        """Slack beyond which a point is of no interest to any answer."""
+        margin = self.margin(limit.name)
+        return max(self.relaxed(limit), 1 / margin.least, 1 / margin.luckiest)
 
     def loss_columns(self, architectures: ArchitectureBatch) -> Columns:
         """What does not depend on weight precision: loss, training tokens, training FLOPs."""
         tokens = self.budget.training_tokens(architectures)
         flops = architectures.training_flops_per_token(self.budget.training_sequence) * tokens
+        if isinstance(self.law, NodeLosses):
+            nodes = self.law.node_losses(architectures, tokens)
+            return {"loss": self.law.mean(nodes), NODES: nodes, "training_flops": flops}
         return {"loss": self.law.loss(architectures, tokens), "training_flops": flops}
 
     def evaluate(
@@ -200,6 +252,9 @@ class Problem:
 
     def best_of(self, points: Points) -> int:
         """Row of the point that is best by the goal; then by the other objectives in turn."""
-        others = [self.price(points.columns, o) for o in self.objectives if o != self.goal]
-        goal = self.price(points.columns, self.goal)
-        return int(np.lexsort((points.keys, *reversed(others), goal))[0])
+        return int(self.order(points.columns, points.keys)[0])
+
+    def order(self, columns: Columns, keys: np.ndarray) -> np.ndarray:
+        """Rows from the best by the goal to the worst; ties by the other objectives, then key."""
+        others = [self.price(columns, o) for o in self.objectives if o != self.goal]
+        return np.lexsort((keys, *reversed(others), self.price(columns, self.goal)))

@@ -11,7 +11,7 @@ const sliders = data.sliders.map(given => {
   const free = given.bounded ? [] : [null];
   const positions = given.at_least ? [...free, ...given.positions] : [...given.positions, ...free];
   const start = given.asked === null ? positions.indexOf(null) : positions.indexOf(given.asked);
-  return {...given, positions, start, at: start, values: numbers[given.column]};
+  return {...given, positions, start, at: start, values: numbers[`bound:${given.column}`]};
 });
 
 function meets(slider, at, point) {

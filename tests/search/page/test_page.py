@@ -68,7 +68,7 @@ def answers_of(answer: Any, limits: Any, **more: Any) -> Any:
 
 
 def test_every_slider_position_picks_what_query_answers_and_shows_its_front(answer: Any) -> None:
-    kept = explored(answer.problem, SPACE.grid())
+    kept = explored(answer.problem, SPACE.grid(), 0.9)
     points, rng = kept.points, np.random.default_rng(5)
     assert kept.exact
     assert kept.front_complete
@@ -83,7 +83,7 @@ def test_every_slider_position_picks_what_query_answers_and_shows_its_front(answ
         fits = np.ones(len(points), dtype=bool)
         for slider in kept.sliders:
             if slider.column in limits:
-                column, limit = points.columns[slider.column], limits[slider.column]
+                column, limit = points.columns["bound:" + slider.column], limits[slider.column]
                 fits &= column >= limit if slider.at_least else column <= limit
         expected = answers_of(answer, limits)
         if expected is None:
@@ -106,14 +106,14 @@ def test_with_a_loss_to_reach_the_first_that_fits_is_the_fastest(answer: Any) ->
     target = answer.best.loss + 0.1
     reaching = query(
         answer.device,
-        answer.law,
+        answer.law.law,
         Budget(memory_bytes="300MB"),
         answer.workload,
         SPACE,
         target_loss=target,
     )
-    points = explored(reaching.problem, SPACE.grid()).points
-    fits = (points.columns["loss"] <= target) & (points.columns["memory_bytes"] <= 300e6)
+    points = explored(reaching.problem, SPACE.grid(), 0.9).points
+    fits = (points.columns["bound:loss"] <= target) & (points.columns["memory_bytes"] <= 300e6)
     assert points.architectures[int(np.flatnonzero(fits)[0])] == reaching.best.architecture
 
 

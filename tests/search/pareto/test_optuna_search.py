@@ -61,7 +61,7 @@ def test_it_finds_the_exact_front_where_that_is_known() -> None:
     with ThreadPoolExecutor(2) as pool:
         explorer = Explorer(question, FINE.grid(), 0, pool)
         explorer.run(deadline=float("inf"))
-    found = explorer.harvest.front.objectives
+    found = explorer.collected.front.objectives
     reference = reference_point(exact)
     assert hypervolume(found, reference) >= 0.9999 * hypervolume(exact, reference)
     # The best loss itself, not only the volume.
@@ -73,9 +73,9 @@ def test_when_it_says_polished_no_neighbour_improves_the_front() -> None:
     with ThreadPoolExecutor(2) as pool:
         explorer = Explorer(question, FINE.grid(), 0, pool)
         assert explorer.run(deadline=float("inf"))
-        before = explorer.harvest.front.objectives.copy()
+        before = explorer.collected.front.objectives.copy()
         explorer.look(explorer.neighbours.of(explorer.front()))
-    assert np.array_equal(before, explorer.harvest.front.objectives)
+    assert np.array_equal(before, explorer.collected.front.objectives)
 
 
 def test_a_huge_space_is_answered_in_time_and_budgets_hold() -> None:
@@ -113,7 +113,7 @@ def test_a_small_feasible_corner_is_walked_to() -> None:
     with ThreadPoolExecutor(2) as pool:
         explorer = Explorer(question, HUGE.grid(), 0, pool)
         explorer.run(deadline=float("inf"))
-    assert explorer.harvest.feasible
+    assert explorer.collected.feasible
 
 
 def test_infeasible_is_said_of_huge_spaces_too() -> None:

@@ -1,0 +1,73 @@
+"""What each source says about the choices that the pick makes: agreement and contradiction."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from shapelaw.scaling.architecture import Architecture, ArchitectureBatch
+from shapelaw.search.answer.beliefs import Otherwise
+from shapelaw.search.pareto.problem import LossModel
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """One source's word on one axis."""
+
+    axis: str
+    says: str
+    source: str
+    """Who says it."""
+    difference: float
+    """Nats by which the other side's shape is worse (below 0: better) than the pick."""
+    interval: tuple[float, float]
+
+    def to_dict(self) -> dict[str, Any]:
+        """`axis`, `says` and `from`, and the numbers behind them."""
+        return {
+            "axis": self.axis,
+            "says": self.says,
+            "from": self.source,
+            "difference": self.difference,
+            "interval": list(self.interval),
+        }
+
+
+def sources(
+    laws: Mapping[str, LossModel],
+    pick: Architecture,
+    rivals: list[tuple[Otherwise, Architecture]],
+    tokens: float,
+) -> list[Source]:
+    """Each law's difference between the pick and the rival of each disputed belief.
+
+    Both at the same training tokens; the interval holds 90 % of the law's draws.
+    """
+    found = []
+    for belief, rival in rivals:
+        pair = ArchitectureBatch.of([pick, rival])
+        for name, law in laws.items():
+            draws = law.loss_draws(pair, tokens)
+            gaps = draws[:, 1] - draws[:, 0]
+            low, high = (float(end) for end in np.quantile(gaps, [0.05, 0.95]))
+            middle = float(gaps.mean())
+            beyond = {
+                axis: factor
+                for row in law.extrapolated(pair, tokens)
+                for axis, factor in row.items()
+                if axis in ("N", "tokens")
+            }
+            far = ", ".join(f"{axis} {factor:.2g}×" for axis, factor in beyond.items())
+            found.append(
+                Source(
+                    axis=belief.axis,
+                    says=f"{belief.says.removeprefix('if ')}: the rival shape "
+                    f"{'loses' if middle >= 0 else 'gains'} {abs(middle):.3f} nats "
+                    f"[{low:+.3f}, {high:+.3f}]" + (f", extrapolated {far}" if far else ""),
+                    source=name,
+                    difference=middle,
+                    interval=(low, high),
+                )
+            )
+    return found

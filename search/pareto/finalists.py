@@ -1,0 +1,91 @@
+"""The few points, among millions, that draws of law and device decide among."""
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+
+from shapelaw.search.pareto.collected import Collected
+from shapelaw.search.pareto.decision import Decision, decide
+from shapelaw.search.pareto.expected_loss import expected_loss
+from shapelaw.search.pareto.feasibility import SHARES, joint_draws, margins, probability
+from shapelaw.search.pareto.problem import Points, Problem
+from shapelaw.search.space.grid import Grid
+
+SAMPLE = 512
+"""Shapes that the law's draws are condensed on and budgets' margins are taken from."""
+
+MOST = 1000
+"""Finalists judged by all draws, about."""
+
+_STEP = 256
+"""Points whose probability is asked for at a time."""
+
+_LUCKY = 64
+"""Best points kept of each kind that only some draws let through: what might be regretted."""
+
+PointsOf = Callable[[np.ndarray], Points]
+
+
+def prepared(problem: Problem, grid: Grid, confidence: float) -> Problem:
+    """The problem with the law's expected loss and with margins from the device's draws."""
+    sample = _sample(problem, grid)
+    tokens = problem.budget.training_tokens(sample.architectures)
+    law = expected_loss(problem.law, sample.architectures, tokens)
+    problem = dataclasses.replace(problem, law=law)
+    sample = problem.evaluate(sample.architectures, sample.bits)
+    return dataclasses.replace(problem, margins=margins(problem, sample, confidence))
+
+
+def _sample(problem: Problem, grid: Grid) -> Points:
+    """Shapes spread over the space, without loss or cost."""
+    from shapelaw.search.space.neighbours import Neighbours
+
+    coordinates = Neighbours(grid).random(SAMPLE, np.random.default_rng(0))
+    architectures, bits, valid = grid.decode(coordinates)
+    rows = np.flatnonzero(valid)
+    return Points(architectures.take(rows), bits[rows], {}, rows)
+
+
+def pick_key(
+    problem: Problem, collected: Collected, points_of: PointsOf, confidence: float
+) -> tuple[int | None, float]:
+    """(key of the best pooled point that meets every budget with confidence, its goal).
+
+    Without one: (None, the highest probability found).
+    """
+    _, keys = collected.ranked(("usual", "least"))
+    highest = 0.0
+    for start in range(0, len(keys), _STEP):
+        points = points_of(keys[start : start + _STEP])
+        points = points.take(problem.order(points.columns, points.keys))
+        chance = probability(problem, points)
+        rows = np.flatnonzero(chance >= confidence)
+        if len(rows):
+            row = int(rows[0])
+            return int(points.keys[row]), float(problem.price(points.columns, problem.goal)[row])
+        highest = max(highest, float(chance.max()))
+    return None, highest
+
+
+def decision(
+    problem: Problem,
+    collected: Collected,
+    points_of: PointsOf,
+    key: int,
+    confidence: float,
+    more: np.ndarray,
+) -> Decision:
+    """The pick of this key judged against the best of what the search kept.
+
+    Args:
+        more: keys of further points to judge, the front's.
+    """
+    nodes = [keys for _, keys in collected.node_best.values()]
+    good = collected.ranked(("usual", "least"))[1][: MOST // 3]
+    lucky = [collected.ranked((kind,))[1][:_LUCKY] for kind in SHARES]
+    keys = np.concatenate([[key], *nodes, good, *lucky, collected.pool(MOST // 4), more])
+    keys = np.unique(keys.astype(np.int64))
+    finalists = points_of(keys)
+    joint = joint_draws(problem, finalists)
+    return decide(problem, finalists, joint, int(np.searchsorted(keys, key)), confidence)

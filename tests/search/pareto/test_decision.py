@@ -1,0 +1,163 @@
+"""The decision against brute force, and its probabilities against synthetic truths."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from benchmarks.synthetic import MIDDLE, PRIOR, SPACE, SyntheticLaw, no_cost, repetition
+from shapelaw.results.shipped_laws import load_law
+from shapelaw.scaling.architecture import ArchitectureBatch
+from shapelaw.search.pareto.budget import Budget
+from shapelaw.search.pareto.decision import NEAR, Decision, decide
+from shapelaw.search.pareto.differences import loss_differences
+from shapelaw.search.pareto.exhaustive import points_of, search_all
+from shapelaw.search.pareto.expected_loss import expected_loss, quadrature
+from shapelaw.search.pareto.feasibility import joint_draws
+from shapelaw.search.pareto.finalists import decision, pick_key, prepared
+from shapelaw.search.pareto.problem import Columns, Points, Problem, parse_objectives
+
+
+@dataclasses.dataclass
+class UncertainSpeed:
+    """Decode time of two parts, bytes and layers, each with a factor nobody knows."""
+
+    factors: np.ndarray
+    """[k, 2]"""
+
+    def _columns(self, a: ArchitectureBatch, byte: np.ndarray, layer: np.ndarray) -> Columns:
+        seconds = byte * a.non_embedding_parameters / 5e9 + layer * a.depth * 1e-4
+        same = np.ones_like(seconds)
+        return {
+            "decode_s": seconds,
+            "decode_tokens_per_s": 1 / seconds,
+            "prefill_s": same,
+            "ttft_s": same,
+            "memory_bytes": a.non_embedding_parameters * same,
+            "energy_per_token_j": same,
+        }
+
+    def __call__(
+        self, architectures: ArchitectureBatch, weight_bits: np.ndarray, wanted: object = ()
+    ) -> Columns:
+        one = np.ones(len(architectures))
+        return self._columns(architectures, one, one)
+
+    def draws(
+        self, architectures: ArchitectureBatch, weight_bits: np.ndarray, wanted: object, count: int
+    ) -> Columns:
+        byte, layer = self.factors[:count].T[:, :, None]
+        return self._columns(architectures, byte, layer)
+
+
+def uncertain(seed: int, speed: float) -> tuple[Problem, UncertainSpeed]:
+    generator = np.random.default_rng(seed)
+    cost = UncertainSpeed(np.exp([0.1, 0.4] * generator.standard_normal((64, 2))))
+    law = SyntheticLaw(MIDDLE, MIDDLE + 0.5 * PRIOR * generator.standard_normal((400, 5)))
+    budget = Budget(tokens=1e9, decode_tokens_per_s=speed)
+    return Problem(law, cost, budget, parse_objectives(None)), cost
+
+
+@pytest.mark.parametrize(("seed", "speed"), [(0, 80.0), (1, 150.0), (2, 40.0)])
+def test_the_pick_is_brute_forces(seed: int, speed: float) -> None:
+    problem, cost = uncertain(seed, speed)
+    grid = SPACE.grid()
+    ready = prepared(problem, grid, 0.9)
+    collected = search_all(ready, grid)
+    key, _ = pick_key(ready, collected, lambda keys: points_of(ready, grid, keys), 0.9)
+    everything = points_of(ready, grid, np.arange(grid.size()))
+    speeds = cost.draws(everything.architectures, everything.bits, (), 64)["decode_tokens_per_s"]
+    confident = np.flatnonzero((speeds >= speed).mean(axis=0) >= 0.9)
+    expected = problem.law.loss_draws(everything.architectures, 1e9).mean(axis=0)
+    assert key is not None
+    assert key in everything.keys[confident]
+    assert expected[key] <= expected[confident].min() + 2e-4
+    # Regret and nearness over every shape of the space, not the finalists alone.
+    found = decision(
+        ready, collected, lambda keys: points_of(ready, grid, keys), key, 0.9, np.empty(0, int)
+    )
+    joint = joint_draws(ready, everything)
+    whole = decide(ready, everything, joint, key, 0.9)
+    assert found.near_best_probability == pytest.approx(whole.near_best_probability, abs=0.03)
+    assert found.regret[0] == pytest.approx(whole.regret[0], rel=0.12, abs=0.002)
+    assert found.regret[1] == pytest.approx(whole.regret[1], rel=0.2, abs=0.002)
+    assert found.budget_probability["decode"] >= 0.9
+
+
+def test_the_expected_loss_is_the_mean_of_all_draws() -> None:
+    law = load_law("literature")
+    batch, _ = next(iter(SPACE.enumerate(10**6)))
+    generator = np.random.default_rng(0)
+    sample = batch.take(generator.choice(len(batch), 256, replace=False))
+    condensed = expected_loss(law, sample, 1e11)
+    assert len(condensed.nodes) <= 24
+    assert condensed.weights.sum() == pytest.approx(1)
+    assert (condensed.weights >= 0).all()
+    mean = law.loss_draws(batch, 1e11).mean(axis=0)
+    assert np.abs(condensed.loss(batch, 1e11) / mean - 1).max() < 1e-3
+    # The middle law is another number altogether.
+    assert np.abs(law.loss(batch, 1e11) - mean).max() > 1e-2
+
+
+def test_quadrature_is_exact_where_few_rows_span_all() -> None:
+    generator = np.random.default_rng(1)
+    values = generator.random((300, 3)) @ generator.standard_normal((3, 80))
+    rows, weights = quadrature(values, tolerance=1e-9)
+    assert len(rows) <= 8
+    assert weights @ values[rows] == pytest.approx(values.mean(axis=0), abs=1e-6)
+
+
+def test_picks_made_at_p_are_right_p_of_the_time() -> None:
+    results = [repetition(noise, seed) for noise in (0.03, 0.1, 0.2) for seed in range(150)]
+    sure = np.array([p for p, _ in results])
+    right = np.array([r for _, r in results], dtype=float)
+    assert abs(sure.mean() - right.mean()) <= 0.05
+    # And not by errors that cancel: among the unsure, the middling and the sure alike.
+    for low, high in ((0, 0.65), (0.65, 0.9), (0.9, 1.01)):
+        members = (sure >= low) & (sure < high)
+        assert members.sum() >= 80
+        error = 2.0 * np.sqrt(0.25 / members.sum())
+        assert abs(sure[members].mean() - right[members].mean()) <= 0.05 + error
+
+
+def judged(law: SyntheticLaw, rivals: Points) -> Decision:
+    problem = Problem(law, no_cost, Budget(tokens=1e9), parse_objectives(None))
+    pick = int(np.argmin(law.loss(rivals.architectures, 1e9)))
+    return decide(problem, rivals, joint_draws(problem, rivals), pick, 0.9)
+
+
+def test_two_rivals_share_the_probability() -> None:
+    batch, bits = next(iter(SPACE.enumerate(10**6)))
+    rows = np.array([0, 400])
+    rivals = Points(batch.take(rows), bits[rows], {}, rows)
+    generator = np.random.default_rng(0)
+    sure = judged(
+        SyntheticLaw(MIDDLE, MIDDLE + PRIOR * generator.standard_normal((400, 5))), rivals
+    )
+    assert sure.probability_best + sure.runner_up_probability == pytest.approx(1.0)
+    assert sure.near_best_probability >= sure.probability_best
+    assert sure.near_best_probability == np.mean(
+        sure.joint.losses[:, sure.pick] <= sure.joint.losses.min(axis=1) + NEAR
+    )
+
+
+def test_a_difference_is_surer_than_its_sides_and_changes_sign_with_them() -> None:
+    batch, bits = next(iter(SPACE.enumerate(10**6)))
+    generator = np.random.default_rng(1)
+    spread = PRIOR * np.array([0.1, 0.1, 0.1, 0.1, 5.0])  # the level is what nobody knows
+    law = SyntheticLaw(MIDDLE, MIDDLE + spread * generator.standard_normal((400, 5)))
+    pair = Points(batch.take(np.array([7, 300])), bits[:2], {}, np.arange(2))
+    there = loss_differences(law, pair, 1e9)[0]
+    back = loss_differences(law, pair.take(np.array([1, 0])), 1e9)[0]
+    assert there.middle == pytest.approx(-back.middle)
+    assert there.interval[1] - there.interval[0] < 0.2  # the level alone spreads over 1.6
+    assert there.probability_lower == pytest.approx(1 - back.probability_lower)
+
+
+def test_a_law_without_draws_does_not_claim_to_be_sure() -> None:
+    batch, bits = next(iter(SPACE.enumerate(10**6)))
+    rivals = Points(batch.take(np.arange(9)), bits[:9], {}, np.arange(9))
+    sure = judged(SyntheticLaw(MIDDLE, MIDDLE[None, :]), rivals)
+    assert np.isnan(sure.near_best_probability)
+    assert np.isnan(sure.regret[0])
+    assert sure.runner_up is None
