@@ -11,8 +11,8 @@ import msgspec
 import numpy as np
 
 from shapelaw.scaling.architecture import Architecture
-from shapelaw.search.pareto.exhaustive import MOST_POINTS, points_of, search_all
-from shapelaw.search.pareto.finalists import pick_key
+from shapelaw.search.pareto.exhaustive import MOST_POINTS
+from shapelaw.search.pareto.finalists import best_confident
 from shapelaw.search.pareto.problem import Problem
 from shapelaw.search.space.grid import Grid
 from shapelaw.search.space.space import Space
@@ -129,10 +129,7 @@ def _edge(
     if not 0 < grid.size() <= min(MOST_BEYOND, MOST_POINTS):
         why = "no model divides so" if not grid.size() else "too many shapes to look at"
         return Edge(axis, value, side, beyond, None, why)
-    collected = search_all(problem, grid)
-    key, goal = pick_key(
-        problem, collected, lambda keys: points_of(problem, grid, keys), confidence
-    )
+    key, goal = best_confident(problem, grid, confidence)
     if key is None:
         return Edge(axis, value, side, beyond, None, "nothing there meets the budgets")
     if problem.target_loss is not None:

@@ -58,7 +58,13 @@ from shapelaw.search.pareto.exhaustive import (
     search_all,
 )
 from shapelaw.search.pareto.feasibility import probability
-from shapelaw.search.pareto.finalists import decision, pick_key, prepared
+from shapelaw.search.pareto.finalists import (
+    POOLED_AGAIN,
+    best_confident,
+    decision,
+    pick_key,
+    prepared,
+)
 from shapelaw.search.pareto.front import nondominated
 from shapelaw.search.pareto.priced_law import PricedLaw
 from shapelaw.search.pareto.problem import LossModel, Points, Problem, parse_objectives
@@ -72,9 +78,6 @@ __all__ = ["Budget", "Infeasible", "answer_command", "feasible_architectures", "
 
 CONFIDENCE = 0.9
 """Probability with which a pick meets every budget, where none is asked for."""
-
-_POOLED_AGAIN = 4096
-"""Points kept of each chunk when the usual number could not prove the pick."""
 
 _FRONT = 2000
 """Points shown of the front of a space too large to enumerate; an exact front is shown whole."""
@@ -353,7 +356,7 @@ def _compose(
     certificate = searched.certificate
     if certificate.exact and collected.left_out() < (np.inf if key is None else goal):
         # A point that was not kept might be better: keep more of them.
-        collected = search_all(problem, grid, _POOLED_AGAIN)
+        collected = search_all(problem, grid, POOLED_AGAIN)
         key, goal = pick_key(problem, collected, searched.points_of, confidence)
         proven = collected.left_out() >= (np.inf if key is None else goal)
         certificate = dataclasses.replace(certificate, exact=proven)
@@ -514,10 +517,7 @@ def _beside_equal_training(answer: Answer, context: Context, exact: bool) -> Ans
         other = dataclasses.replace(budget, flops=None, tokens=best.training_tokens)
     asked = dataclasses.replace(problem, budget=other)
     grid = context.space.grid()
-    collected = search_all(asked, grid)
-    key, _ = pick_key(
-        asked, collected, lambda keys: points_of(asked, grid, keys), answer.confidence
-    )
+    key, _ = best_confident(asked, grid, answer.confidence)
     if key is None:
         return answer
     point = points_of(asked, grid, np.array([key]))

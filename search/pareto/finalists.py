@@ -5,8 +5,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from shapelaw.search.pareto.collected import Collected
+from shapelaw.search.pareto.collected import POOL, Collected
 from shapelaw.search.pareto.decision import Decision, decide
+from shapelaw.search.pareto.exhaustive import points_of, search_all
 from shapelaw.search.pareto.expected_loss import expected_loss
 from shapelaw.search.pareto.feasibility import SHARES, joint_draws, margins, probability
 from shapelaw.search.pareto.problem import Points, Problem
@@ -66,6 +67,23 @@ def pick_key(
             return int(points.keys[row]), float(problem.price(points.columns, problem.goal)[row])
         highest = max(highest, float(chance.max()))
     return None, highest
+
+
+POOLED_AGAIN = 4096
+"""Points kept of each chunk when the usual number could not prove the pick."""
+
+
+def best_confident(problem: Problem, grid: Grid, confidence: float) -> tuple[int | None, float]:
+    """`pick_key` over a whole grid, with more points kept where the usual number proves nothing."""
+    key, goal = None, 0.0
+    for pool in (POOL, POOLED_AGAIN):
+        collected = search_all(problem, grid, pool)
+        key, goal = pick_key(
+            problem, collected, lambda keys: points_of(problem, grid, keys), confidence
+        )
+        if collected.left_out() >= (np.inf if key is None else goal):
+            break
+    return key, goal
 
 
 def decision(
