@@ -80,10 +80,12 @@ class EvidenceLaw:
         self,
         architectures: ArchitectureBatch,
         tokens: float | np.ndarray,
-        draws: int | None = None,
+        draws: int | np.ndarray | None = None,
     ) -> np.ndarray:
-        """Loss [k, n] by each of the first `draws` draws; no noise of a run."""
-        return np.exp(self.log_loss_of(self.theta[:draws], of_architectures(architectures, tokens)))
+        """Loss [k, n] by each draw, the first so many or those at these numbers; without noise."""
+        whole = draws is None or isinstance(draws, int)
+        theta = self.theta[:draws] if whole else self.theta[draws]
+        return np.exp(self.log_loss_of(theta, of_architectures(architectures, tokens)))
 
     def interval(
         self, architectures: ArchitectureBatch, tokens: float | np.ndarray, level: float = 0.9
