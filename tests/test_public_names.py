@@ -151,3 +151,24 @@ def test_readme_examples_run() -> None:
     readme = doctest.testfile(str(ROOT / "README.md"), module_relative=False)
     assert readme.attempted
     assert not readme.failed
+
+
+def test_export_writes_what_the_architecture_counts(tmp_path: Path) -> None:
+    shape = tmp_path / "shape.json"
+    shape.write_text(
+        '{"vocab_size": 256, "d_model": 64, "n_blocks": 2, "n_heads": 1, "n_kv_heads": 1, '
+        '"head_dim": 64, "d_ff": 128}'
+    )
+    report = shapelaw.export(arch=str(shape), target="hf", directory=tmp_path / "out")
+    assert report["architecture"]["d_model"] == 64
+    assert (tmp_path / "out" / "config.json").is_file()
+
+
+@pytest.mark.long
+def test_run_sweep_and_calibrate(tmp_path: Path) -> None:
+    result = shapelaw.run_sweep(design="smoke", out=tmp_path / "sweep", workers=2)
+    assert result.finished == len(shapelaw.read_records(tmp_path / "sweep")) > 0
+    pytest.importorskip("xllamacpp")
+    profile, report = shapelaw.calibrate(name="here", engine="llama.cpp", quick=True)
+    assert isinstance(profile, shapelaw.DeviceProfile)
+    assert report["timings"]
