@@ -213,20 +213,19 @@ class Model:
         bends: list[Array] = []
         for join in self._joins:
             order = np.exp(theta[:, join.order])[:, None]
-            sums = [sum(parts[k] for k in side) for side in (join.left, join.right)]
             left, right = (
-                exponents[side[0]] if len(side) == 1 else np.log(value)
-                for side, value in zip((join.left, join.right), sums, strict=True)
+                np.logaddexp.reduce([exponents[k] for k in side], axis=0)
+                for side in (join.left, join.right)
             )
             value, share = log_norm(left, right, order)
             joint = np.exp(np.minimum(value, _LARGEST_EXPONENT))
             total += joint
-            for side, sum_, weight in (
-                (join.left, sums[0], share),
-                (join.right, sums[1], 1 - share),
+            for side, log_sum, weight in (
+                (join.left, left, share),
+                (join.right, right, 1 - share),
             ):
                 for k in side:
-                    parts[k] = joint * weight * (parts[k] / sum_ if len(side) > 1 else 1.0)
+                    parts[k] = joint * weight * np.exp(exponents[k] - log_sum)
             slope = share * left + (1 - share) * right - value
             parts.append(joint * slope)
             bends += [joint * order * share * (1 - share), left - right, share, slope, joint]

@@ -171,13 +171,15 @@ def test_a_full_disk_stops_the_sweep_with_one_line_and_a_later_one_goes_on(
         "except NoAnswer as error:\n"
         "    print(error)\n"
     )
-    said = subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-c", script],
         capture_output=True,
         text=True,
-        check=True,
+        check=False,
         env=environment(),
-    ).stdout
+    )
+    assert done.returncode == 0, done.stderr
+    said = done.stdout
     assert "File too large" in said
     assert said.count("\n") == 1
     kept = read_records(shared / "full")
