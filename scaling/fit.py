@@ -38,6 +38,10 @@ FURTHER = 10.0
 _OTHER_STARTS = 8  # draws from which the optimum without prior is sought too
 
 
+HUBER = 1e-3
+"""Threshold of the Huber terms in log loss: Hoffmann et al. (arXiv 2203.15556)."""
+
+
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Fit(Displayed):
     """A law and how it was found."""
@@ -95,7 +99,7 @@ def fit_law(
     seed: int = 0,
     holdout: bool = True,
     objective: str = "huber",
-    delta: float = 1e-3,
+    delta: float = HUBER,
     weights: Array | None = None,
     starts: int = 32,
     label: str | None = None,

@@ -5,7 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from shapelaw.scaling.fit import Fit, fit_law
+from shapelaw.scaling.estimate import estimate_law
+from shapelaw.scaling.fit import HUBER, Fit, fit_law
 from shapelaw.scaling.forms import FORMS
 from shapelaw.scaling.holdout.scores import spearman
 from shapelaw.scaling.run_table import RunTable
@@ -113,7 +114,7 @@ def ask(fit: Fit, table: RunTable) -> HeldOut:
 
 def compare(fitted: RunTable, held_out: RunTable) -> tuple[list[HeldOut], str]:
     """All forms, and which of them `auto` takes."""
-    chosen = fit_law(fitted, form="auto", bootstrap=0, holdout=False).law.form
+    chosen = estimate_law(fitted, "auto", bootstrap=0, delta=HUBER, holdout=False).law.form
     return [
         ask(fit_law(fitted, form=name, bootstrap=BOOTSTRAP, holdout=False), held_out)
         for name in FORMS
