@@ -409,6 +409,17 @@ def predict(law: str, runs: tuple[str, ...], columns: str | None, as_json: bool)
 @click.option("--space", help="The shapes to search: phone, laptop, gpu, or a file.")
 @click.option("--objectives", help="Of the front: loss,decode,energy,ttft,memory,flops.")
 @click.option("--target-loss", type=float, help="Maximise throughput subject to this loss.")
+@click.option(
+    "--confidence",
+    type=float,
+    default=0.9,
+    show_default=True,
+    help="Probability with which the pick meets every budget.",
+)
+@click.option("--accelerator", default="h100", show_default=True, help="What it is trained on.")
+@click.option(
+    "--utilisation", type=float, default=0.4, show_default=True, help="Share of its peak reached."
+)
 @click.option("--measure", type=click.IntRange(min=1), help="Time the K best on this machine.")
 @click.option("--storage", help="An Optuna storage URL that keeps the study.")
 @click.option("--html", type=click.Path(path_type=Path), help="Write the explorer to this file.")

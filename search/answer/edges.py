@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 
 from shapelaw.scaling.architecture import Architecture
+from shapelaw.scaling.errors import BadInput
 from shapelaw.search.pareto.exhaustive import MOST_POINTS
 from shapelaw.search.pareto.finalists import best_confident
 from shapelaw.search.pareto.problem import Problem
@@ -125,10 +126,12 @@ def _edge(
     field = _space_field(space, axis)
     whole = axis not in ("mlp_attention_ratio", "attention_width")
     wider = msgspec.structs.replace(space, **{field: int(beyond) if whole else beyond})
-    grid = wider.grid()
-    if not 0 < grid.size() <= min(MOST_BEYOND, MOST_POINTS):
-        why = "no model divides so" if not grid.size() else "too many shapes to look at"
-        return Edge(axis, value, side, beyond, None, why)
+    try:
+        grid = wider.grid()
+    except BadInput:  # nothing is left after divisibility
+        return Edge(axis, value, side, beyond, None, "no model divides so")
+    if grid.size() > min(MOST_BEYOND, MOST_POINTS):
+        return Edge(axis, value, side, beyond, None, "too many shapes to look at")
     key, goal = best_confident(problem, grid, confidence)
     if key is None:
         return Edge(axis, value, side, beyond, None, "nothing there meets the budgets")

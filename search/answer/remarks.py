@@ -207,6 +207,9 @@ def blind_spots(problem: Problem, grid: Grid) -> list[str]:
     if blind:
         from shapelaw.scaling.law import Law, never_seen
 
+        # Beneath the mean over its draws and the price of a format.
+        while not isinstance(law, Law) and hasattr(law, "law"):
+            law = law.law
         if isinstance(law, Law):
             lines += [never_seen(law, axis) for axis in blind]
         lines.append(

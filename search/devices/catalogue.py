@@ -4,6 +4,7 @@ A shipped device takes its usual engine, or the one asked for: `m2-max`, `m2-max
 `iphone-15-pro@llama.cpp/cpu`.
 """
 
+import difflib
 import functools
 import os
 import tomllib
@@ -102,6 +103,8 @@ def load_device(name_or_path: str | Path, engine_name: str | None = None) -> Dev
     if exists(name):
         return DeviceProfile.from_file(name)
     hint = " (run `shapelaw calibrate` first)" if name == "this-machine" else ""
+    close = difflib.get_close_matches(name, device_names(), n=3)
+    hint = f"; did you mean {' or '.join(close)}?" if close and not hint else hint
     raise BadInput(f"device = {shown(name)!r}: a file or a name from `shapelaw devices`{hint}")
 
 

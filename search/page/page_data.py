@@ -14,6 +14,7 @@ from shapelaw.search.page.page_points import (
     Explored,
     Slider,
     can_enumerate,
+    ceiling,
     explored,
     only,
 )
@@ -87,6 +88,7 @@ def _slider(answer: Answer, slider: Slider, exact: bool) -> dict[str, Any]:
         # A limit beyond every point's value still is where the query stands.
         positions = sorted([*positions, asked])
     bounded = asked is not None and not exact
+    at_ceiling = slider.name == "memory" and np.isfinite(ceiling(answer.problem))
     if bounded:
         positions = [
             value for value in positions if (value >= asked if slider.at_least else value <= asked)
@@ -97,7 +99,7 @@ def _slider(answer: Answer, slider: Slider, exact: bool) -> dict[str, Any]:
         "at_least": slider.at_least,
         "positions": positions,
         "asked": asked,
-        "bounded": bounded,
+        "bounded": bool(bounded or at_ceiling),
     }
 
 

@@ -86,6 +86,12 @@ def round_values(low: int, high: int) -> np.ndarray:
     )
 
 
+def ceiling(problem: Problem) -> float:
+    """Most bytes that the device gives an application: no query may ask for more."""
+    profile = getattr(problem.cost, "profile", None)
+    return np.inf if profile is None else float(profile.app_memory)
+
+
 def sliders_of(problem: Problem, columns: list[str]) -> list[Slider]:
     """A slider for each limited column that can be limited, over all round values."""
     asked = {limit.column: limit.value for limit in problem.limits}
@@ -94,6 +100,8 @@ def sliders_of(problem: Problem, columns: list[str]) -> list[Slider]:
         objective = OBJECTIVES[name]
         if objective.column in columns:
             values = np.append(round_values(-7, 15), asked.get(objective.column, 1.0))
+            most = ceiling(problem) if name == "memory" else np.inf
+            values = np.append(values[values <= most], most if np.isfinite(most) else values[0])
             found.append(Slider(name, objective.column, objective.maximise, np.unique(values)))
     if problem.target_loss is not None:
         values = np.append(np.round(np.arange(0, 20, LOSS_STEP), 6), problem.target_loss)
@@ -241,7 +249,10 @@ def _kept(
             columns = columns | {BOUND + name: column for name, column in held.items()}
             parts.append(_Rows(columns, keys))
         rows = _Rows.join(parts)
-        rows = rows.take(~np.isnan(problem.price(rows.columns, problem.goal)))
+        open_rows = ~np.isnan(problem.price(rows.columns, problem.goal))
+        if BOUND + "memory_bytes" in rows.columns:
+            open_rows &= rows.columns[BOUND + "memory_bytes"] <= ceiling(problem)
+        rows = rows.take(open_rows)
         return rows.reduced(problem, sliders, rounded)
 
     def batches() -> Iterator[range]:

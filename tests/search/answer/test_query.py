@@ -27,6 +27,8 @@ from shapelaw.search.devices.cost import costs
 from shapelaw.search.space.space import Pattern, Range, Space
 from shapelaw.search.workload import load_workload
 
+pytestmark = pytest.mark.usefixtures("exact_devices")
+
 PHONE = Space(
     name="small-phone",
     d_model=Range(256, 1536, 128),
@@ -430,7 +432,7 @@ def test_asking_twice_gives_the_same_answer() -> None:
 def test_a_query_imports_nothing_heavy() -> None:
     code = (
         "import sys; from shapelaw.search.answer.query import answer_command; "
-        "answer_command('iphone-13', memory='200MB', decode=20, tokens=1e12).to_dict(); "
+        "answer_command('iphone-13', memory='300MB', decode=20, tokens=1e12).to_dict(); "
         "heavy = {'jax', 'flax', 'matplotlib', 'scipy', 'plotly', 'pyarrow', 'rich', "
         "'optuna'}; "
         "print(sorted(heavy & set(sys.modules)))"

@@ -10,6 +10,8 @@ from shapelaw.search.answer.query import Budget, query
 from shapelaw.search.answer.remarks import BLIND_MOST
 from shapelaw.search.space.space import Range, Space
 
+pytestmark = pytest.mark.usefixtures("exact_devices")
+
 
 @pytest.fixture(scope="module")
 def unshared() -> Law:

@@ -24,6 +24,8 @@ from shapelaw.search.page.page_points import explored, round_values
 from shapelaw.search.page.shape_curves import AXES, _varied, shape_curves
 from shapelaw.search.space.space import Space
 
+pytestmark = pytest.mark.usefixtures("exact_devices")
+
 SPACE = Space.from_toml(
     """
 name = "small </script><script>window.hacked = 1</script>"

@@ -8,6 +8,9 @@ import pytest
 from benchmarks.synthetic import MIDDLE, PRIOR, SPACE, SyntheticLaw, no_cost, repetition
 from shapelaw.results.shipped_laws import load_law
 from shapelaw.scaling.architecture import ArchitectureBatch
+from shapelaw.search.answer.query import query
+from shapelaw.search.devices.catalogue import load_device
+from shapelaw.search.devices.cost import cost_draws
 from shapelaw.search.pareto.budget import Budget
 from shapelaw.search.pareto.decision import NEAR, Decision, decide
 from shapelaw.search.pareto.differences import loss_differences
@@ -16,6 +19,7 @@ from shapelaw.search.pareto.expected_loss import expected_loss, quadrature
 from shapelaw.search.pareto.feasibility import joint_draws
 from shapelaw.search.pareto.finalists import decision, pick_key, prepared
 from shapelaw.search.pareto.problem import Columns, Points, Problem, parse_objectives
+from shapelaw.search.workload import load_workload
 
 
 @dataclasses.dataclass
@@ -161,3 +165,19 @@ def test_a_law_without_draws_does_not_claim_to_be_sure() -> None:
     assert np.isnan(sure.near_best_probability)
     assert np.isnan(sure.regret[0])
     assert sure.runner_up is None
+
+
+def test_a_promise_holds_in_draws_that_the_decision_did_not_see() -> None:
+    """By constants of a real device drawn with another seed, each budget is met as promised."""
+    device, workload = load_device("iphone-13"), load_workload("chat")
+    answer = query(device, "evidence", Budget(memory_bytes="400MB", tokens=1e12), workload)
+    drawn = cost_draws(
+        ArchitectureBatch.of([answer.best.architecture]),
+        device,
+        workload,
+        count=2000,
+        seed=7,
+        weight_bits=answer.best.weight_bits,
+    )
+    assert answer.budget_probability["memory"] >= 0.9
+    assert 0.8 <= np.mean(drawn.memory_bytes <= 400e6) <= 0.99
