@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-import urllib.request
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,6 @@ from shapelaw.search.export.vocabulary import read_vocabulary
 from shapelaw.sweeps.corpus.token_corpus import load_corpus
 from shapelaw.sweeps.design.design import read_design
 from shapelaw.sweeps.running.runner import run_sweep
-from tests.search.export.test_gguf import llama_server
 
 TEXT = (
     "Ça va? naïve façade — 𝄞 🙂👩‍💻 don't WE'LL 12345 3.14\n\n"
@@ -85,16 +85,44 @@ def training_ids(tokenizer: Path | None) -> list[int]:
     return list(loaded.encode(TEXT, add_special_tokens=False).ids)
 
 
+LLAMA_CPP = """
+import json, os, sys, urllib.request, xllamacpp
+job = json.loads(sys.stdin.read())
+answer = os.fdopen(os.dup(1), "w")
+quiet = os.open(os.devnull, os.O_WRONLY)
+os.dup2(quiet, 1)
+os.dup2(quiet, 2)
+parameters = xllamacpp.CommonParams()
+parameters.model.path = job["model"]
+parameters.n_ctx = 256
+parameters.n_parallel = 1
+server = xllamacpp.Server(parameters)
+request = urllib.request.Request(
+    server.listening_address + "/tokenize",
+    json.dumps({"content": job["text"], "add_special": True}).encode(),
+    {"Content-Type": "application/json"},
+)
+with urllib.request.urlopen(request, timeout=30) as reply:
+    json.dump(json.load(reply)["tokens"], answer)
+answer.flush()
+os._exit(0)
+"""
+
+
 def llama_cpp_ids(path: Path, text: str) -> list[int]:
-    """Token ids by llama.cpp, asked over the loopback, special tokens where it would add them."""
-    server = llama_server(path)
-    request = urllib.request.Request(
-        server.listening_address + "/tokenize",
-        json.dumps({"content": text, "add_special": True}).encode(),
-        {"Content-Type": "application/json"},
+    """Token ids by llama.cpp, asked over the loopback, special tokens where it would add them.
+
+    In a process of its own: the engine's threads may never end in one that holds other runtimes.
+    """
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", LLAMA_CPP],
+        input=json.dumps({"model": str(path), "text": text}),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
     )
-    with urllib.request.urlopen(request, timeout=30) as answer:
-        return list(json.load(answer)["tokens"])
+    return list(json.loads(done.stdout))
 
 
 @pytest.mark.parametrize("kind", ["bytes", "bpe-304", "bpe-512", "llama-3"])
