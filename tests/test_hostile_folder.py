@@ -40,7 +40,7 @@ def run(folder: Path, *words: str) -> None:
 def test_fit_and_query(hostile: Path) -> None:
     run(hostile, "fit", "runs.csv", "--form", "chinchilla", "--bootstrap", "10", "--json")
     run(
-        hostile, "query", "--device", "iphone-13", "--memory", "200MB", "--tokens", "1e12", "--json"
+        hostile, "query", "--device", "iphone-13", "--memory", "400MB", "--tokens", "1e12", "--json"
     )
 
 
