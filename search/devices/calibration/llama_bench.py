@@ -171,11 +171,16 @@ def _checked(row: Row, where: str) -> Row:
         found["samples_ns"] = [float(s) for s in samples] if isinstance(samples, list) else []
     except (TypeError, ValueError):
         raise BadInput(f"{where}: samples_ns: numbers are needed") from None
-    times = [*found["samples_ns"], found["avg_ns"]]
+    times = {f"samples_ns[{at}]": sample for at, sample in enumerate(found["samples_ns"])}
+    times["avg_ns"] = found["avg_ns"]
     # A token takes a nanosecond nowhere.
     tokens = max(found["n_prompt"], found["n_gen"], 1.0)
-    if not all(math.isfinite(t) and t >= tokens for t in times):
-        raise BadInput(f"{where}: times of {min(times):g} ns for {tokens:g} tokens are none")
+    for name, time in times.items():
+        if not (math.isfinite(time) and time >= tokens):
+            raise BadInput(
+                f"{where}: {name} = {time!r}: {tokens:g} tokens take {tokens:g} ns or more, "
+                "a finite time"
+            )
     if found["model_n_params"] <= 0 or found["model_size"] <= 0:
         raise BadInput(f"{where}: model_n_params and model_size must be above zero")
     return found
