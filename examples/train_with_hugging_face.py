@@ -90,8 +90,8 @@ def main() -> None:
         weight_decay=recipe["weight_decay"],
     )
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, warmup_stable_decay(recipe))
-    train = np.memmap(corpus["train"], dtype=corpus["dtype"], mode="r")
-    train = train[: corpus["train_tokens"]]
+    tokens = np.memmap(corpus["train"], dtype=corpus["dtype"], mode="r")
+    train = tokens[: corpus["train_tokens"]]
     steps, batch = recipe["total_steps"], recipe["batch_sequences"]
     data = Sequences(train, steps * batch, run["sequence_length"], run["seed"])
     trainer = Trainer(

@@ -74,7 +74,8 @@ def _ask_count(path: Path, ours: str, column: str, values: np.ndarray, least: fl
 
 
 def _ask_together(path: Path, table: RunTable, names: dict[str, str]) -> None:
-    ratio = float(np.median(table.d / table.n))
+    with np.errstate(over="ignore"):  # a count near zero is refused by what follows
+        ratio = float(np.median(table.d / table.n))
     if ratio < LEAST_TOKENS_PER_PARAMETER:
         _ask(
             path,

@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 
 from shapelaw.results.record import Corpus
-from shapelaw.scaling.errors import BadInput
+from shapelaw.scaling.errors import BadInput, NoAnswer
 from shapelaw.sweeps.corpus.readable_text import documents
 from shapelaw.sweeps.corpus.sources import (
     CorpusSpec,
@@ -121,7 +121,12 @@ def load_corpus(spec: CorpusSpec, cache_dir: Path) -> TokenCorpus:
         folder.parent.mkdir(parents=True, exist_ok=True)
         building = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".building-"))
         try:
-            _build(spec, building)
+            try:
+                _build(spec, building)
+            except OSError as error:
+                if error.filename is not None:  # a text that cannot be read: said by its name
+                    raise
+                raise NoAnswer(f"{folder.parent}: tokens cannot be written ({error})") from None
             try:
                 os.rename(building, folder)
             except OSError:  # another process was first: its folder has the same content

@@ -20,6 +20,7 @@ import pytest
 from benchmarks import faults, pretend
 from shapelaw.results.store import RUNS_FILE, RunStore, read_records
 from shapelaw.scaling.errors import BadInput, NoAnswer
+from shapelaw.sweeps.corpus.token_corpus import load_corpus
 from shapelaw.sweeps.design.design import Design, load_design
 from shapelaw.sweeps.design.layout import trunk_jobs
 from shapelaw.sweeps.running.driver import Patience
@@ -160,6 +161,7 @@ def test_a_full_disk_stops_the_sweep_with_one_line_and_a_later_one_goes_on(
     design: Design, shared: Path, tmp_path: Path
 ) -> None:
     """The kernel refuses to let the file grow beyond three records, as a full disk would."""
+    load_corpus(design.corpus_spec(), shared / "cache")
     script = (
         "import resource\n"
         "from pathlib import Path\n"
