@@ -70,7 +70,9 @@ def test_killed_ray_workers_lose_nothing(tmp_path: Path, monkeypatch: pytest.Mon
         timeout=240,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines() == ["killed"] * 3 + ["finished 20 failed 0"]
+    # Ray may tell of each killed worker there too.
+    said = [line for line in done.stdout.splitlines() if line.startswith(("killed", "finished"))]
+    assert said == ["killed"] * 3 + ["finished 20 failed 0"]
     assert "its worker was lost" in done.stderr
     monkeypatch.setenv(pretend.SECONDS, "0.01")
     run_sweep(

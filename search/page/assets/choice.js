@@ -75,6 +75,7 @@ function architecture(point) {
   for (const name of Object.keys(shape)) fields[name] = shape[name][point];
   fields.tied_embeddings = Boolean(fields.tied_embeddings);
   fields.input_injection = Boolean(fields.input_injection);
+  fields.last_local = Boolean(fields.last_local);
   fields.sharing_order = fields.sharing_order ? 'cycle' : 'immediate';
   fields.window = fields.window || null;
   fields.global_every = fields.global_every || null;

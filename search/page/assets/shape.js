@@ -125,8 +125,8 @@ function inWords(a, bits) {
   const window = a.window ? `, window ${a.window}` +
     (a.global_every ? ` (every ${a.global_every}th block global)` : '') : '';
   return `d_model ${a.d_model}, ${a.n_blocks} blocks` +
-    (a.sharing > 1 ? ` (${derived(a).shared} applied ${a.sharing}×` +
-      `${a.sharing_order === 'cycle' ? ' in cycles' : ''})` : '') +
+    (a.sharing > 1 ? ` ${derived(a).shared === a.n_blocks ? 'each' : `${derived(a).shared} of them`}` +
+      ` applied ${a.sharing}×${a.sharing_order === 'cycle' ? ' in cycles' : ''}` : '') +
     `, ${a.n_heads} heads (${a.n_kv_heads} KV) of ${a.head_dim}, d_ff ${a.d_ff}${window}, ` +
     `vocabulary ${a.vocab_size.toLocaleString('en')}${a.tied_embeddings ? ' tied' : ''}, ` +
     `${bits}-bit weights`;
