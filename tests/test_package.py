@@ -1,5 +1,6 @@
 """What is installed: a wheel holds one package with all its data, and every room inside it."""
 
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -16,9 +17,18 @@ def test_the_wheel_holds_one_package(tmp_path: Path) -> None:
     # Looked up, not imported: setuptools refuses to be imported after the standard distutils.
     if not (find_spec("pip") and find_spec("setuptools")):
         pytest.skip("pip and setuptools build the wheel")
+    source = tmp_path / "source"  # a build leaves folders behind where it runs
+    source.mkdir()
+    for name in ("shapelaw", "src", "scaling", "results", "sweeps", "search"):
+        shutil.copytree(
+            ROOT / name, source / name, symlinks=True,
+            ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"),
+        )  # fmt: skip
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source / name)
     subprocess.run(
         [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation",
-         "--disable-pip-version-check", "--wheel-dir", str(tmp_path / "wheel"), str(ROOT)],
+         "--disable-pip-version-check", "--wheel-dir", str(tmp_path / "wheel"), str(source)],
         check=True, capture_output=True, text=True,
     )  # fmt: skip
     (wheel,) = (tmp_path / "wheel").glob("*.whl")
@@ -29,7 +39,7 @@ def test_the_wheel_holds_one_package(tmp_path: Path) -> None:
     for needed in (
         "shapelaw/py.typed",
         "shapelaw/results/reference/laws/reference.json",
-        "shapelaw/search/devices/profiles/iphone-13.toml",
+        "shapelaw/search/devices/profiles/chips/iphone-13.toml",
         "shapelaw/search/workloads/chat.toml",
         "shapelaw/search/space/presets/phone.toml",
         "shapelaw/search/page/assets/page.html",
