@@ -29,7 +29,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.pools import Pool, Recorded, Simulated, Truth, whole
+from benchmarks.candidate_pools import Pool, Recorded, Simulated, Truth, whole
 from benchmarks.study.records import by_size, load_study
 from shapelaw.results.record import RunRecord
 from shapelaw.scaling.architecture import ArchitectureBatch

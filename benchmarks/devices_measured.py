@@ -13,7 +13,6 @@ from shapelaw.search.devices.calibration.calibrate import (
     errors_on,
     fit_measured,
 )
-from shapelaw.search.devices.calibration.cases import Case, shape
 from shapelaw.search.devices.calibration.constants_fit import Fit, roofline
 from shapelaw.search.devices.calibration.least_squares import Phase
 from shapelaw.search.devices.calibration.timing import (
@@ -23,6 +22,7 @@ from shapelaw.search.devices.calibration.timing import (
     repeatability,
     time_cases,
 )
+from shapelaw.search.devices.calibration.timing_shapes import Case, shape
 
 ROUNDS: dict[Engine, int] = {"jax": 12, "llama.cpp": 5}
 """Of timing every shape once; `--rounds` sets both."""

@@ -19,12 +19,12 @@ import numpy as np
 from benchmarks.engine_rows import Row
 from shapelaw.scaling.architecture import ArchitectureBatch
 from shapelaw.search.devices.catalogue import chip
-from shapelaw.search.devices.combination import Chip
+from shapelaw.search.devices.chip_and_engine import Chip
 from shapelaw.search.devices.constants import NO_LIMIT, Constants
 from shapelaw.search.devices.cost import total_memory, total_seconds
 from shapelaw.search.devices.demand import Demand
 from shapelaw.search.devices.figure_units import to_si
-from shapelaw.search.devices.parts import Shapes, decode_parts, prefill_parts
+from shapelaw.search.devices.roofline_parts import Shapes, decode_parts, prefill_parts
 
 
 @dataclasses.dataclass(frozen=True)

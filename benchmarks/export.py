@@ -55,7 +55,7 @@ def hf_rows(folder: Path) -> list[tuple[str, str, str]]:
 
     from shapelaw.search.export.export import export_hf
     from shapelaw.sweeps.training.model import Decoder
-    from shapelaw.sweeps.training.weights import save_weights
+    from shapelaw.sweeps.training.saved_weights import save_weights
 
     rows = []
     tokens = np.random.default_rng(0).integers(0, BASE.vocab_size, (2, 64))

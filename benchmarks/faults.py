@@ -4,7 +4,7 @@
 
 A small sweep is begun again and again until it is done, while its processes are killed at random.
 Afterwards every run must stand in the file exactly once, and the table must equal that of a sweep
-nobody disturbed. The trainer only pretends (`benchmarks.pretend`), so that kills fall on the
+nobody disturbed. `benchmarks.simulated_trainer` trains nothing, so that kills fall on the
 machinery: starting, giving, recording, resuming.
 """
 
@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks import pretend
+from benchmarks import simulated_trainer
 from shapelaw.results.store import RUNS_FILE, read_records
 from shapelaw.sweeps.design.design import Design, read_design
 
@@ -58,14 +58,14 @@ def design(corpus: Path) -> Design:
 
 def drive(folder: Path) -> None:
     """One try at the sweep, in this process."""
-    from shapelaw.sweeps.running.runner import run_sweep
+    from shapelaw.sweeps.running.run_sweep import run_sweep
 
     run_sweep(
         design(folder.parent / "text"),
         folder,
         workers=WORKERS,
         cache_dir=folder.parent / "cache",
-        trainer="benchmarks.pretend:train",
+        trainer="benchmarks.simulated_trainer:train",
         wait_seconds=10,
         attempts=1000,
     )
@@ -111,7 +111,7 @@ def disturbed(folder: Path, kills: int, generator: random.Random) -> collections
     """Do the sweep to the end, killing up to `kills` processes; counts who was killed."""
     environment = {
         **os.environ,
-        pretend.SECONDS: str(BUDGET_SECONDS),
+        simulated_trainer.SECONDS: str(BUDGET_SECONDS),
         "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
     }
     killed: collections.Counter[str] = collections.Counter()

@@ -26,7 +26,7 @@ from shapelaw.search.devices.calibration.least_squares import (
 )
 from shapelaw.search.devices.catalogue import load_device
 from shapelaw.search.devices.constants import Constants, constants
-from shapelaw.search.devices.parts import Shapes, decode_parts
+from shapelaw.search.devices.roofline_parts import Shapes, decode_parts
 
 SOURCE = (
     "fitted to eight models with llama.cpp b9292 at a context of 2048 to 2304, mode {mode}, "

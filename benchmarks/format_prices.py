@@ -26,7 +26,7 @@ from shapelaw.scaling.formats.price import (
     REFERENCE_RATIO,
     FormatPrices,
 )
-from shapelaw.scaling.formats.weights import mix_of_types
+from shapelaw.scaling.formats.stored_tensors import mix_of_types
 
 DATA = Path(__file__).parents[2] / "shared" / "data" / "formats"
 OUT = Path(__file__).parents[1] / "results" / "evidence" / "format_prices.json"

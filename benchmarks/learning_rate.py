@@ -25,7 +25,7 @@ from shapelaw.results.record import ArchitectureFields, RunRecord
 from shapelaw.results.store import read_records
 from shapelaw.scaling.architecture import Architecture
 from shapelaw.sweeps.design.design import Design, Part, Run
-from shapelaw.sweeps.running.runner import run_sweep
+from shapelaw.sweeps.running.run_sweep import run_sweep
 from shapelaw.sweeps.training import schedule
 from shapelaw.sweeps.training.model import Decoder, normal_weights, token_losses
 from shapelaw.sweeps.training.step import learning_rate_factors

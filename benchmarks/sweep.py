@@ -31,7 +31,7 @@ import msgspec
 from shapelaw.sweeps.corpus.token_corpus import load_corpus
 from shapelaw.sweeps.design.design import Design, read_design
 from shapelaw.sweeps.design.layout import trunk_jobs
-from shapelaw.sweeps.running.runner import run_sweep
+from shapelaw.sweeps.running.run_sweep import run_sweep
 from shapelaw.sweeps.training.trunk import TrunkJob, resolve
 
 SHAPES = """

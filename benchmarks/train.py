@@ -351,7 +351,7 @@ def breakdown_here(key: str) -> None:
 
 def population_here(key: str) -> None:
     """Tokens a second of several runs in one program against the same runs one after another."""
-    from shapelaw.sweeps.training.population import tokens_per_second
+    from shapelaw.sweeps.training.seed_population import tokens_per_second
     from shapelaw.sweeps.training.step import use_compilation_cache
 
     use_compilation_cache(default_cache_dir())

@@ -15,7 +15,7 @@ from typing import Any
 from shapelaw.scaling.atomic_files import write_atomically
 from shapelaw.scaling.fit import Fit
 from shapelaw.scaling.law import Law
-from shapelaw.scaling.terminal import literal, note
+from shapelaw.scaling.terminal_text import literal, note
 
 _OUTLIERS_SHOWN = 5
 

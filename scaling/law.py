@@ -16,7 +16,6 @@ import numpy as np
 
 from shapelaw.scaling.architecture import ArchitectureBatch
 from shapelaw.scaling.bound_form import Array, looped_feature, predict_log_loss  # noqa: F401
-from shapelaw.scaling.display import Displayed
 from shapelaw.scaling.errors import BadInput
 from shapelaw.scaling.extrapolation import (
     AXES,
@@ -38,6 +37,7 @@ from shapelaw.scaling.law_file import (
     write_law_file,
 )
 from shapelaw.scaling.noise import NoiseTrend
+from shapelaw.scaling.notebook_display import Displayed
 from shapelaw.scaling.run_table import RunTable
 from shapelaw.scaling.terms import Form
 

@@ -13,7 +13,7 @@ that `import shapelaw` costs nothing; `shapelaw.scaling`, `shapelaw.results`, `s
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from shapelaw.displays import register_all
+from shapelaw.notebook_views import register_all
 from shapelaw.version import VERSION as __version__
 
 if TYPE_CHECKING:

@@ -27,7 +27,7 @@ from shapelaw.search.workload import Workload, load_workload
 
 if TYPE_CHECKING:
     from shapelaw.sweeps.design.design import Design
-    from shapelaw.sweeps.running.runner import SweepResult
+    from shapelaw.sweeps.running.run_sweep import SweepResult
 
 __all__ = [
     "calibrate",
@@ -158,7 +158,7 @@ def run_sweep(
         BadInput: a design, corpus or folder that cannot be used. NoAnswer: workers cannot start.
     """
     from shapelaw.sweeps.design.design import Design, load_design
-    from shapelaw.sweeps.running.runner import run_sweep as run
+    from shapelaw.sweeps.running.run_sweep import run_sweep as run
 
     chosen = design if isinstance(design, Design) else load_design(design)
     folder = Path(out) if out is not None else Path("runs") / chosen.name

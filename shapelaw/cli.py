@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 import click
 
 from shapelaw.scaling.errors import BadInput, NoAnswer
-from shapelaw.scaling.terminal import note, paragraph
+from shapelaw.scaling.terminal_text import note, paragraph
 from shapelaw.version import VERSION
 
 if TYPE_CHECKING:
@@ -194,7 +194,7 @@ def sweep(
     from shapelaw.scaling.units import parse_seconds
     from shapelaw.sweeps.design.corpus_notes import corpus_notes
     from shapelaw.sweeps.design.layout import layout
-    from shapelaw.sweeps.running.runner import run_sweep
+    from shapelaw.sweeps.running.run_sweep import run_sweep
 
     for remark in corpus_notes(loaded, layout(loaded)[0]):
         say(note(remark))

@@ -83,7 +83,7 @@ def peak_memory_bytes() -> int:
 
 def _sweep(out: Path) -> dict[str, Any]:
     from shapelaw.sweeps.design.design import load_design
-    from shapelaw.sweeps.running.runner import run_sweep
+    from shapelaw.sweeps.running.run_sweep import run_sweep
 
     design = load_design("demo")
     result = run_sweep(design, out)

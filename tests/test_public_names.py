@@ -53,7 +53,7 @@ def test_every_public_name_is_there_and_typed() -> None:
 def _deferred(function: typing.Any) -> dict[str, typing.Any]:
     """Names that a module imports for type checkers alone."""
     from shapelaw.sweeps.design.design import Design
-    from shapelaw.sweeps.running.runner import SweepResult
+    from shapelaw.sweeps.running.run_sweep import SweepResult
 
     return {"Design": Design, "SweepResult": SweepResult, **vars(sys.modules[function.__module__])}
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from benchmarks.evidence.posterior import sample
 from benchmarks.evidence.studies import Study
-from shapelaw.scaling.evidence.population import Population, read_population, write_population
+from shapelaw.scaling.evidence.study_population import Population, read_population, write_population
 
 WARMUP, DRAWS, TREE_DEPTH = 300, 300, 7
 

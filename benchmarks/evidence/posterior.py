@@ -16,7 +16,6 @@ import numpy as np
 from scipy.optimize import least_squares
 
 from benchmarks.evidence.studies import Study
-from shapelaw.scaling.evidence.population import FREEDOM, Population
 from shapelaw.scaling.evidence.study_law import (
     INDEX,
     LEVEL,
@@ -29,6 +28,7 @@ from shapelaw.scaling.evidence.study_law import (
     shape_penalty,
     sharing_gain,
 )
+from shapelaw.scaling.evidence.study_population import FREEDOM, Population
 
 N_LEVEL, N_SHAPE, N_ALL = len(LEVEL), len(SHAPE), len(PARAMETERS)
 

@@ -8,8 +8,8 @@ import numpy as np
 
 from benchmarks.evidence.posterior import Posterior, sample
 from benchmarks.evidence.studies import ROOT, Study, all_studies
-from shapelaw.scaling.evidence.population import write_population
 from shapelaw.scaling.evidence.study_law import PARAMETERS
+from shapelaw.scaling.evidence.study_population import write_population
 
 FOLDER = ROOT / "results" / "evidence"
 WARMUP, DRAWS, CHAINS, SEED, TREE_DEPTH = 400, 500, 2, 0, 7

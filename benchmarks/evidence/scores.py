@@ -15,7 +15,6 @@ from benchmarks.evidence.studies import TABLES, Study
 from shapelaw.scaling.architecture import Architecture, ArchitectureBatch
 from shapelaw.scaling.evidence.conditioning import Runs, condition
 from shapelaw.scaling.evidence.evidence_law import EvidenceLaw, new_study
-from shapelaw.scaling.evidence.population import Population
 from shapelaw.scaling.evidence.study_law import (
     LEVEL,
     SHAPE,
@@ -23,6 +22,7 @@ from shapelaw.scaling.evidence.study_law import (
     of_draws,
     shape_penalty,
 )
+from shapelaw.scaling.evidence.study_population import Population
 
 Array = np.ndarray
 _EQUAL_N, _EQUAL_D = 0.12, 0.05

@@ -10,9 +10,9 @@ import numpy as np
 from shapelaw.scaling.errors import BadInput
 from shapelaw.scaling.evidence.conditioning import Runs, condition
 from shapelaw.scaling.evidence.evidence_law import EvidenceLaw, new_study
-from shapelaw.scaling.evidence.population import Population, read_population
 from shapelaw.scaling.evidence.study_features import of_table
 from shapelaw.scaling.evidence.study_law import PARAMETERS
+from shapelaw.scaling.evidence.study_population import Population, read_population
 from shapelaw.scaling.run_table import RunTable, checked
 
 EVIDENCE = "evidence"

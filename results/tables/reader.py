@@ -11,7 +11,6 @@ import numpy as np
 
 from shapelaw.results.record import RunRecord
 from shapelaw.results.store import read_records
-from shapelaw.results.tables.cells import decimal_commas, numbers
 from shapelaw.results.tables.checkpoints import with_runs
 from shapelaw.results.tables.column_names import (
     FINISHED,
@@ -30,6 +29,7 @@ from shapelaw.results.tables.file_formats import Columns, read_contents
 from shapelaw.results.tables.from_records import table_of, unusable
 from shapelaw.results.tables.plausibility import ask_about_units, converted
 from shapelaw.results.tables.tuning_sweeps import best_of_sweeps
+from shapelaw.results.tables.written_numbers import decimal_commas, numbers
 from shapelaw.scaling.errors import BadInput
 from shapelaw.scaling.run_table import SHAPE_COLUMNS, RunTable, joined
 from shapelaw.scaling.user_files import exists, refuse, shown

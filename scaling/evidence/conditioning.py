@@ -10,9 +10,9 @@ import dataclasses
 
 import numpy as np
 
-from shapelaw.scaling.evidence.population import N_LEVEL, STATE, Population, log_prior
 from shapelaw.scaling.evidence.study_features import Features
 from shapelaw.scaling.evidence.study_law import INDEX, level_log_loss, log_loss, of_draws
+from shapelaw.scaling.evidence.study_population import N_LEVEL, STATE, Population, log_prior
 
 PARTICLES = 1000
 _EFFECTIVE = 0.5

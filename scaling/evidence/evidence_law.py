@@ -11,9 +11,9 @@ import numpy as np
 from shapelaw.scaling.architecture import ArchitectureBatch
 from shapelaw.scaling.atomic_files import replacing
 from shapelaw.scaling.errors import BadInput
-from shapelaw.scaling.evidence.population import Population
 from shapelaw.scaling.evidence.study_features import Features, of_architectures, of_table
 from shapelaw.scaling.evidence.study_law import INDEX, PARAMETERS, log_loss, of_draws
+from shapelaw.scaling.evidence.study_population import Population
 from shapelaw.scaling.run_table import RunTable
 from shapelaw.scaling.user_files import convert, read_json
 

@@ -6,7 +6,7 @@ list of tensor descriptions; each tensor begins at a multiple of 32 bytes.
 
 from shapelaw.scaling.architecture import Architecture
 from shapelaw.scaling.formats.mixes import Mix
-from shapelaw.scaling.formats.weights import StoredTensor, stored_tensors
+from shapelaw.scaling.formats.stored_tensors import StoredTensor, stored_tensors
 
 ALIGNMENT = 32
 """Each tensor begins at a multiple of so many bytes."""

@@ -27,8 +27,8 @@ import numpy as np
 from shapelaw.scaling.architecture import ArchitectureBatch
 from shapelaw.scaling.errors import BadInput
 from shapelaw.scaling.formats.mixes import Mix
+from shapelaw.scaling.formats.stored_tensors import reachable_types, sum_over_weights
 from shapelaw.scaling.formats.tensor_types import TENSOR_TYPES
-from shapelaw.scaling.formats.weights import reachable_types, sum_over_weights
 
 Training = Literal["post-training", "quantisation-aware"]
 

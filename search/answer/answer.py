@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from shapelaw.scaling.architecture import Architecture
-from shapelaw.scaling.display import Displayed
+from shapelaw.scaling.notebook_display import Displayed
 from shapelaw.search.answer.beliefs import Otherwise
 from shapelaw.search.answer.edges import Edge
 from shapelaw.search.answer.format_choice import (

@@ -12,7 +12,7 @@ from shapelaw.scaling.errors import BadInput
 from shapelaw.scaling.formats.gguf_file import gguf_file_bytes
 from shapelaw.scaling.formats.mixes import FAMILIES, USUAL, Family, Mix, mix, usual_format
 from shapelaw.scaling.formats.price import FormatPrices
-from shapelaw.scaling.formats.weights import stored_tensors
+from shapelaw.scaling.formats.stored_tensors import stored_tensors
 from shapelaw.search.devices.constants import constants
 
 if TYPE_CHECKING:

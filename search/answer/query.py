@@ -45,11 +45,9 @@ from shapelaw.search.answer.training_cost import (
 from shapelaw.search.devices.stored_weights import nominal_bits
 from shapelaw.search.pareto.budget import DEFAULT_TOKENS, Budget
 from shapelaw.search.pareto.certificate import Certificate
-from shapelaw.search.pareto.collected import Collected
 from shapelaw.search.pareto.decision import UNKNOWN, Decision
 from shapelaw.search.pareto.device_cost import DeviceCost
 from shapelaw.search.pareto.device_memory import within_device
-from shapelaw.search.pareto.differences import loss_differences
 from shapelaw.search.pareto.exhaustive import (
     MOST_POINTS,
     Relaxation,
@@ -66,8 +64,10 @@ from shapelaw.search.pareto.finalists import (
     prepared,
 )
 from shapelaw.search.pareto.front import nondominated
+from shapelaw.search.pareto.loss_differences import loss_differences
 from shapelaw.search.pareto.priced_law import PricedLaw
 from shapelaw.search.pareto.problem import LossModel, Points, Problem, parse_objectives
+from shapelaw.search.pareto.search_finds import Collected
 from shapelaw.search.space.space import Space, load_space
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ from shapelaw.scaling.architecture import Architecture, ArchitectureBatch
 from shapelaw.search.answer.answer import Beside, Candidate, candidates
 from shapelaw.search.answer.baselines import best_row, known_families, llama_like, priced
 from shapelaw.search.pareto.budget import RELAXED
-from shapelaw.search.pareto.collected import Collected, plainness
-from shapelaw.search.pareto.differences import loss_differences
+from shapelaw.search.pareto.loss_differences import loss_differences
 from shapelaw.search.pareto.problem import LossModel, Points, Problem
+from shapelaw.search.pareto.search_finds import Collected, plainness
 from shapelaw.search.space.grid import Grid
 
 TIE = 0.0025

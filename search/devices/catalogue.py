@@ -17,7 +17,7 @@ import msgspec
 
 from shapelaw.scaling.errors import BadInput
 from shapelaw.scaling.user_files import exists, shown
-from shapelaw.search.devices.combination import Chip, Engine, combine
+from shapelaw.search.devices.chip_and_engine import Chip, Engine, combine
 from shapelaw.search.devices.profile import DeviceProfile, with_sources
 
 Kind = TypeVar("Kind")

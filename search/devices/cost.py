@@ -16,7 +16,8 @@ from shapelaw.scaling.architecture import FIELDS, ArchitectureBatch
 from shapelaw.scaling.errors import BadInput
 from shapelaw.scaling.formats.mixes import Mix
 from shapelaw.search.devices.constants import Constants, constants
-from shapelaw.search.devices.parts import (
+from shapelaw.search.devices.profile import DeviceProfile
+from shapelaw.search.devices.roofline_parts import (
     RESOURCES,
     Part,
     Shapes,
@@ -24,7 +25,6 @@ from shapelaw.search.devices.parts import (
     memory_parts,
     prefill_parts,
 )
-from shapelaw.search.devices.profile import DeviceProfile
 from shapelaw.search.devices.stored_weights import known_family
 from shapelaw.search.devices.uncertainty import LEVEL, Draws, draws, interval
 from shapelaw.search.workload import Workload

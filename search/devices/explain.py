@@ -19,8 +19,8 @@ from shapelaw.search.devices.cost import (
     shapes_of,
 )
 from shapelaw.search.devices.explanation import Explanation
-from shapelaw.search.devices.parts import Part, decode_parts, memory_parts, prefill_parts
 from shapelaw.search.devices.profile import DeviceProfile
+from shapelaw.search.devices.roofline_parts import Part, decode_parts, memory_parts, prefill_parts
 from shapelaw.search.devices.stored_weights import formats_of, named_formats
 from shapelaw.search.workload import Workload
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from shapelaw.scaling.terminal import literal
+from shapelaw.scaling.terminal_text import literal
 
 
 def explanation_tables(explanation: Mapping[str, Any]) -> list[Any]:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from shapelaw.scaling.display import Displayed
+from shapelaw.scaling.notebook_display import Displayed
 
 
 class Explanation(dict[str, Any], Displayed):

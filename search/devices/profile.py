@@ -15,8 +15,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from shapelaw.scaling.atomic_files import write_atomically
-from shapelaw.scaling.display import Displayed
 from shapelaw.scaling.errors import BadInput
+from shapelaw.scaling.notebook_display import Displayed
 from shapelaw.scaling.user_files import LARGEST_TOML, convert, parse_toml, read_text, refuse
 from shapelaw.search.devices.figure_units import to_si
 

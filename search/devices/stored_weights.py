@@ -13,8 +13,8 @@ import numpy as np
 from shapelaw.scaling.architecture import FIELDS, ArchitectureBatch
 from shapelaw.scaling.errors import BadInput
 from shapelaw.scaling.formats.mixes import MIXES, USUAL, Family, Mix, mix
+from shapelaw.scaling.formats.stored_tensors import WeightSums, weight_bytes
 from shapelaw.scaling.formats.tensor_types import TENSOR_TYPES
-from shapelaw.scaling.formats.weights import WeightSums, weight_bytes
 
 UNPACKED_BITS = 15.0
 """From here on a weight is read as it is used."""

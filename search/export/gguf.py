@@ -17,11 +17,10 @@ from shapelaw.scaling.architecture import Architecture
 from shapelaw.scaling.errors import BadInput
 from shapelaw.scaling.formats.mixes import Mix, mix
 from shapelaw.scaling.formats.quantisers import quantised
+from shapelaw.scaling.formats.stored_tensors import stored_tensors
 from shapelaw.scaling.formats.tensor_types import TensorType
-from shapelaw.scaling.formats.weights import stored_tensors
 from shapelaw.scaling.hugging_face_config import NORM_EPSILON, ROPE_BASE
-from shapelaw.search.export.vocabulary import Vocabulary, byte_vocabulary, read_vocabulary
-from shapelaw.search.export.weights import (
+from shapelaw.search.export.exchange_weights import (
     EMBEDDING,
     FINAL_NORM,
     LM_HEAD,
@@ -32,6 +31,7 @@ from shapelaw.search.export.weights import (
     tensor_shapes,
     written_whole,
 )
+from shapelaw.search.export.vocabulary import Vocabulary, byte_vocabulary, read_vocabulary
 
 FILE_TYPES: dict[str, str] = {
     "f32": "ALL_F32",

@@ -16,8 +16,7 @@ from shapelaw.scaling.architecture import Architecture
 from shapelaw.scaling.atomic_files import write_atomically
 from shapelaw.scaling.errors import BadInput
 from shapelaw.scaling.hugging_face_config import CONTEXT_LENGTH, hf_config
-from shapelaw.search.export.vocabulary import END_NAMES, byte_characters
-from shapelaw.search.export.weights import (
+from shapelaw.search.export.exchange_weights import (
     StoredWeights,
     WeightSource,
     block_shapes,
@@ -25,6 +24,7 @@ from shapelaw.search.export.weights import (
     tensor_shapes,
     written_whole,
 )
+from shapelaw.search.export.vocabulary import END_NAMES, byte_characters
 
 BYTES_VOCABULARY = 256
 """A vocabulary of this size is taken to be one token a byte."""

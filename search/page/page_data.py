@@ -7,7 +7,7 @@ import numpy as np
 
 from shapelaw.scaling.architecture import FIELDS, ArchitectureBatch
 from shapelaw.search.answer.answer import LEVEL, Answer, Beside, Candidate
-from shapelaw.search.devices.parts import Part, Shapes, decode_parts, memory_parts
+from shapelaw.search.devices.roofline_parts import Part, Shapes, decode_parts, memory_parts
 from shapelaw.search.page.page_points import (
     BOUND,
     LIMITABLE,

@@ -22,8 +22,8 @@ from shapelaw.search.devices.cost import (
     total_memory,
     total_seconds,
 )
-from shapelaw.search.devices.parts import Shapes, decode_parts, prefill_parts
 from shapelaw.search.devices.profile import DeviceProfile
+from shapelaw.search.devices.roofline_parts import Shapes, decode_parts, prefill_parts
 from shapelaw.search.pareto.problem import COST_COLUMNS, Columns
 from shapelaw.search.workload import Workload
 

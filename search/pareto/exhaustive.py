@@ -8,8 +8,8 @@ from typing import TypeVar
 
 import numpy as np
 
-from shapelaw.search.pareto.collected import POOL, ChunkFinds, Collected
 from shapelaw.search.pareto.problem import Columns, Points, Problem
+from shapelaw.search.pareto.search_finds import POOL, ChunkFinds, Collected
 from shapelaw.search.space.grid import Grid
 
 Result = TypeVar("Result")

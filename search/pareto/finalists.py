@@ -5,12 +5,12 @@ from collections.abc import Callable
 
 import numpy as np
 
-from shapelaw.search.pareto.collected import POOL, Collected
 from shapelaw.search.pareto.decision import Decision, decide
 from shapelaw.search.pareto.exhaustive import points_of, search_all
 from shapelaw.search.pareto.expected_loss import expected_loss
 from shapelaw.search.pareto.feasibility import SHARES, joint_draws, margins, probability
 from shapelaw.search.pareto.problem import Points, Problem
+from shapelaw.search.pareto.search_finds import POOL, Collected
 from shapelaw.search.space.grid import Grid
 
 SAMPLE = 512

@@ -13,10 +13,10 @@ import numpy as np
 
 from shapelaw.scaling.errors import BadInput
 from shapelaw.search.pareto.certificate import Certificate
-from shapelaw.search.pareto.collected import ChunkFinds, Collected
 from shapelaw.search.pareto.exhaustive import THREADS, Relaxation, relaxation_of
 from shapelaw.search.pareto.front import hypervolume, reference_point
 from shapelaw.search.pareto.problem import Columns, Points, Problem
+from shapelaw.search.pareto.search_finds import ChunkFinds, Collected
 from shapelaw.search.space.grid import AXES, Grid
 from shapelaw.search.space.neighbours import Neighbours
 

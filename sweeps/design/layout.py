@@ -11,9 +11,9 @@ from shapelaw.results.record import ArchitectureFields
 from shapelaw.scaling.architecture import Architecture
 from shapelaw.scaling.errors import BadInput
 from shapelaw.sweeps.corpus.sources import CorpusSpec, vocabulary_size
-from shapelaw.sweeps.design import combinators, shapes
-from shapelaw.sweeps.design.combinators import Overlays
+from shapelaw.sweeps.design import factorial_designs, shapes
 from shapelaw.sweeps.design.design import Base, Design, Part, Run, Shape
+from shapelaw.sweeps.design.factorial_designs import Overlays
 from shapelaw.sweeps.design.shapes import Point
 from shapelaw.sweeps.training.schedule import batch_sequences_for
 from shapelaw.sweeps.training.trunk import TrunkJob, resolve
@@ -144,9 +144,9 @@ def _lay_part(
     )
     overlays = _overlays(part, base)
     if "flops" in budgets:
-        overlays = combinators.iso_flop(budgets["flops"], sizes, overlays)
+        overlays = factorial_designs.iso_flop(budgets["flops"], sizes, overlays)
     else:
-        overlays = combinators.iso_parameter(sizes, overlays)
+        overlays = factorial_designs.iso_parameter(sizes, overlays)
     for overlay in overlays:
         point = msgspec.structs.replace(base, **overlay)
         shapes.check_point(point)
@@ -295,19 +295,21 @@ def _overlays(part: Part, base: Point) -> Overlays:
         for name, values in axes.items()
         if name not in crossed and name not in together
     }
-    designs = [combinators.one_at_a_time(alone)]
+    designs = [factorial_designs.one_at_a_time(alone)]
     values_of_base = msgspec.structs.asdict(base)
     designs += [
-        combinators.full_factorial({name: axes[name] for name in group}, values_of_base)
+        factorial_designs.full_factorial({name: axes[name] for name in group}, values_of_base)
         for group in groups
     ]
     if part.vary.zip:
         designs.append(
-            combinators.zipped(*(combinators.axis(name, axes[name]) for name in part.vary.zip))
+            factorial_designs.zipped(
+                *(factorial_designs.axis(name, axes[name]) for name in part.vary.zip)
+            )
         )
     if part.latin:
         designs.append(
-            combinators.latin_hypercube(
+            factorial_designs.latin_hypercube(
                 part.latin.given(), part.latin.runs, part.latin.seed, WHOLE_AXES
             )
         )
@@ -315,7 +317,7 @@ def _overlays(part: Part, base: Point) -> Overlays:
         named = [_fields(shape) for shape in part.shapes]
         # A part that lists shapes means those, and the base only where something varies round it.
         designs = [named, *designs] if axes or part.latin else [named]
-    return combinators.chain(*designs)
+    return factorial_designs.chain(*designs)
 
 
 def _label(part: Part, overlay: dict[str, Any]) -> str:

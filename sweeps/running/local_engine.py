@@ -19,10 +19,10 @@ import msgspec
 
 from shapelaw.scaling.errors import NoAnswer
 from shapelaw.sweeps.running import messages
-from shapelaw.sweeps.running.driver import Gone, Heard
-from shapelaw.sweeps.running.events import Unit
+from shapelaw.sweeps.running.dispatcher import Gone, Heard
 from shapelaw.sweeps.running.memory import kernel_kills, memory_needed
 from shapelaw.sweeps.running.trainers import PythonTrainer, Trainer
+from shapelaw.sweeps.running.worker_events import Unit
 from shapelaw.sweeps.worker_environment import (
     accelerators,
     nvidia_gpus,

@@ -19,10 +19,10 @@ from typing import Any
 
 from shapelaw.scaling.errors import BadInput, NoAnswer
 from shapelaw.sweeps.running import messages
-from shapelaw.sweeps.running.driver import Gone, Heard
-from shapelaw.sweeps.running.events import Unit
+from shapelaw.sweeps.running.dispatcher import Gone, Heard
 from shapelaw.sweeps.running.trainers import PythonTrainer, Trainer
 from shapelaw.sweeps.running.worker import heartbeat, train_order
+from shapelaw.sweeps.running.worker_events import Unit
 from shapelaw.sweeps.worker_environment import (
     ONE_THREAD,
     SHARED_ACCELERATOR,

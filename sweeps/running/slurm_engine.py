@@ -24,10 +24,10 @@ from shapelaw.scaling.atomic_files import write_atomically
 from shapelaw.scaling.errors import BadInput, NoAnswer
 from shapelaw.scaling.units import parse_bytes, parse_seconds
 from shapelaw.sweeps.running import messages
-from shapelaw.sweeps.running.driver import Gone, Heard
-from shapelaw.sweeps.running.events import Unit
+from shapelaw.sweeps.running.dispatcher import Gone, Heard
 from shapelaw.sweeps.running.external_trainer import kill_tree
 from shapelaw.sweeps.running.trainers import Trainer
+from shapelaw.sweeps.running.worker_events import Unit
 from shapelaw.sweeps.training.trunk import resolve
 
 SLURM_FOLDER = "slurm"

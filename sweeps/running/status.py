@@ -16,9 +16,9 @@ from shapelaw.results.record import RunRecord
 from shapelaw.results.store import holder, read_records, runs_path
 from shapelaw.scaling.atomic_files import write_atomically
 from shapelaw.scaling.errors import BadInput, NoAnswer
-from shapelaw.scaling.terminal import literal
+from shapelaw.scaling.terminal_text import literal
 from shapelaw.scaling.units import show_duration
-from shapelaw.sweeps.running.events import (
+from shapelaw.sweeps.running.worker_events import (
     Event,
     Finished,
     GaveUp,

@@ -70,7 +70,7 @@ def _records(order: messages.Order, progress: Callable[[Any], None]) -> Iterator
     if order.checkpoint_dir is not None:
         options["checkpoint_dir"] = Path(order.checkpoint_dir)
     if trainer.function == BUILT_IN and len(order.jobs) > 1:
-        from shapelaw.sweeps.training.population import train_population
+        from shapelaw.sweeps.training.seed_population import train_population
 
         yield from train_population(order.jobs, cache_dir=cache_dir, progress=progress)
         return

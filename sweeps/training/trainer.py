@@ -27,6 +27,7 @@ from shapelaw.sweeps.training.evaluation import (
 )
 from shapelaw.sweeps.training.format_losses import losses_by_format, stacked
 from shapelaw.sweeps.training.run_record import Spent, record_of
+from shapelaw.sweeps.training.saved_weights import save_weights
 from shapelaw.sweeps.training.sequence_order import sequences
 from shapelaw.sweeps.training.sharding import check_divides
 from shapelaw.sweeps.training.step import (
@@ -39,7 +40,6 @@ from shapelaw.sweeps.training.step import (
 )
 from shapelaw.sweeps.training.trunk import TrunkJob, TrunkPlan, learning_rate_at, resolve
 from shapelaw.sweeps.training.weight_formats import TRAINED_TYPES, rounded_parameters
-from shapelaw.sweeps.training.weights import save_weights
 
 DISPATCH_TOKENS = 32_768
 """Tokens a dispatch trains on: about a second of one CPU core, so that progress is seen."""

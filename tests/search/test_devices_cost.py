@@ -15,7 +15,7 @@ from shapelaw.search.architectures import load_architecture
 from shapelaw.search.devices.catalogue import load_device
 from shapelaw.search.devices.constants import Constants, constants
 from shapelaw.search.devices.cost import costs, costs_from_constants
-from shapelaw.search.devices.parts import Shapes, decode_parts
+from shapelaw.search.devices.roofline_parts import Shapes, decode_parts
 from shapelaw.search.sparse_attention import Eviction, Quest
 from shapelaw.search.workload import Workload, load_workload
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import faults, pretend
+from benchmarks import faults, simulated_trainer
 from shapelaw.scaling.errors import BadInput
-from shapelaw.sweeps.running.runner import run_sweep
+from shapelaw.sweeps.running.run_sweep import run_sweep
 
 HAVE_RAY = importlib.util.find_spec("ray") is not None
 needs_ray = pytest.mark.skipif(not HAVE_RAY, reason="Ray is an optional extra")
@@ -19,7 +19,7 @@ SWEEP = r"""
 import os, signal, sys, threading, time
 from pathlib import Path
 from benchmarks import faults
-from shapelaw.sweeps.running.runner import run_sweep
+from shapelaw.sweeps.running.run_sweep import run_sweep
 
 folder, kills = Path(sys.argv[1]), int(sys.argv[2])
 
@@ -48,14 +48,14 @@ def kill_workers():
 threading.Thread(target=kill_workers, daemon=True).start()
 result = run_sweep(faults.design(folder.parent / "text"), folder, engine="ray", address="local",
                    workers=2, cache_dir=folder.parent / "cache",
-                   trainer="benchmarks.pretend:train")
+                   trainer="benchmarks.simulated_trainer:train")
 print("finished", result.finished, "failed", result.failed, flush=True)
 """
 
 
 def environment(seconds: float) -> dict[str, str]:
     paths = os.pathsep.join(path for path in sys.path if path)
-    return {**os.environ, "PYTHONPATH": paths, pretend.SECONDS: str(seconds)}
+    return {**os.environ, "PYTHONPATH": paths, simulated_trainer.SECONDS: str(seconds)}
 
 
 @needs_ray
@@ -74,14 +74,14 @@ def test_killed_ray_workers_lose_nothing(tmp_path: Path, monkeypatch: pytest.Mon
     said = [line for line in done.stdout.splitlines() if line.startswith(("killed", "finished"))]
     assert said == ["killed"] * 3 + ["finished 20 failed 0"]
     assert "its worker was lost" in done.stderr
-    monkeypatch.setenv(pretend.SECONDS, "0.01")
+    monkeypatch.setenv(simulated_trainer.SECONDS, "0.01")
     run_sweep(
         faults.design(tmp_path / "text"),
         tmp_path / "local",
         workers=2,
         live=False,
         cache_dir=tmp_path / "cache",
-        trainer="benchmarks.pretend:train",
+        trainer="benchmarks.simulated_trainer:train",
     )
     assert faults.table(tmp_path / "ray") == faults.table(tmp_path / "local")
     lines = (tmp_path / "ray" / "runs.jsonl").read_text().splitlines()
@@ -93,7 +93,7 @@ def test_no_cluster_is_one_clear_line(tmp_path: Path) -> None:
     code = (
         "import sys\nfrom pathlib import Path\nfrom benchmarks import faults\n"
         "from shapelaw.scaling.errors import NoAnswer\n"
-        "from shapelaw.sweeps.running.runner import run_sweep\n"
+        "from shapelaw.sweeps.running.run_sweep import run_sweep\n"
         "folder = Path(sys.argv[1])\n"
         "try:\n"
         "    run_sweep(faults.design(folder / 'text'), folder / 'out', engine='ray',\n"

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 
 from shapelaw.scaling.errors import BadInput, NoAnswer
-from shapelaw.search.devices.calibration.cases import Case, jax_cases, llama_cpp_cases
 from shapelaw.search.devices.calibration.constants_fit import (
     Fit,
     decode_parameters,
@@ -37,6 +36,7 @@ from shapelaw.search.devices.calibration.timing import (
     repeatability,
     time_cases,
 )
+from shapelaw.search.devices.calibration.timing_shapes import Case, jax_cases, llama_cpp_cases
 from shapelaw.search.devices.profile import NAME, DeviceProfile
 
 PROMPT = 128

@@ -15,7 +15,7 @@ import numpy as np
 from shapelaw.scaling.architecture import Architecture, ArchitectureBatch
 from shapelaw.search.devices.constants import Constants
 from shapelaw.search.devices.cost import total_seconds
-from shapelaw.search.devices.parts import Shapes, decode_parts, prefill_parts
+from shapelaw.search.devices.roofline_parts import Shapes, decode_parts, prefill_parts
 from shapelaw.search.workload import Workload
 
 Phase = Literal["decode", "prefill"]

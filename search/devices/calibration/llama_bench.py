@@ -20,8 +20,8 @@ from shapelaw.scaling.architecture import Architecture
 from shapelaw.scaling.errors import BadInput
 from shapelaw.scaling.user_files import read_text
 from shapelaw.search.architectures import known_names, load_architecture
-from shapelaw.search.devices.calibration.cases import llama_cpp_cases
 from shapelaw.search.devices.calibration.least_squares import Observation
+from shapelaw.search.devices.calibration.timing_shapes import llama_cpp_cases
 from shapelaw.search.workload import Workload
 
 SCALE_BITS = 0.5

@@ -9,8 +9,8 @@ from typing import Literal
 import numpy as np
 
 from shapelaw.scaling.errors import BadInput, NoAnswer
-from shapelaw.search.devices.calibration.cases import Case
 from shapelaw.search.devices.calibration.least_squares import Observation
+from shapelaw.search.devices.calibration.timing_shapes import Case
 from shapelaw.search.devices.engines import ENGINES, Runner, settled
 from shapelaw.search.workload import Workload
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from shapelaw.scaling.evidence.population import Population
 from shapelaw.scaling.evidence.study_features import block_parameters, plain_features, varies_depth
 from shapelaw.scaling.evidence.study_law import INDEX, PARAMETERS, log_loss, of_draws, sharing_gain
+from shapelaw.scaling.evidence.study_population import Population
 
 
 def study(**values: float) -> np.ndarray:

@@ -13,14 +13,14 @@ from shapelaw.scaling.architecture import Architecture, ArchitectureBatch
 from shapelaw.scaling.errors import BadInput
 from shapelaw.scaling.formats.gguf_file import gguf_file_bytes
 from shapelaw.scaling.formats.mixes import FAMILIES, MIXES, mix, usual_format
-from shapelaw.scaling.formats.tensor_types import TENSOR_TYPES, resolved
-from shapelaw.scaling.formats.weights import (
+from shapelaw.scaling.formats.stored_tensors import (
     mix_of_types,
     stored_tensors,
     sum_over_weights,
     weight_bytes,
     weights_by_type,
 )
+from shapelaw.scaling.formats.tensor_types import TENSOR_TYPES, resolved
 
 SIZES = Path(__file__).parents[4] / "shared" / "data" / "formats" / "file_sizes.csv"
 

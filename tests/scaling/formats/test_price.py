@@ -12,8 +12,8 @@ from shapelaw.scaling.errors import BadInput
 from shapelaw.scaling.formats.mixes import mix
 from shapelaw.scaling.formats.price import NOISE, format_price, type_shares
 from shapelaw.scaling.formats.quantisers import rounded
+from shapelaw.scaling.formats.stored_tensors import mix_of_types
 from shapelaw.scaling.formats.tensor_types import TENSOR_TYPES
-from shapelaw.scaling.formats.weights import mix_of_types
 
 PRICES = public_format_prices()
 

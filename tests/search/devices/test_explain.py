@@ -13,7 +13,7 @@ from shapelaw.search.devices.cost import costs
 from shapelaw.search.devices.explain import explain
 from shapelaw.search.devices.explain_plot import write_picture
 from shapelaw.search.devices.explain_tables import explanation_tables
-from shapelaw.search.devices.parts import RESOURCES
+from shapelaw.search.devices.roofline_parts import RESOURCES
 from shapelaw.search.workload import Workload, load_workload
 
 CHAT = load_workload("chat")

@@ -11,7 +11,8 @@ from shapelaw.scaling.architecture import Architecture
 from shapelaw.scaling.errors import BadInput
 from shapelaw.scaling.formats.gguf_file import gguf_file_bytes, vocabulary_bytes
 from shapelaw.scaling.formats.mixes import mix
-from shapelaw.scaling.formats.weights import stored_tensors
+from shapelaw.scaling.formats.stored_tensors import stored_tensors
+from shapelaw.search.export.exchange_weights import RandomWeights, tensor_shapes
 from shapelaw.search.export.gguf import (
     FILE_FORMATS,
     export_gguf,
@@ -24,7 +25,6 @@ from shapelaw.search.export.vocabulary import (
     bytes_in_file,
     read_vocabulary,
 )
-from shapelaw.search.export.weights import RandomWeights, tensor_shapes
 
 gguf = pytest.importorskip("gguf")
 

@@ -11,8 +11,12 @@ from safetensors.numpy import load_file, save_file
 
 from shapelaw.scaling.architecture import Architecture
 from shapelaw.scaling.errors import BadInput
+from shapelaw.search.export.exchange_weights import (
+    RandomWeights,
+    expansion_parameters,
+    tensor_shapes,
+)
 from shapelaw.search.export.hugging_face import export_hf, hf_config
-from shapelaw.search.export.weights import RandomWeights, expansion_parameters, tensor_shapes
 
 SMALL = Architecture(
     vocab_size=256, d_model=64, n_blocks=2, n_heads=4, n_kv_heads=2, head_dim=16, d_ff=160
@@ -207,7 +211,7 @@ def test_transformers_computes_what_the_decoder_computes(
     from flax import nnx
 
     from shapelaw.sweeps.training.model import Decoder
-    from shapelaw.sweeps.training.weights import save_weights
+    from shapelaw.sweeps.training.saved_weights import save_weights
 
     architecture = shaped(**changes)
     source = np.random.default_rng(2)

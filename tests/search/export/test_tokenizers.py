@@ -17,7 +17,7 @@ from shapelaw.search.export.pretokenizers import SPLITS
 from shapelaw.search.export.vocabulary import read_vocabulary
 from shapelaw.sweeps.corpus.token_corpus import load_corpus
 from shapelaw.sweeps.design.design import read_design
-from shapelaw.sweeps.running.runner import run_sweep
+from shapelaw.sweeps.running.run_sweep import run_sweep
 
 TEXT = (
     "Ça va? naïve façade — 𝄞 🙂👩‍💻 don't WE'LL 12345 3.14\n\n"

@@ -13,11 +13,11 @@ from shapelaw.search.devices.catalogue import load_device
 from shapelaw.search.devices.cost import cost_draws
 from shapelaw.search.pareto.budget import Budget
 from shapelaw.search.pareto.decision import NEAR, Decision, decide
-from shapelaw.search.pareto.differences import loss_differences
 from shapelaw.search.pareto.exhaustive import points_of, search_all
 from shapelaw.search.pareto.expected_loss import expected_loss, quadrature
 from shapelaw.search.pareto.feasibility import joint_draws
 from shapelaw.search.pareto.finalists import decision, pick_key, prepared
+from shapelaw.search.pareto.loss_differences import loss_differences
 from shapelaw.search.pareto.problem import Columns, Points, Problem, parse_objectives
 from shapelaw.search.workload import load_workload
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from benchmarks import adaptive as simulation
-from benchmarks import pools
+from benchmarks import candidate_pools
 from shapelaw.results.store import read_records
 from shapelaw.scaling.architecture import Architecture
 from shapelaw.scaling.errors import BadInput
@@ -49,7 +49,7 @@ sharing = [2]
 def law_with(spread: dict[str, float], draws: int = 300) -> Law:
     """The simulation's truth, sure of every parameter but those named."""
     generator = np.random.default_rng(0)
-    truth = pools.TRUTH
+    truth = candidate_pools.TRUTH
     columns = [
         value * np.exp(spread.get(name, 0.0) * generator.standard_normal(draws))
         for name, value in truth.items()
@@ -63,7 +63,7 @@ def law_with(spread: dict[str, float], draws: int = 300) -> Law:
         fingerprint="",
         label="made up",
         source="",
-        features=pools.FEATURES,
+        features=candidate_pools.FEATURES,
         residuals=np.random.default_rng(1).normal(0, 0.005, 100),
     )
 
@@ -320,7 +320,9 @@ def test_a_law_without_draws_is_refused() -> None:
 
 def test_a_law_without_draws_will_do_where_its_runs_are_at_hand() -> None:
     records = read_records("results/reference")[:60]
-    bare = dataclasses.replace(law_with({}), draws=np.zeros((0, len(pools.TRUTH))), runs=60)
+    bare = dataclasses.replace(
+        law_with({}), draws=np.zeros((0, len(candidate_pools.TRUTH))), runs=60
+    )
     assert propose(GRID, bare, 2, held=records)["runs"]
     with pytest.raises(BadInput, match="--bootstrap"):
         propose(GRID, bare, 2, held=records[:30])
@@ -371,13 +373,13 @@ def test_one_simulated_trial_is_no_worse_than_guessing() -> None:
 def test_a_pool_of_real_runs_gives_each_run_once_and_counts_what_it_cost() -> None:
     """The reference study's records: whole, the pool costs what the study did."""
     records = read_records("results/reference")
-    pool = pools.Recorded(records)
-    trunks = pools.whole(pool.candidates())
+    pool = candidate_pools.Recorded(records)
+    trunks = candidate_pools.whole(pool.candidates())
     first = trunks[0]
     parts = [one for one in pool.candidates() if one.trunk == first.trunk]
     assert [len(one.tokens) for one in parts] == list(range(1, len(first.tokens) + 1))
     assert [one.flops for one in parts] == sorted(one.flops for one in parts)
-    again = pools.Recorded(records)
+    again = candidate_pools.Recorded(records)
     again.train(parts[:1])
     rest = next(
         one

@@ -10,8 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shapelaw.scaling.errors import BadInput
-from shapelaw.sweeps.design import combinators
 from shapelaw.sweeps.design.design import Design, load_design, read_design
+from shapelaw.sweeps.design.factorial_designs import (
+    axis,
+    chain,
+    latin_hypercube,
+    one_at_a_time,
+    product,
+    zipped,
+)
 from shapelaw.sweeps.design.layout import layout, trunk_jobs
 from shapelaw.sweeps.design.plan import plan
 from shapelaw.sweeps.design.shapes import (
@@ -49,39 +56,35 @@ sharing = [2, 3]
 
 
 def test_product_is_every_combination() -> None:
-    both = combinators.product(combinators.axis("a", [1, 2]), combinators.axis("b", [3, 4, 5]))
+    both = product(axis("a", [1, 2]), axis("b", [3, 4, 5]))
     assert len(both) == 6
     assert {"a": 2, "b": 5} in both
     with pytest.raises(BadInput, match="a: set twice"):
-        combinators.product(combinators.axis("a", [1]), combinators.axis("a", [2]))
+        product(axis("a", [1]), axis("a", [2]))
 
 
 def test_zip_steps_together_and_wants_equal_lengths() -> None:
-    a, b = combinators.axis("a", [1, 2]), combinators.axis("b", [3, 4])
-    assert combinators.zipped(a, b) == [{"a": 1, "b": 3}, {"a": 2, "b": 4}]
+    a, b = axis("a", [1, 2]), axis("b", [3, 4])
+    assert zipped(a, b) == [{"a": 1, "b": 3}, {"a": 2, "b": 4}]
     with pytest.raises(BadInput, match="equally many"):
-        combinators.zipped(a, combinators.axis("b", [3]))
+        zipped(a, axis("b", [3]))
 
 
 def test_one_at_a_time_moves_one_axis_and_holds_the_base() -> None:
-    star = combinators.one_at_a_time({"a": [1, 2], "b": [3]})
+    star = one_at_a_time({"a": [1, 2], "b": [3]})
     assert star == [{}, {"a": 1}, {"a": 2}, {"b": 3}]
-    assert combinators.chain(star, star) == star
+    assert chain(star, star) == star
 
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(2, 40), st.integers(0, 5))
 def test_a_latin_hypercube_has_one_point_in_each_stratum(count: int, seed: int) -> None:
-    points = combinators.latin_hypercube(
-        {"a": [0.5, 8.0], "g": [1, 2, 4]}, count, seed, frozenset({"g"})
-    )
+    points = latin_hypercube({"a": [0.5, 8.0], "g": [1, 2, 4]}, count, seed, frozenset({"g"}))
     places = np.log(np.array([p["a"] for p in points], float) / 0.5) / math.log(16)
     assert sorted(np.floor(places * count + 1e-9).astype(int)) == list(range(count))
     counts = [sum(p["g"] == group for p in points) for group in (1, 2, 4)]
     assert max(counts) - min(counts) <= 1
-    again = combinators.latin_hypercube(
-        {"a": [0.5, 8.0], "g": [1, 2, 4]}, count, seed, frozenset({"g"})
-    )
+    again = latin_hypercube({"a": [0.5, 8.0], "g": [1, 2, 4]}, count, seed, frozenset({"g"}))
     assert points == again
 
 

@@ -16,7 +16,7 @@ from shapelaw.results.record import RunRecord
 from shapelaw.results.store import RunStore, read_records
 from shapelaw.scaling.errors import BadInput
 from shapelaw.sweeps.design.design import Design, read_design
-from shapelaw.sweeps.running.runner import SweepResult, run_sweep
+from shapelaw.sweeps.running.run_sweep import SweepResult, run_sweep
 from shapelaw.sweeps.running.trainers import command_trainer, filled
 
 GOOD = """
@@ -197,7 +197,7 @@ DRIVE = """
 import sys
 from pathlib import Path
 from shapelaw.sweeps.design.design import load_design
-from shapelaw.sweeps.running.runner import run_sweep
+from shapelaw.sweeps.running.run_sweep import run_sweep
 shared, out, command = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
 run_sweep(load_design(shared / "own.toml"), out, cache_dir=shared / "cache", command=command,
           workers=2, live=False)

@@ -9,7 +9,7 @@ import pytest
 from shapelaw.results.tables.reader import read_tables
 from shapelaw.scaling.fit import fit_law
 from shapelaw.sweeps.design.design import read_design
-from shapelaw.sweeps.running.runner import run_sweep
+from shapelaw.sweeps.running.run_sweep import run_sweep
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "train_with_hugging_face.py"
 DESIGN = """

@@ -18,11 +18,11 @@ from flax import nnx
 
 from shapelaw.results.record import ArchitectureFields, RunRecord, decode_record
 from shapelaw.scaling.errors import BadInput
-from shapelaw.sweeps.training import population
+from shapelaw.sweeps.training import seed_population
 from shapelaw.sweeps.training import sequence_order as order
 from shapelaw.sweeps.training.model import Decoder, normal_weights
-from shapelaw.sweeps.training.population import populations, train_population
 from shapelaw.sweeps.training.run_record import thinned
+from shapelaw.sweeps.training.seed_population import populations, train_population
 from shapelaw.sweeps.training.trainer import Progress, train_trunk
 from shapelaw.sweeps.training.trunk import (
     CorpusSpec,
@@ -221,10 +221,10 @@ def test_the_size_of_a_population_is_measured(
             raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED")
         return rate
 
-    monkeypatch.setattr(population, "tokens_per_second", measure)
-    monkeypatch.setattr(population, "accelerator_expected", lambda: True)
+    monkeypatch.setattr(seed_population, "tokens_per_second", measure)
+    monkeypatch.setattr(seed_population, "accelerator_expected", lambda: True)
     for _ in range(2):  # the second time it is known
-        assert population.population_size(job(text), most, tmp_path) == size
+        assert seed_population.population_size(job(text), most, tmp_path) == size
     assert len(asked) == len(rates)
     assert max(asked) <= most
 

@@ -20,7 +20,7 @@ from shapelaw.sweeps.training.format_losses import (
     measured_batches,
 )
 from shapelaw.sweeps.training.model import Decoder, no_weights, token_losses
-from shapelaw.sweeps.training.population import train_population
+from shapelaw.sweeps.training.seed_population import train_population
 from shapelaw.sweeps.training.trainer import train_trunk
 from shapelaw.sweeps.training.trunk import (
     MEASURED_TYPES,

@@ -15,10 +15,15 @@ from shapelaw.scaling.errors import BadInput, NoAnswer
 from shapelaw.search.architectures import load_architecture
 from shapelaw.search.devices.calibration import calibrate as calibration
 from shapelaw.search.devices.calibration import timing
-from shapelaw.search.devices.calibration.cases import Case, jax_cases, llama_cpp_cases, shape
 from shapelaw.search.devices.calibration.constants_fit import fit_observations, template
 from shapelaw.search.devices.calibration.least_squares import Observation, field, predict, solve
 from shapelaw.search.devices.calibration.llama_bench import read_llama_bench
+from shapelaw.search.devices.calibration.timing_shapes import (
+    Case,
+    jax_cases,
+    llama_cpp_cases,
+    shape,
+)
 from shapelaw.search.devices.catalogue import load_device
 from shapelaw.search.devices.constants import Constants, constants
 from shapelaw.search.devices.device_tables import calibration_tables

@@ -1,7 +1,7 @@
 """Run a design: train what its folder does not hold yet, keep each run as it finishes.
 
     from shapelaw.sweeps.design.design import load_design
-    from shapelaw.sweeps.running.runner import run_sweep
+    from shapelaw.sweeps.running.run_sweep import run_sweep
 
     result = run_sweep(load_design("smoke"), "runs/smoke")
     result.records                        # every run of the design, as results.record.RunRecord
@@ -37,8 +37,7 @@ from shapelaw.sweeps.corpus.token_corpus import load_corpus
 from shapelaw.sweeps.design.design import Design
 from shapelaw.sweeps.design.layout import Planned, layout
 from shapelaw.sweeps.running import status as watch
-from shapelaw.sweeps.running.driver import ATTEMPTS, Engine, Patience, drive
-from shapelaw.sweeps.running.events import Event, Finished, GaveUp, Unit
+from shapelaw.sweeps.running.dispatcher import ATTEMPTS, Engine, Patience, drive
 from shapelaw.sweeps.running.experiment_tracker import Tracker, tracker_for
 from shapelaw.sweeps.running.local_engine import LocalEngine
 from shapelaw.sweeps.running.trainers import (
@@ -49,6 +48,7 @@ from shapelaw.sweeps.running.trainers import (
     Trainer,
     command_trainer,
 )
+from shapelaw.sweeps.running.worker_events import Event, Finished, GaveUp, Unit
 from shapelaw.sweeps.training.trunk import Branch, TrunkJob, recipe_of, resolve
 from shapelaw.sweeps.training_speed import Speed, known_speed, remember_speed
 from shapelaw.sweeps.worker_environment import (
@@ -287,7 +287,7 @@ def _checkpoints(folder: Path, branches: Sequence[Branch]) -> Path:
 
 def _together(units: Sequence[Unit]) -> Iterator[Unit]:
     """On an accelerator, runs of one kind as one unit: a population fills it."""
-    from shapelaw.sweeps.training.population import kind_of
+    from shapelaw.sweeps.training.seed_population import kind_of
 
     kinds: dict[str, list[Unit]] = {}
     for unit in units:

@@ -15,7 +15,7 @@ from typing import Protocol
 from shapelaw.scaling.errors import BadInput
 from shapelaw.scaling.units import show_duration
 from shapelaw.sweeps.running import messages
-from shapelaw.sweeps.running.events import (
+from shapelaw.sweeps.running.worker_events import (
     Event,
     Finished,
     GaveUp,

@@ -1,6 +1,6 @@
 """The runner: every run once, however the sweep is interrupted, whoever else is running one.
 
-Most tests use a trainer that only pretends (`benchmarks.pretend`): what they look at is the
+Most tests use a trainer that trains nothing (`benchmarks.simulated_trainer`): they look at the
 machinery around training.
 """
 
@@ -17,23 +17,23 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from benchmarks import faults, pretend
+from benchmarks import faults, simulated_trainer
 from shapelaw.results.store import RUNS_FILE, RunStore, read_records
 from shapelaw.scaling.errors import BadInput, NoAnswer
 from shapelaw.sweeps.corpus.token_corpus import load_corpus
 from shapelaw.sweeps.design.design import Design, load_design
 from shapelaw.sweeps.design.layout import trunk_jobs
-from shapelaw.sweeps.running.driver import Patience
-from shapelaw.sweeps.running.runner import SweepResult, run_sweep
+from shapelaw.sweeps.running.dispatcher import Patience
+from shapelaw.sweeps.running.run_sweep import SweepResult, run_sweep
 from shapelaw.sweeps.running.status import status_table, sweep_status
 from shapelaw.sweeps.training.trunk import job_keys
 
-PRETEND = "benchmarks.pretend:train"
+PRETEND = "benchmarks.simulated_trainer:train"
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(pretend.SECONDS, "0.01")
+    monkeypatch.setenv(simulated_trainer.SECONDS, "0.01")
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +103,7 @@ def test_losses_do_not_depend_on_the_number_of_workers(
 def test_a_job_that_raises_is_tried_again_then_recorded_as_failed(
     design: Design, shared: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    result = sweep(design, shared, tmp_path / "out", trainer="benchmarks.pretend:fail")
+    result = sweep(design, shared, tmp_path / "out", trainer="benchmarks.simulated_trainer:fail")
     runs = len(trunk_jobs(design)) * 2
     assert (result.finished, result.failed) == (0, runs)
     assert all(
@@ -121,7 +121,9 @@ def test_a_job_that_raises_is_tried_again_then_recorded_as_failed(
 def test_a_worker_that_dies_is_replaced_and_its_job_given_up_in_the_end(
     design: Design, shared: Path, tmp_path: Path
 ) -> None:
-    result = sweep(design, shared, tmp_path / "out", trainer="benchmarks.pretend:die", attempts=2)
+    result = sweep(
+        design, shared, tmp_path / "out", trainer="benchmarks.simulated_trainer:die", attempts=2
+    )
     assert result.failed == len(trunk_jobs(design)) * 2
     assert all("its worker died" in (record.reason or "") for record in result.records)
 
@@ -206,7 +208,7 @@ def running(folder: Path, design: Design) -> Iterator[subprocess.Popen[bytes]]:
     """A driver in the middle of a sweep whose budgets take a while."""
     with subprocess.Popen(
         [sys.executable, "-m", "benchmarks.faults", "--drive", str(folder)],
-        env={**environment(), pretend.SECONDS: "0.5"},
+        env={**environment(), simulated_trainer.SECONDS: "0.5"},
         stderr=subprocess.DEVNULL,
     ) as process:
         deadline = time.monotonic() + 60
@@ -358,7 +360,7 @@ def test_smoke_gives_the_same_losses_to_the_last_digit_with_one_worker_and_with_
 def test_a_worker_that_is_stopped_is_noticed_and_replaced(
     design: Design, shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(pretend.SECONDS, "0.3")
+    monkeypatch.setenv(simulated_trainer.SECONDS, "0.3")
     before = set(faults.children(os.getpid()))
     stopped: list[int] = []
 

@@ -1,6 +1,6 @@
 """Which functions show what the public names return. Names only: nothing is imported here."""
 
-from shapelaw.scaling.display import register_views
+from shapelaw.scaling.notebook_display import register_views
 
 
 def register_all() -> None:
