@@ -1,0 +1,55 @@
+"""`shapelaw export`."""
+
+from pathlib import Path
+
+import click
+
+from shapelaw.commands.output import JSON, print_json, say, show
+from shapelaw.scaling.terminal_text import note
+
+
+@click.command()
+@click.argument("arch")
+@click.option("--to", "target", type=click.Choice(["hf", "gguf"]), required=True)
+@click.argument("directory", type=click.Path(path_type=Path))
+@click.option("--weights", type=click.Path(path_type=Path), help="Trained weights (safetensors).")
+@click.option("--tokenizer", type=click.Path(path_type=Path), help="The tokenizer.json of weights.")
+@click.option(
+    "--format",
+    "weight_format",
+    help="With --to gguf: f16, q8_0, q4_k_m ...; the answer's own format, else f16.",
+)
+@click.option(
+    "--keep-sharing",
+    is_flag=True,
+    help="With --to hf: custom model code that keeps shared blocks shared.",
+)
+@JSON
+def export(
+    arch: str,
+    target: str,
+    directory: Path,
+    weights: Path | None,
+    weight_format: str | None,
+    tokenizer: Path | None,
+    keep_sharing: bool,
+    as_json: bool,
+) -> None:
+    """Write ARCH (a file, a query's answer, or a known name) for another tool."""
+    from shapelaw.search.export.export import export_command
+
+    report = export_command(
+        arch,
+        target,
+        directory,
+        weights=weights,
+        weight_format=weight_format,
+        tokenizer=tokenizer,
+        keep_sharing=keep_sharing,
+    )
+    if as_json:
+        print_json(report)
+    else:
+        for remark in report["notes"]:
+            say(note(remark))
+        show(*report["files"])
