@@ -142,7 +142,11 @@ def run_sweep(
     out: str | Path | None = None,
     *,
     workers: int | None = None,
-    engine: Literal["local", "ray"] = "local",
+    engine: Literal["local", "ray", "slurm"] = "local",
+    address: str = "auto",
+    trainer: str | None = None,
+    devices_per_run: int = 1,
+    fully_sharded: bool = False,
     keep_weights: bool = False,
 ) -> "SweepResult":
     """Train the runs of a design that the folder does not hold yet: `shapelaw sweep`.
@@ -151,7 +155,11 @@ def run_sweep(
         design: a design, a preset's name, or a TOML file.
         out: the folder, made or resumed; `runs/NAME` where None.
         workers: processes at once; one a core where None.
-        engine: `local`, or `ray` on a running cluster.
+        engine: `local`, or `ray` or `slurm` on the cluster at `address`.
+        address: of the cluster; `auto` finds a running one, `local` starts one here.
+        trainer: train each run by this command instead; see docs/external-trainers.md.
+        devices_per_run: split the batch of each run among so many devices.
+        fully_sharded: with several devices: split parameters and the optimiser's moments too.
         keep_weights: keep each run's weights beside its record.
 
     Raises:
@@ -162,4 +170,14 @@ def run_sweep(
 
     chosen = design if isinstance(design, Design) else load_design(design)
     folder = Path(out) if out is not None else Path("runs") / chosen.name
-    return run(chosen, folder, workers=workers, engine=engine, keep_weights=keep_weights)
+    return run(
+        chosen,
+        folder,
+        workers=workers,
+        engine=engine,
+        address=address,
+        command=trainer,
+        devices_per_run=devices_per_run,
+        fully_sharded=fully_sharded,
+        keep_weights=keep_weights,
+    )

@@ -7,6 +7,7 @@ CPU, alone or beside others; two pinned processes also beat one process on two c
 import importlib.util
 import os
 import platform
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -90,9 +91,22 @@ def default_trainer_workers() -> int:
     return len(nvidia_gpus()) or usable_cores()
 
 
-def default_workers() -> int:
-    """One per core; with accelerators, two for each."""
+def default_workers(devices_per_run: int = 1) -> int:
+    """One per core; with accelerators, two for each, or one for each group that a run takes."""
+    if devices_per_run > 1:
+        return max(1, jax_devices() // devices_per_run)
     return len(accelerators()) * WORKERS_PER_ACCELERATOR or usable_cores()
+
+
+def jax_devices() -> int:
+    """Devices JAX would find here, without importing it: accelerators, or the CPU's.
+
+    XLA shows the CPU as several devices where XLA_FLAGS says so, for trying out.
+    """
+    asked = re.search(
+        r"xla_force_host_platform_device_count=(\d+)", os.environ.get("XLA_FLAGS", "")
+    )
+    return len(accelerators()) or (int(asked[1]) if asked else 1)
 
 
 def worker_environment(
@@ -101,8 +115,8 @@ def worker_environment(
     """Environment of a worker process; must be set before the process imports JAX.
 
     Args:
-        accelerator: name of the one accelerator the worker computes on, beside others; None: it
-            computes on the CPU with one thread.
+        accelerator: name of the accelerator the worker computes on, beside others, or names with
+            commas between them; None: it computes on the CPU with one thread.
         environment: what to start from; the current one where None.
     """
     result = dict(os.environ if environment is None else environment)

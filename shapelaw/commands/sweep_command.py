@@ -23,6 +23,14 @@ from shapelaw.scaling.terminal_text import note
 @click.option("--trainer", "command", metavar="COMMAND", help="Train each run by a command.")
 @click.option("--trainer-name", help="What stands for the command in the runs' keys.")
 @click.option("--silence", default="30min", show_default=True, help="After it, a command is hung.")
+@click.option(
+    "--devices-per-run",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Split the batch of each run among so many devices.",
+)
+@click.option("--fully-sharded", is_flag=True, help="With it: split parameters and moments too.")
 @click.option("--workers", type=click.IntRange(min=1), help="Worker processes [one per core].")
 @click.option("--plan", is_flag=True, help="Show the runs, FLOPs, time and what they identify.")
 @click.option("--status", type=click.Path(path_type=Path), help="Show how far the sweep in DIR is.")
@@ -50,6 +58,8 @@ def sweep(
     command: str | None,
     trainer_name: str | None,
     silence: str,
+    devices_per_run: int,
+    fully_sharded: bool,
     workers: int | None,
     plan: bool,
     status: Path | None,
@@ -99,6 +109,8 @@ def sweep(
         folder,
         engine=engine,
         workers=workers,
+        devices_per_run=devices_per_run,
+        fully_sharded=fully_sharded,
         address=address,
         track=track,
         keep_weights=keep_weights,

@@ -141,7 +141,9 @@ class LocalEngine:
         """The core a worker keeps to, or `accelerator`; and its environment."""
         if isinstance(self.trainer, PythonTrainer):
             names = accelerators()
-            environment = worker_environment(names[number % len(names)] if names else None)
+            each = min(self.trainer.devices, len(names))
+            first = number * each % (len(names) // each * each) if names else 0
+            environment = worker_environment(",".join(names[first : first + each]) or None)
         else:
             names = nvidia_gpus()
             environment = trainer_environment(names[number :: self.workers] or names)

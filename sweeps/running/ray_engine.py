@@ -96,15 +96,17 @@ class RayEngine:
                 _connect(ray, address, workers)
             resources = ray.cluster_resources()
         self.on_accelerator = bool(resources.get("GPU"))
-        shared = WORKERS_PER_ACCELERATOR if isinstance(trainer, PythonTrainer) else 1
-        places = int(resources["GPU"] * shared if self.on_accelerator else resources.get("CPU", 1))
+        gpus = 1.0  # of each task
+        if isinstance(trainer, PythonTrainer):
+            gpus = trainer.devices if trainer.devices > 1 else 1 / WORKERS_PER_ACCELERATOR
+        places = int(resources["GPU"] / gpus if self.on_accelerator else resources.get("CPU", 1))
         self.most = workers or max(1, places) * QUEUED_PER_CORE
         # Retries are the driver's, so that they are seen and counted.
         self.task = ray.remote(
             max_retries=0,
             num_returns="streaming",
             num_cpus=1,
-            num_gpus=1 / shared if self.on_accelerator else 0,
+            num_gpus=gpus if self.on_accelerator else 0,
         )(work)
 
     def prepare(self, units_left: int) -> None:

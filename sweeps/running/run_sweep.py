@@ -49,13 +49,14 @@ from shapelaw.sweeps.running.trainers import (
     command_trainer,
 )
 from shapelaw.sweeps.running.worker_events import Event, Finished, GaveUp, Unit
-from shapelaw.sweeps.training.trunk import Branch, TrunkJob, recipe_of, resolve
+from shapelaw.sweeps.training.trunk import Branch, TrunkJob, check_divides, recipe_of, resolve
 from shapelaw.sweeps.training_speed import Speed, known_speed, remember_speed
 from shapelaw.sweeps.worker_environment import (
     accelerators,
     default_cache_dir,
     default_trainer_workers,
     default_workers,
+    jax_devices,
     processor_name,
 )
 
@@ -100,6 +101,8 @@ def run_sweep(
     attempts: int = ATTEMPTS,
     patience: Patience | None = None,
     trainer: str = BUILT_IN,
+    devices_per_run: int = 1,
+    fully_sharded: bool = False,
     command: str | None = None,
     trainer_name: str | None = None,
     silence_seconds: float = SILENCE_SECONDS,
@@ -120,6 +123,8 @@ def run_sweep(
         attempts: how often a run whose worker dies is begun before it counts as failed.
         patience: how long a worker may say nothing before it is replaced.
         trainer: `module:function`, with the signature of `training.trainer.train_trunk`.
+        devices_per_run: split the batch of each run among so many devices.
+        fully_sharded: with several devices: split parameters and moments too.
         command: the command line of a trainer of the user's own, instead; see
             `running.trainers.command_trainer` and docs/external-trainers.md.
         trainer_name: with `command`: what stands for it in the runs' keys.
@@ -137,10 +142,15 @@ def run_sweep(
         raise BadInput(f"engine = {engine!r}: {', '.join(ENGINES)}")
     if resources and engine != "slurm":
         raise BadInput(f"resource: engine = {engine!r} takes none; they are for slurm")
+    if devices_per_run != 1 or fully_sharded:
+        _check_devices(devices_per_run, fully_sharded, engine, command)
     planned = layout(design)[0]
+    if devices_per_run > 1:
+        for one in planned:
+            check_divides(resolve(one.job).batch_sequences, devices_per_run)
     tracker = tracker_for(track, design.name)
     folder, cache = Path(out), Path(cache_dir) if cache_dir is not None else default_cache_dir()
-    chosen: Trainer = PythonTrainer(trainer)
+    chosen: Trainer = PythonTrainer(trainer, devices_per_run, fully_sharded)
     if command is not None:
         chosen = command_trainer(
             command,
@@ -155,7 +165,7 @@ def run_sweep(
         units = list(_missing(planned, store, folder, keep_weights, known_speed(cache)))
         if command is not None:
             units = list(_each_budget(units))
-        elif engine == "local" and accelerators():
+        elif engine == "local" and devices_per_run == 1 and accelerators():
             units = list(_together(units))
         wanted = {branch.run_key: one for one in planned for branch in resolve(one.job).branches}
         reused = len([key for key in wanted if store.done(key)])
@@ -212,6 +222,20 @@ def run_sweep(
         failed=count["failed"],
         records=[kept[key] for key in wanted if key in kept],
     )
+
+
+def _check_devices(devices: int, fully_sharded: bool, engine: str, command: str | None) -> None:
+    """Raises BadInput where runs cannot be split among so many devices."""
+    if devices < 1:
+        raise BadInput(f"devices_per_run = {devices}: one or more is needed")
+    if devices == 1:
+        raise BadInput("fully_sharded: needs devices_per_run of two or more")
+    if command is not None:
+        raise BadInput(
+            f"devices_per_run = {devices}: the built-in trainer's; a command sees to its own"
+        )
+    if engine == "local" and devices > jax_devices():
+        raise BadInput(f"devices_per_run = {devices}: JAX finds {jax_devices()} on this machine")
 
 
 def _other_batches(design: Design, planned: Sequence[Planned], store: RunStore) -> Iterator[str]:
@@ -362,9 +386,12 @@ def _engine(
             trainer=trainer,
             resources=resources,
         )
-    own = isinstance(trainer, CommandTrainer)
+    if isinstance(trainer, PythonTrainer):
+        usual = default_workers(trainer.devices)
+    else:
+        usual = default_trainer_workers()
     return LocalEngine(
-        workers=workers or (default_trainer_workers() if own else default_workers()),
+        workers=workers or usual,
         cache_dir=cache,
         logs=folder / LOGS_FOLDER,
         trainer=trainer,

@@ -35,6 +35,10 @@ class PythonTrainer(msgspec.Struct, frozen=True, tag="python"):
     """`module:function`, with the signature of `sweeps.training.trainer.train_trunk`."""
 
     function: str = BUILT_IN
+    devices: int = 1
+    """Among which each run's batch is split; no part of a run's key, since its losses agree."""
+    fully_sharded: bool = False
+    """Split the parameters and the optimiser's moments too."""
 
     @property
     def module(self) -> str:

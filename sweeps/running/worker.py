@@ -69,7 +69,9 @@ def _records(order: messages.Order, progress: Callable[[Any], None]) -> Iterator
     options: dict[str, Any] = {}
     if order.checkpoint_dir is not None:
         options["checkpoint_dir"] = Path(order.checkpoint_dir)
-    if trainer.function == BUILT_IN and len(order.jobs) > 1:
+    if trainer.devices > 1:
+        options |= {"devices": trainer.devices, "fully_sharded": trainer.fully_sharded}
+    elif trainer.function == BUILT_IN and len(order.jobs) > 1:
         from shapelaw.sweeps.training.seed_population import train_population
 
         yield from train_population(order.jobs, cache_dir=cache_dir, progress=progress)

@@ -24,15 +24,6 @@ def data_mesh(devices: int) -> Mesh:
     return Mesh(np.array(there[:devices]), (DATA,))
 
 
-def check_divides(batch_sequences: int, devices: int) -> None:
-    """Raises BadInput where a batch does not split evenly among the devices."""
-    if batch_sequences % devices:
-        raise BadInput(
-            f"batch_sequences = {batch_sequences}: must be a multiple of the "
-            f"{devices} devices it is split among"
-        )
-
-
 def batch_sharding(mesh: Mesh) -> NamedSharding:
     """Of batches [S, B, T+1]: split along B."""
     return NamedSharding(mesh, PartitionSpec(None, DATA))

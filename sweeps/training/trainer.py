@@ -29,7 +29,6 @@ from shapelaw.sweeps.training.format_losses import losses_by_format, stacked
 from shapelaw.sweeps.training.run_record import Spent, record_of
 from shapelaw.sweeps.training.saved_weights import save_weights
 from shapelaw.sweeps.training.sequence_order import sequences
-from shapelaw.sweeps.training.sharding import check_divides
 from shapelaw.sweeps.training.step import (
     Parameters,
     Program,
@@ -38,7 +37,13 @@ from shapelaw.sweeps.training.step import (
     program_for,
     use_compilation_cache,
 )
-from shapelaw.sweeps.training.trunk import TrunkJob, TrunkPlan, learning_rate_at, resolve
+from shapelaw.sweeps.training.trunk import (
+    TrunkJob,
+    TrunkPlan,
+    check_divides,
+    learning_rate_at,
+    resolve,
+)
 from shapelaw.sweeps.training.weight_formats import TRAINED_TYPES, rounded_parameters
 
 DISPATCH_TOKENS = 32_768

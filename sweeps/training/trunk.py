@@ -253,3 +253,12 @@ def learning_rate_at(plan: TrunkPlan, branch: Branch, step: int) -> float:
     if into_decay < 0:
         return plan.learning_rate
     return plan.learning_rate * (1 - math.sqrt((into_decay + 1) / (branch.decay_steps + 1)))
+
+
+def check_divides(batch_sequences: int, devices: int) -> None:
+    """Raises BadInput where a batch does not split evenly among the devices."""
+    if batch_sequences % devices:
+        raise BadInput(
+            f"batch_sequences = {batch_sequences}: must be a multiple of the "
+            f"{devices} devices it is split among"
+        )
