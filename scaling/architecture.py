@@ -42,6 +42,37 @@ MOST = {
 """What no model goes beyond: a larger number is a slip, and would ask for absurd work."""
 
 
+def attention_parameters(
+    d_model: ArrayOrNumber, head_dim: ArrayOrNumber, heads: ArrayOrNumber
+) -> ArrayOrNumber:
+    """Query, key, value and output matrices of one block: 2·d_model·head_dim·(H + H_kv).
+
+    Args:
+        heads: query heads and key-value heads together, H + H_kv.
+    """
+    return 2 * d_model * head_dim * heads
+
+
+def mlp_parameters(d_model: ArrayOrNumber, d_ff: ArrayOrNumber) -> ArrayOrNumber:
+    """Gate, up and down matrices of one SwiGLU block: 3·d_model·d_ff."""
+    return 3 * d_model * d_ff
+
+
+def block_parameters(
+    d_model: ArrayOrNumber, head_dim: ArrayOrNumber, heads: ArrayOrNumber, d_ff: ArrayOrNumber
+) -> ArrayOrNumber:
+    """One block with its two RMSNorm gains."""
+    attention = attention_parameters(d_model, head_dim, heads)
+    return attention + mlp_parameters(d_model, d_ff) + 2 * d_model
+
+
+def mlp_size_for(
+    ratio: ArrayOrNumber, head_dim: ArrayOrNumber, heads: ArrayOrNumber
+) -> ArrayOrNumber:
+    """d_ff, not yet whole, at which MLP and attention parameters are as `ratio` to one."""
+    return ratio * (attention_parameters(1, head_dim, heads) / mlp_parameters(1, 1))
+
+
 class ShapeFormulas:
     """Counts and ratios that need only the fields. Works on integers and on arrays."""
 
@@ -94,17 +125,29 @@ class ShapeFormulas:
         blocks = np.where(self.in_cycles, self.n_shared_blocks, 1)
         return int(blocks) if blocks.ndim == 0 else blocks
 
+    # --- widths ------------------------------------------------------------------------------
+
+    @property
+    def query_width(self) -> ArrayOrNumber:
+        """Queries of one token in one layer, all heads together."""
+        return self.n_heads * self.head_dim
+
+    @property
+    def key_width(self) -> ArrayOrNumber:
+        """Keys of one token in one layer, and as many values: key-value heads, not query heads."""
+        return self.n_kv_heads * self.head_dim
+
     # --- stored parameters -------------------------------------------------------------------
 
     @property
     def attention_parameters(self) -> ArrayOrNumber:
-        """Query, key, value and output matrices of one block: 2·d_model·head_dim·(H + H_kv)."""
-        return 2 * self.d_model * self.head_dim * (self.n_heads + self.n_kv_heads)
+        """Query, key, value and output matrices of one block."""
+        return attention_parameters(self.d_model, self.head_dim, self.n_heads + self.n_kv_heads)
 
     @property
     def mlp_parameters(self) -> ArrayOrNumber:
-        """Gate, up and down matrices of one SwiGLU block: 3·d_model·d_ff."""
-        return 3 * self.d_model * self.d_ff
+        """Gate, up and down matrices of one SwiGLU block."""
+        return mlp_parameters(self.d_model, self.d_ff)
 
     @property
     def block_parameters(self) -> ArrayOrNumber:
@@ -178,7 +221,7 @@ class ShapeFormulas:
 
     def attention_flops_per_context_token(self) -> ArrayOrNumber:
         """Operations of scores and weighted values of one layer, per token, per token attended."""
-        return 4 * self.n_heads * self.head_dim
+        return 4 * self.query_width
 
     def matmul_flops_per_token(self, sequence_length: ArrayOrNumber) -> ArrayOrNumber:
         """Matrix-multiply operations of a forward pass, a token, with a dense T×T attention.
@@ -195,7 +238,7 @@ class ShapeFormulas:
         As XLA counts them: one each, sums one less than their terms, exponentials and roots none.
         From 0.1 % of the multiplies at d_model 512 to 5 % where the model is smallest.
         """
-        query, key = self.n_heads * self.head_dim, self.n_kv_heads * self.head_dim
+        query, key = self.query_width, self.key_width
         norms_and_additions = 10 * self.d_model + 2
         scale_rope_and_division = 5 * query + 3 * key
         softmax = self.n_heads * (4 * sequence_length - 2)

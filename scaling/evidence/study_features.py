@@ -49,7 +49,7 @@ def of_architectures(architectures: ArchitectureBatch, tokens: float | np.ndarra
     found["ln_depth"] = np.log(a.n_blocks)
     found["ln_mlp_ratio"] = np.log(a.mlp_attention_ratio)
     found["ln_gqa"] = np.log(a.n_heads / a.n_kv_heads)
-    found["ln_attention_width"] = np.log(a.n_heads * a.head_dim / a.d_model)
+    found["ln_attention_width"] = np.log(a.query_width / a.d_model)
     found["ln_sharing"] = np.log(a.sharing)
     found["shared"] = np.asarray(a.shared_parameters, dtype=float) / n
     found["repeated"] = np.asarray(a.n_shared_blocks / a.n_blocks, dtype=float)

@@ -132,10 +132,10 @@ def mix_of_types(
 _SHAPES: dict[Role, Callable[..., tuple]] = {
     "embedding": lambda a: (a.vocab_size, a.d_model),
     "head": lambda a: (a.vocab_size, a.d_model),
-    "q": lambda a: (a.n_heads * a.head_dim, a.d_model),
-    "k": lambda a: (a.n_kv_heads * a.head_dim, a.d_model),
-    "v": lambda a: (a.n_kv_heads * a.head_dim, a.d_model),
-    "o": lambda a: (a.d_model, a.n_heads * a.head_dim),
+    "q": lambda a: (a.query_width, a.d_model),
+    "k": lambda a: (a.key_width, a.d_model),
+    "v": lambda a: (a.key_width, a.d_model),
+    "o": lambda a: (a.d_model, a.query_width),
     "gate": lambda a: (a.d_ff, a.d_model),
     "up": lambda a: (a.d_ff, a.d_model),
     "down": lambda a: (a.d_model, a.d_ff),
@@ -180,7 +180,7 @@ def sum_over_weights(
             found += (columns & (block - 1)) != 0
         return found
 
-    by_width = {"d": level(a.d_model), "o": level(a.n_heads * a.head_dim), "ff": level(a.d_ff)}
+    by_width = {"d": level(a.d_model), "o": level(a.query_width), "ff": level(a.d_ff)}
     columns_of = {"o": "o", "down": "ff"}
 
     place = key * (len(levels) + 1)

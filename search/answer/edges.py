@@ -72,7 +72,7 @@ def _axes(grid: Grid) -> dict[str, tuple[np.ndarray, Callable[[Architecture], fl
         widths = grid.attention_width
         found["attention_width"] = (
             widths,
-            lambda a: float(widths[np.argmin(np.abs(widths - a.n_heads * a.head_dim / a.d_model))]),
+            lambda a: float(widths[np.argmin(np.abs(widths - a.query_width / a.d_model))]),
         )
     return found
 

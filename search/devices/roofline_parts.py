@@ -201,11 +201,11 @@ class Shapes:
         self.reuse_blocks = np.asarray(a.reuse_blocks, dtype=np.float64)
         """Blocks that lie between two readings of the same one."""
         self.n_blocks = a.n_blocks.astype(np.float64) if c.shares_blocks else self.depth
-        self.query_width = a.n_heads.astype(np.float64) * a.head_dim
-        self.kv_width = 2.0 * a.n_kv_heads * a.head_dim
+        self.query_width = 1.0 * a.query_width
+        self.kv_width = 2.0 * a.key_width
         """Keys and values of one token in one layer: key-value heads, never query heads."""
-        self.attention = 2.0 * self.d_model * (self.query_width + self.kv_width / 2)
-        self.mlp = 3.0 * self.d_model * self.d_ff
+        self.attention = 1.0 * a.attention_parameters
+        self.mlp = 1.0 * a.mlp_parameters
         self.block = self.attention + self.mlp + 2 * self.d_model
         self.window = a.window
         self.global_layers = np.asarray(a.n_global_layers, dtype=np.float64)

@@ -35,7 +35,7 @@ class WeightSource(Protocol):
 def block_shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
     """Name within a block -> shape, (out, in) for matrices."""
     a = architecture
-    query, key_value = a.n_heads * a.head_dim, a.n_kv_heads * a.head_dim
+    query, key_value = a.query_width, a.key_width
     return {
         "input_layernorm.weight": (a.d_model,),
         "self_attn.q_proj.weight": (query, a.d_model),

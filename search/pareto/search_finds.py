@@ -29,7 +29,7 @@ def plainness(a: ArchitectureBatch) -> np.ndarray:
     256; d_ff a multiple of 256.
     """
     points = (a.sharing == 1).astype(np.int64) + (a.window == 0)
-    points += a.n_heads * a.head_dim == a.d_model
+    points += a.query_width == a.d_model
     points += a.d_model % 256 == 0
     points += a.d_ff % 256 == 0
     return points

@@ -9,7 +9,7 @@ from functools import cached_property
 
 import numpy as np
 
-from shapelaw.scaling.architecture import ArchitectureBatch
+from shapelaw.scaling.architecture import ArchitectureBatch, block_parameters, mlp_size_for
 
 HEAD_TOLERANCE = 0.125
 """How far rounding heads to a multiple of the group may move a given attention width."""
@@ -100,7 +100,7 @@ class Grid:
         if self.ratio is None:
             assert self.d_ff is not None
             return np.broadcast_to(self.d_ff[mlp], np.broadcast(mlp, n_heads).shape)
-        exact = self.ratio[mlp] * (2 * head_dim * (n_heads + kv_heads) / 3)
+        exact = mlp_size_for(self.ratio[mlp], head_dim, n_heads + kv_heads)
         aligned = np.maximum(np.rint(exact / self.d_ff_multiple_of), 1) * self.d_ff_multiple_of
         return aligned.astype(np.int64)
 
@@ -185,8 +185,8 @@ class Grid:
         if not self.is_bounded:
             return None
         w = self.widths
-        block = 2 * w["d_model"] * w["head_dim"] * (w["n_heads"] + w["n_kv_heads"])
-        block += 3 * w["d_model"] * w["d_ff"] + 2 * w["d_model"]
+        heads = w["n_heads"] + w["n_kv_heads"]
+        block = block_parameters(w["d_model"], w["head_dim"], heads, w["d_ff"])
         members = {
             blocks: np.flatnonzero(self._within(blocks * block + w["d_model"]))
             for blocks in np.unique(self.stacks[:, 0]).tolist()

@@ -20,7 +20,7 @@ def llama_tensors(
 ) -> dict[str, np.ndarray]:
     """The model's parameter tree as a flat mapping of Hugging Face's names to arrays."""
     a = architecture
-    query, key_value = a.n_heads * a.head_dim, a.n_kv_heads * a.head_dim
+    query, key_value = a.query_width, a.key_width
     tensors = {
         "model.embed_tokens.weight": parameters["embedding_VxD"],
         "model.norm.weight": parameters["norm_D"],

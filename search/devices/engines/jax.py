@@ -51,7 +51,7 @@ class JaxRunner:
         self._random = random / np.sqrt(a.d_model)
         self._embedding = self._tensor(a.vocab_size, a.d_model)
         self._head = self._embedding if a.tied_embeddings else self._tensor(a.vocab_size, a.d_model)
-        query, kv = a.n_heads * a.head_dim, a.n_kv_heads * a.head_dim
+        query, kv = a.query_width, a.key_width
         self._blocks = [
             {
                 "norm_attention": jnp.ones(a.d_model, self._dtype),
