@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from shapelaw.scaling.architecture import ArchitectureBatch, mlp_size_for
+from shapelaw.scaling.architecture import ArchitectureBatch, attention_parameters, mlp_parameters
 from shapelaw.scaling.errors import BadInput
 from shapelaw.scaling.run_table import RunTable
 
@@ -68,7 +68,9 @@ def table_features(table: RunTable) -> dict[str, np.ndarray]:
         elif heads is not None and width is not None and "d_ff" in shape:
             head_dim = shape.get("head_dim", width / heads)
             all_heads = heads + (heads if kv_heads is None else kv_heads)
-            found["ln_r"] = np.log(shape["d_ff"] / mlp_size_for(1.0, head_dim, all_heads))
+            found["ln_r"] = np.log(
+                mlp_parameters(1, shape["d_ff"]) / attention_parameters(1, head_dim, all_heads)
+            )
         if "sharing" in shape:
             sharing = shape["sharing"]
             found["ln_s"] = np.log(sharing)

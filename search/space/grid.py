@@ -9,7 +9,12 @@ from functools import cached_property
 
 import numpy as np
 
-from shapelaw.scaling.architecture import ArchitectureBatch, block_parameters, mlp_size_for
+from shapelaw.scaling.architecture import (
+    ArchitectureBatch,
+    block_parameters,
+    mlp_parameters,
+    mlp_size_for,
+)
 
 HEAD_TOLERANCE = 0.125
 """How far rounding heads to a multiple of the group may move a given attention width."""
@@ -152,13 +157,14 @@ class Grid:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Least and most d_ff that keep a base within the bounds, for each number of blocks."""
         d_model = base["d_model"]
-        fixed = 2 * d_model * base["head_dim"] * (base["n_heads"] + base["n_kv_heads"])
-        fixed += 2 * d_model
+        heads = base["n_heads"] + base["n_kv_heads"]
+        fixed = block_parameters(d_model, base["head_dim"], heads, 0)
+        each = mlp_parameters(d_model, 1)
         # N = blocks·(fixed + 3·d_model·d_ff) + d_model, solved for d_ff in whole numbers.
-        low = -(-(-(-(self.smallest - d_model) // blocks) - fixed) // (3 * d_model))
+        low = -(-(-(-(self.smallest - d_model) // blocks) - fixed) // each)
         if self.largest is None:
             return low, np.full(len(blocks), np.iinfo(np.int64).max)
-        return low, ((self.largest - d_model) // blocks - fixed) // (3 * d_model)
+        return low, ((self.largest - d_model) // blocks - fixed) // each
 
     @cached_property
     def stack_widths(self) -> np.ndarray:

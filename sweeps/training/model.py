@@ -96,7 +96,7 @@ class Block(nnx.Module):
         self.query_key_value = _matrix(draw, a.d_model, heads * a.head_dim)
         # What is added to the residual stream begins as nothing, so that a fresh model of any depth
         # is its embedding alone and every block's first steps are the same size.
-        self.attention_out = _matrix(draw, a.n_heads * a.head_dim, a.d_model, 0.0)
+        self.attention_out = _matrix(draw, a.query_width, a.d_model, 0.0)
         self.mlp_norm_D = nnx.Param(np.ones(a.d_model, np.float32))
         self.gate_up = _matrix(draw, a.d_model, 2 * a.d_ff)
         self.down = _matrix(draw, a.d_ff, a.d_model, 0.0)
@@ -131,9 +131,7 @@ class Block(nnx.Module):
             window,
             self.attention_chunk,
         )
-        mixed = mixed_BxKxGxTxE.transpose(0, 3, 1, 2, 4).reshape(
-            batch, length, a.n_heads * a.head_dim
-        )
+        mixed = mixed_BxKxGxTxE.transpose(0, 3, 1, 2, 4).reshape(batch, length, a.query_width)
         return times(mixed, self.attention_out[...])
 
     def mlp(self, x_BxTxD: jax.Array) -> jax.Array:
