@@ -5,13 +5,15 @@
 The rows (model, format, ln of the ratio of perplexities) stay where they are: figures of many
 sources, not committed. The model is that of `shapelaw.scaling.formats.price`; a row's own noise is
 that of the printed digits, of the evaluation (more for chat models) and a type's deviation within
-a model; a model's deviation is shared by its rows and integrated out on a grid. Maximum a
-posteriori by L-BFGS on exact gradients, draws from the Laplace approximation.
+a model; a model's deviation is shared by its rows and integrated out on a grid; what the models of
+one maker have in common (recipe, corpus, tokenizer) is one parameter each, shrunk towards none.
+Maximum a posteriori by L-BFGS on exact gradients, draws from the Laplace approximation.
 """
 
 import argparse
 import csv
 import dataclasses
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -31,7 +33,7 @@ from shapelaw.scaling.formats.stored_tensors import mix_of_types
 DATA = Path(__file__).parents[2] / "shared" / "data" / "formats"
 OUT = Path(__file__).parents[1] / "results" / "evidence" / "format_prices.json"
 
-SOURCE = "perplexity tables of 25 published models by format (llama.cpp and model cards)"
+SOURCE = "perplexity tables of {models} published models by format (llama.cpp and model cards)"
 
 TYPES = (
     "q8_0", "q6_k", "q5_k", "q5_1", "q5_0", "q4_k", "q4_1", "q4_0", "iq4_nl", "q3_k", "q2_k",
@@ -97,6 +99,12 @@ class PriceRow:
     shares: np.ndarray
     """[types]."""
 
+    @property
+    def maker(self) -> str:
+        """The letters a model's name begins with: llama, qwen, mistral, gemma."""
+        letters = itertools.takewhile(str.isalpha, self.model)
+        return "".join(letters).lower()
+
 
 def read_rows(path: Path) -> list[PriceRow]:
     """Rows of ordinary GGUF files in formats that shapelaw knows."""
@@ -143,6 +151,9 @@ SCALARS: dict[str, tuple[float, float]] = {
 DEVIATION = 0.4
 """Prior standard deviation of a type's distance from the curve of noise."""
 
+MAKER = 0.3
+"""Prior standard deviation of a maker's models from all, as wide as that of chat tuning."""
+
 _MODEL_GRID = np.linspace(-3.6, 3.6, 61)
 _TYPE_GRID = np.linspace(-3.2, 3.2, 17)
 _RELATIVE = 0.15
@@ -162,9 +173,12 @@ class PriceFit:
         self.models = sorted({row.model for row in rows})
         self.model = np.array([self.models.index(row.model) for row in rows])
         names = list(SCALARS)
-        self.middle = np.concatenate([np.zeros(len(TYPES)), [SCALARS[n][0] for n in names]])
+        self.makers = sorted({row.maker for row in rows})
+        maker = np.array([self.makers.index(row.maker) for row in rows])
+        zero = np.zeros(len(self.makers))
+        self.middle = np.concatenate([np.zeros(len(TYPES)), [SCALARS[n][0] for n in names], zero])
         self.scale = np.concatenate(
-            [np.full(len(TYPES), DEVIATION), [SCALARS[n][1] for n in names]]
+            [np.full(len(TYPES), DEVIATION), [SCALARS[n][1] for n in names], zero + MAKER]
         )
         shares = np.stack([row.shares for row in rows])
         exposure = np.array([np.log(row.d / row.n / REFERENCE_RATIO) for row in rows])
@@ -175,10 +189,10 @@ class PriceFit:
         weight_e = np.exp(-0.5 * _TYPE_GRID**2)
 
         def level(theta, base):  # type: ignore[no-untyped-def]
-            p = dict(zip(names, theta[len(TYPES) :], strict=True))
+            p = dict(zip(names, theta[len(TYPES) : -len(self.makers)], strict=True))
             rate = base @ jnp.exp(p["kappa"] + p["beta"] * noise + theta[: len(TYPES)])
             z = jnp.log(rate) + p["gamma"] * exposure
-            z = z + p["imatrix"] * imatrix + p["chat"] * chat
+            z = z + p["imatrix"] * imatrix + p["chat"] * chat + theta[-len(self.makers) :][maker]
             bend = jnp.maximum(p["curvature"], 0.0) * jnp.minimum(jnp.exp(z), MOST_EXPONENT)
             return z + bend, p
 
@@ -223,21 +237,26 @@ class PriceFit:
         steps = (normal / np.sqrt(np.maximum(values, 1.0))) @ vectors.T
         return theta + self.scale * steps
 
+    def _scalars(self, drawn: np.ndarray) -> dict[str, np.ndarray]:
+        """Draws [k] by name from draws [k, parameters]."""
+        return dict(zip(SCALARS, drawn[:, len(TYPES) : -len(self.makers)].T, strict=True))
+
     def prices(self, theta: np.ndarray, kept: np.ndarray, count: int = DRAWS) -> FormatPrices:
         """The fit as draws for a new model, base or tuned, rounded without an importance matrix."""
         drawn = self.draws(theta, kept, count)
-        p = dict(zip(SCALARS, drawn[:, len(TYPES) :].T, strict=True))
+        p = self._scalars(drawn)
 
         def column(values: np.ndarray) -> list[float]:
             return [float(f"{value:.6g}") for value in values]
 
         return FormatPrices(
-            source=SOURCE,
+            source=SOURCE.format(models=len(self.models)),
             kappa=column(p["kappa"]),
             beta=column(p["beta"]),
             gamma=column(p["gamma"]),
             curvature=column(np.maximum(p["curvature"], 0)),
-            spread=column(np.exp(p["ln_spread"])),
+            # A new model's maker is one more of the same kind.
+            spread=column(np.hypot(np.exp(p["ln_spread"]), MAKER)),
             spread_type=column(np.hypot(np.exp(p["ln_spread_type"]), _RELATIVE)),
             deviations={name: column(drawn[:, place]) for place, name in enumerate(TYPES)},
             deviation_spread=DEVIATION,
@@ -256,7 +275,7 @@ class PriceFit:
             rows = np.flatnonzero(self.model == number)
             middle[rows] = np.exp(np.asarray(self.level(theta)))[rows]
             drawn = self.draws(theta, kept, 400, seed=number)
-            p = dict(zip(SCALARS, drawn[:, len(TYPES) :].T, strict=True))
+            p = self._scalars(drawn)
             levels = np.stack([np.asarray(self.level(one)) for one in drawn])[:, rows]
             wide = np.sqrt(
                 np.exp(2 * p["ln_spread"]) + np.exp(2 * p["ln_spread_type"]) + _RELATIVE**2
@@ -284,7 +303,7 @@ def main() -> None:
     options.out.parent.mkdir(parents=True, exist_ok=True)
     prices = fit.prices(theta, kept)
     options.out.write_bytes(msgspec.json.format(msgspec.json.encode(prices), indent=1) + b"\n")
-    for name, value in zip((*TYPES, *SCALARS), theta, strict=True):
+    for name, value in zip((*TYPES, *SCALARS, *fit.makers), theta, strict=True):
         print(f"{name:16s} {value:8.4f}")
 
 
