@@ -1,0 +1,1 @@
+"""Hostile inputs at every border, in forked children with limits."""
