@@ -1,16 +1,21 @@
 """The run record: what one training run was and what came of it. One JSON line each."""
 
 import hashlib
+import json
 from typing import Annotated, Any, Literal
 
 import msgspec
 
 from shapelaw.scaling.architecture import Architecture, SharingOrder
 from shapelaw.scaling.errors import BadInput
-from shapelaw.scaling.user_files import one_line
+from shapelaw.scaling.user_files import one_line, shown
 
 SCHEMA_VERSION = 2
 """1: eleven fields of architecture, the order of sharing in the recipe, no loss by format."""
+
+MOST = {"tokens": 1e18, "flops": 1e36, "n_parameters.total": 1e16, "loss": 1e4}
+"""What no run goes beyond."""
+LONGEST_NAME = 1_000
 
 TRAINER_OF_VERSION_1 = 3
 """The trainer that wrote the records of schema version 1."""
@@ -205,11 +210,40 @@ def content_key(*parts: object) -> str:
 def decode_record(line: bytes, where: str) -> RunRecord:
     """Read one line, strictly. Raises BadInput naming `where`, the field and the trouble."""
     try:
-        return _of_any_version(msgspec.json.decode(line))
+        record = _of_any_version(msgspec.json.decode(line))
+        json.loads(line, object_pairs_hook=_no_key_twice)
     except UnicodeDecodeError as error:
         raise BadInput(f"{where}: byte 0x{line[error.start]:02x} is not UTF-8") from None
-    except (msgspec.MsgspecError, RecursionError) as error:
+    except (msgspec.MsgspecError, RecursionError, ValueError) as error:
         raise BadInput(f"{where}: {one_line(error, 160)}") from None
+    _check_sense(record, where)
+    return record
+
+
+def _no_key_twice(items: list[tuple[str, Any]]) -> None:
+    names = [name for name, _ in items]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the key {shown(twice)!r} stands twice in one object")
+
+
+def _check_sense(record: RunRecord, where: str) -> None:
+    """Raises BadInput for numbers that no run has and for names that are no text."""
+    counts = record.n_parameters
+    numbers = {
+        "tokens": record.tokens,
+        "flops": record.flops,
+        "n_parameters.total": max(counts.total, counts.non_embedding, counts.applied),
+        "loss": abs(record.loss or 0.0),
+    }
+    for name, value in numbers.items():
+        if value > MOST[name]:
+            raise BadInput(f"{where}: {name} = {value:g}: at most {MOST[name]:g} is needed")
+    for name in ("run_key", "trunk_key", "design"):
+        text = getattr(record, name)
+        if not text.isprintable() or len(text) > LONGEST_NAME:
+            raise BadInput(f"{where}: {name} = {shown(text)!r}: a short text without control "
+                           "characters is needed")
 
 
 def _of_any_version(fields: Any) -> RunRecord:

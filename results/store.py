@@ -21,10 +21,13 @@ import msgspec
 from shapelaw.results.record import RunRecord, decode_record
 from shapelaw.scaling.atomic_files import write_atomically
 from shapelaw.scaling.errors import BadInput, NoAnswer
+from shapelaw.scaling.user_files import read_bytes
 
 RUNS_FILE = "runs.jsonl"
 TORN_FILE = "runs.torn"
 LOCK_FILE = ".lock"
+LARGEST_STORE = 4_000_000_000
+"""Bytes of runs.jsonl: a million runs."""
 _POLL_SECONDS = 0.1
 
 
@@ -52,11 +55,7 @@ def read_records(folder: str | os.PathLike[str]) -> list[RunRecord]:
         BadInput: there is no such folder or file, or a line is not a run record.
     """
     path = runs_path(folder)
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise BadInput(f"{path}: {error.strerror}; a sweep's folder holds {RUNS_FILE}") from None
-    return list(_latest(_decode_lines(content, path)))
+    return list(_latest(_decode_lines(read_bytes(path, "runs", LARGEST_STORE), path)))
 
 
 def _latest(records: Iterable[RunRecord]) -> Iterator[RunRecord]:
@@ -188,7 +187,7 @@ class RunStore:
         with _clear_errors(self.folder):
             self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
             _sync_folder(self.folder)
-            content = self.path.read_bytes()
+            content = read_bytes(self.path, "runs", LARGEST_STORE)
         content = self._quarantine(self._heal(content))
         self._size = len(content)
         self._records = {

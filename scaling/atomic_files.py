@@ -9,7 +9,7 @@ from pathlib import Path
 
 from shapelaw.scaling.errors import BadInput, NoAnswer
 
-_MACHINE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG})
+MACHINE_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG})
 """Errors of the machine, not of the place that was asked for."""
 
 
@@ -40,7 +40,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
         temporary.chmod(0o666 & ~_umask())
         os.replace(temporary, target)
     except OSError as error:
-        kind = NoAnswer if error.errno in _MACHINE else BadInput
+        kind = NoAnswer if error.errno in MACHINE_ERRORS else BadInput
         raise kind(f"{target}: cannot be written ({error.strerror or error})") from None
     finally:
         if temporary is not None:

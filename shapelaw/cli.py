@@ -1,6 +1,8 @@
 """The command line `shapelaw`: the commands, and the one place where a run of them ends."""
 
+import io
 import os
+import resource
 import sys
 from typing import NoReturn
 
@@ -13,6 +15,7 @@ from shapelaw.commands.law_commands import fit, predict
 from shapelaw.commands.query_command import query
 from shapelaw.commands.sweep_command import sweep
 from shapelaw.scaling.errors import BadInput, NoAnswer
+from shapelaw.scaling.user_files import one_line, shown
 from shapelaw.version import VERSION
 
 
@@ -35,6 +38,10 @@ def main() -> NoReturn:
     # Matrices here are small: one thread is as fast, and the same digits come out on any number of
     # cores. Read when NumPy is first imported, which no command has done yet.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal that cannot show a character of a name gets its number instead of a traceback.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         code = cli.main(standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)
@@ -49,10 +56,28 @@ def main() -> NoReturn:
         _end(str(error), 1)
     except OSError as error:
         _end(f"{error.filename or 'file'}: {error.strerror or error}", 2)
+    except MemoryError as error:
+        _end(f"not enough memory{_detail(error)}; {_memory_remedy()}", 1)
+    except ImportError as error:
+        _end(f"a library cannot be loaded{_detail(error)}; {_memory_remedy()}", 1)
     except (KeyboardInterrupt, click.Abort):
         _end("interrupted; the same command resumes what was finished", 130)
 
 
+def _detail(error: Exception) -> str:
+    """The last line of what an error says, in brackets; "" where it says nothing."""
+    lines = str(error).strip().splitlines()
+    return f" ({shown(lines[-1], 120)})" if lines else ""
+
+
+def _memory_remedy() -> str:
+    """What to do where memory has run out: `ulimit -v` is the usual reason."""
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if limit == resource.RLIM_INFINITY:
+        return "free some memory, or mend the installation"
+    return f"this process may map {limit / 1e9:.1f} GB (ulimit -v): raise the limit"
+
+
 def _end(message: str, code: int) -> NoReturn:
-    click.echo(f"shapelaw: {' '.join(message.split())}", err=True)
+    click.echo(f"shapelaw: {one_line(message)}", err=True)
     sys.exit(code)

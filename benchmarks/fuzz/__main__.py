@@ -70,7 +70,11 @@ def _options(generator: random.Random, folder: Path) -> Iterator[str]:
         old, kind = command[at], generator.random()
         if kind < 0.35:
             text = str(generator.choice(NUMBERS)) if generator.random() < 0.8 else "1" * 5000
-            unit = "".join(c for c in old if c.isalpha() or c == "/") if generator.random() < 0.6 else ""
+            unit = (
+                "".join(c for c in old if c.isalpha() or c == "/")
+                if generator.random() < 0.6
+                else ""
+            )
             text += unit if len(unit) < 8 else ""
         elif kind < 0.8:
             text = generator.choice(TEXTS)

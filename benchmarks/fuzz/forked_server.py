@@ -55,11 +55,10 @@ def judged(run: Run) -> str:
             sys.stdout.flush()
     except BaseException as error:
         frames = traceback.extract_tb(error.__traceback__)
-        ours = [f for f in frames if "/shapelaw/" in f.filename or "/benchmarks/" not in f.filename]
-        place = ours[-1] if ours else frames[-1]
-        mine = [f for f in frames if not any(p in f.filename for p in ("site-packages", "/lib/"))]
-        place = mine[-1] if mine else place
-        fault = f"{type(error).__name__} at {Path(place.filename).name}:{place.lineno} {error}"[:250]
+        ours = [f for f in frames if not any(p in f.filename for p in ("site-packages", "/lib/"))]
+        place = (ours or frames)[-1]
+        where = f"{Path(place.filename).name}:{place.lineno}"
+        fault = f"{type(error).__name__} at {where} {str(error)[:200]}"
     seconds = time.process_time() - began
     said, answer = _taken(err), _taken(out)
     if fault:
@@ -77,10 +76,14 @@ def judged(run: Run) -> str:
         return f"a rejection of {said.count(chr(10))} lines: {said[:150]!r}"
     if code and len(last.removeprefix(PROGRAM)) > LONGEST_LINE:
         return f"a rejection of {len(last)} characters: {last[:120]}"
-    strange = [c for c in said + answer if c != "\n" and not c.isprintable() and c not in "\u200b\u202e\ufeff"]
+    strange = [
+        c
+        for c in said + answer
+        if c != "\n" and not c.isprintable() and c not in "\u200b\u202e\ufeff"
+    ]
     if strange:
         return f"control characters {sorted(set(strange))[:5]} reach the terminal"
-    if "--json" in sys.argv and code == 0:
+    if "--json" in sys.argv and "--help" not in sys.argv and code == 0:
         try:
             json.loads(answer, parse_constant=_no_constant)
         except ValueError as error:

@@ -1,4 +1,4 @@
-"""Mutations of a file that is well: of its bytes, of its values as its grammar has them, of a table.
+"""Mutations of a file that is well: of its bytes, of its values, of a table's rows and columns.
 
 Every mutation is a function of a random generator alone, so that a seed gives the same file again.
 """
@@ -77,7 +77,7 @@ def _nested(deep: int) -> Raw:
 
 
 def json_text(value: Any, generator: random.Random, twice: float = 0.0) -> str:
-    """JSON as lax writers make it: NaN and lone surrogates pass; with chance `twice`, double keys."""
+    """JSON as lax writers make it: NaN, lone surrogates and, with chance `twice`, double keys."""
     if isinstance(value, Raw):
         return str(value)
     if isinstance(value, dict):
@@ -135,7 +135,7 @@ def document(content: bytes, generator: random.Random) -> bytes:
             inside[generator.choice(TEXTS)] = hostile(generator)
         elif isinstance(inside[key], list):
             items = inside[key]
-            generator.choice((items.clear, items.reverse, lambda: items.extend(items * 2)))()
+            inside[key] = generator.choice(([], items[::-1], items * 3))
     return json_text(whole[0], generator, twice).encode("utf-8", "surrogatepass")
 
 
@@ -185,7 +185,8 @@ def toml_value(value: Any) -> str:
 
 
 _TOML_VALUE = re.compile(
-    r"(?<=[=\[,] )(-?[\d.eE+_]+|\"[^\"\n]*\"|true|false|\[[^\[\]\n]*\])|(?<=\[)(-?[\d.]+|\"[^\"\n]*\")"
+    r"(?<=[=\[,] )(-?[\d.eE+_]+|\"[^\"\n]*\"|true|false|\[[^\[\]\n]*\])"
+    r"|(?<=\[)(-?[\d.]+|\"[^\"\n]*\")"
 )
 
 
@@ -212,7 +213,7 @@ def toml(content: bytes, generator: random.Random) -> bytes:
             rows.insert(generator.randrange(len(rows) + 1), rows[number])
             text = "\n".join(rows)
         elif kind < 0.93:
-            name, equals, value = rows[number].partition("=")
+            _, equals, value = rows[number].partition("=")
             key = json.dumps(generator.choice(TEXTS))
             rows[number] = f"{key} ={value}" if equals else f"[{key}]"
             text = "\n".join(rows)
@@ -239,23 +240,57 @@ def raw(content: bytes, generator: random.Random) -> bytes:
         elif kind == 1:
             content = content[:low] + content[high:]
         elif kind == 2:
-            content = content[:high] + content[low:high] * generator.choice((1, 1, 30)) + content[high:]
+            content = (
+                content[:high] + content[low:high] * generator.choice((1, 1, 30)) + content[high:]
+            )
             content = content[:2_000_000]
         elif kind == 3:
             content = content[:place]
         elif kind == 4:
-            content = generator.choice((b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff", b"\n\n", b"\x00")) + content
+            content = (
+                generator.choice((b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff", b"\n\n", b"\x00"))
+                + content
+            )
         elif kind == 5:
-            content = content[:place] + generator.choice(TEXTS).encode("utf-8", "surrogatepass") + content[place:]
+            content = (
+                content[:place]
+                + generator.choice(TEXTS).encode("utf-8", "surrogatepass")
+                + content[place:]
+            )
         elif kind == 6:
-            content = content.replace(b"\n", generator.choice((b"\r\n", b"\r", b"\x0b", b"\x85", b"")))
+            content = content.replace(
+                b"\n", generator.choice((b"\r\n", b"\r", b"\x0b", b"\x85", b""))
+            )
         elif kind == 7:
             text = content.decode("utf-8", "replace")
-            content = text.encode(generator.choice(("utf-16", "utf-16-le", "latin-1", "utf-32", "utf-7")), "replace")
+            content = text.encode(
+                generator.choice(("utf-16", "utf-16-le", "latin-1", "utf-32", "utf-7")), "replace"
+            )
         elif kind == 8:
-            content = content[:place] + generator.choice((b"[", b"{", b'"', b"'", b"\\", b"#")) * generator.choice((1, 100, 20_000)) + content[place:]
+            content = (
+                content[:place]
+                + generator.choice((b"[", b"{", b'"', b"'", b"\\", b"#"))
+                * generator.choice((1, 100, 20_000))
+                + content[place:]
+            )
         else:
-            content = generator.choice((b"", b" ", b"\n", b"null", b"0", b"[]", b"{}", b'""', b"\x00" * 4096, b"PAR1", b"PK\x03\x04", b"\x1f\x8b", b"GGUF"))
+            content = generator.choice(
+                (
+                    b"",
+                    b" ",
+                    b"\n",
+                    b"null",
+                    b"0",
+                    b"[]",
+                    b"{}",
+                    b'""',
+                    b"\x00" * 4096,
+                    b"PAR1",
+                    b"PK\x03\x04",
+                    b"\x1f\x8b",
+                    b"GGUF",
+                )
+            )
     return content
 
 
@@ -275,7 +310,9 @@ def binary(content: bytes, generator: random.Random) -> bytes:
         elif kind == 2:
             size = generator.choice(("<I", "<Q"))
             most = 2 ** (8 * struct.calcsize(size))
-            number = generator.choice((0, 1, 2**16, 2**31 - 1, 2**31, 2**32 - 1, most - 1, most // 2))
+            number = generator.choice(
+                (0, 1, 2**16, 2**31 - 1, 2**31, 2**32 - 1, most - 1, most // 2)
+            )
             changed[place : place + struct.calcsize(size)] = struct.pack(size, number)
         elif kind == 3:
             del changed[place : place + generator.choice((1, 4, 8, 1000))]
@@ -323,7 +360,9 @@ def csv(content: bytes, generator: random.Random) -> bytes:
         elif kind == 6:
             body = [list(body[0]) for _ in range(generator.choice((2, 5, 40)))]
         elif kind == 7:
-            name = generator.choice((*TEXTS, header[(column + 1) % len(header)], header[column].upper()))
+            name = generator.choice(
+                (*TEXTS, header[(column + 1) % len(header)], header[column].upper())
+            )
             header[column] = name
         elif kind == 8:
             for row in rows:
@@ -343,9 +382,11 @@ def csv(content: bytes, generator: random.Random) -> bytes:
             generator.choice(body).append(_cell(generator, "1"))
         elif kind == 13:
             mark = generator.choice((",", ";", "\t", "|", " ", ".", ":"))
-            return "\n".join(mark.join(row) for row in [header, *body]).encode("utf-8", "surrogatepass")
+            return "\n".join(mark.join(row) for row in [header, *body]).encode(
+                "utf-8", "surrogatepass"
+            )
         else:
-            generator.choice((body.reverse, lambda: body.sort(key=lambda row: row[-1])))()
+            body = sorted(body, reverse=generator.random() < 0.5)
         rows = [header, *body]
     return ("\n".join(",".join(row) for row in rows) + "\n").encode("utf-8", "surrogatepass")
 
@@ -375,7 +416,9 @@ def parquet(content: bytes, generator: random.Random) -> bytes:
 
     if generator.random() < 0.5:
         return binary(_parquet_of(content), generator)
-    rows = [line.split(",") for line in csv(content, generator).decode("utf-8", "replace").split("\n")]
+    rows = [
+        line.split(",") for line in csv(content, generator).decode("utf-8", "replace").split("\n")
+    ]
     rows = [row for row in rows[:500] if len(row) == len(rows[0])]
     columns: dict[str, Any] = {}
     for index, name in enumerate(rows[0]):

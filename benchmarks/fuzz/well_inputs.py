@@ -82,6 +82,18 @@ def _rows() -> list[tuple[float, float, float]]:
     ]
 
 
+def _shaped_table() -> str:
+    """Runs that vary in shape, as CSV."""
+    text = "run,n,d,loss,d_model,n_layers,d_ff,n_heads,n_kv_heads,head_dim,sharing\n"
+    shapes = [(w, deep, d) for w in (256, 512, 1024) for deep in (4, 8, 16) for d in (1e9, 4e9)]
+    for i, (width, depth, d) in enumerate(shapes):
+        n, heads = 12 * width**2 * depth, width // 64
+        loss = 2 + 900 * d**-0.36 + 300 * n**-0.34 + 0.01 * (i % 3)
+        text += f"r{i},{n},{d:.0f},{loss:.4f},{width},{depth},{width * (2 + i % 3)},{heads},"
+        text += f"{max(1, heads // (1 + i % 2))},64,1\n"
+    return text
+
+
 def _plain(law: bytes, draws: int) -> bytes:
     document = json.loads(law)
     document["draws"] = document["draws"][:draws]
@@ -144,13 +156,7 @@ def well_inputs(folder: Path) -> list[Border]:
     root = resources.files("shapelaw")
     rows = _rows()
     csv = "n,d,loss\n" + "".join(f"{n:.0f},{d:.0f},{loss}\n" for n, d, loss in rows)
-    shaped = "run,n,d,loss,d_model,n_layers,d_ff,n_heads,n_kv_heads,head_dim,sharing\n" + "".join(
-        f"r{i},{12 * w * w * depth:.0f},{d:.0f},{2 + 9e2 * d**-0.36 + 300 * (12 * w * w * depth) ** -0.34 + 0.01 * (i % 3):.4f},"
-        f"{w},{depth},{w * (2 + i % 3)},{w // 64},{max(1, w // 64 // (1 + i % 2))},64,1\n"
-        for i, (w, depth, d) in enumerate(
-            (w, depth, d) for w in (256, 512, 1024) for depth in (4, 8, 16) for d in (1e9, 4e9)
-        )
-    )  # fmt: skip
+    shaped = _shaped_table()
     tracked = "Name,Step,train/loss,val/loss,n_params,tokens,State\n" + "".join(
         f"run{r},{s},{4 - s / 10},{3.9 - s / 10 + r / 9},{10**7 * (r + 1)},{s * 10**8},finished\n"
         for r in range(4) for s in range(1, 6)
@@ -193,14 +199,21 @@ def well_inputs(folder: Path) -> list[Border]:
     (folder / "corpus").mkdir(exist_ok=True)
     for number in range(3):
         (folder / "corpus" / f"{number}.txt").write_text("one two three four five\n" * 400)
-    for name, content in (("tokenizer.json", tokenizer), ("space.toml", space), ("bench.json", bench),
-                          ("shape.json", json.dumps(SHAPE).encode()), ("runs.csv", csv.encode()),
-                          ("shaped.csv", shaped.encode())):  # fmt: skip
+    beside = {
+        "tokenizer.json": tokenizer,
+        "space.toml": space,
+        "bench.json": bench,
+        "shape.json": json.dumps(SHAPE).encode(),
+        "runs.csv": csv.encode(),
+        "shaped.csv": shaped.encode(),
+    }
+    for name, content in beside.items():
         (folder / name).write_bytes(content)
     # Of the mutated files themselves, in the current folder.
     words = b'name = "t"\ntext = ["%s"]\nvalidation_tokens = 1024\ntokens_per_parameter = [1]\n'
     (folder / "tokenized.toml").write_bytes(
-        words % (str(folder).encode() + b"/corpus/*.txt") + b'tokenizer = "tokenizer.json"\n'
+        words % (str(folder).encode() + b"/corpus/*.txt")
+        + b'tokenizer = "tokenizer.json"\n'
         + b"[base]\nnon_embedding = 4_000\n"
     )
     (folder / "text.toml").write_bytes(words % b"text.txt" + b"[base]\nnon_embedding = 4_000\n")
@@ -237,7 +250,8 @@ def well_inputs(folder: Path) -> list[Border]:
             ("predict", "{}", "@/shaped.csv", "--json"), (*query[:-1], "--law", "{}", "--json"))),
         Border("device.toml", "toml", device, (
             ("devices", "{}", "--json"), ("explain", "smollm2-135m", "--device", "{}", "--json"),
-            ("query", "--device", "{}", "--space", "@/space.toml", "--tokens", "1B", "--json")), weight=2),
+            ("query", "--device", "{}", "--space", "@/space.toml", "--tokens", "1B", "--json")),
+            weight=2),
         Border("calibrated.toml", "toml", device, (
             ("devices", "--json"), ("devices", "calibrated"),
             ("explain", "smollm2-135m", "--device", "calibrated")), folder="devices"),
@@ -265,7 +279,8 @@ def well_inputs(folder: Path) -> list[Border]:
             FIT, FIT, ("predict", "@/law.json", "{}", "--json"),
             ("fit", "{}", "--json"), ("fit", "{}", "--prior", "none", "--bootstrap", "3", "--json"),
             ("fit", "{}", "--form", "chinchilla", "--bootstrap", "8", "--drop-invalid"),
-            ("fit", "{}", "--form", "norm", "--objective", "squared", "--bootstrap", "3")), weight=4),
+            ("fit", "{}", "--form", "norm", "--objective", "squared", "--bootstrap", "3")),
+            weight=4),
         Border("shaped.csv", "csv", shaped.encode(), (
             ("predict", "evidence", "{}", "--json"), ("predict", "reference", "{}"),
             ("fit", "{}", "--form", "shape", "--bootstrap", "0", "--no-holdout", "--json"),

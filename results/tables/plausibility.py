@@ -95,8 +95,10 @@ def _ask_together(path: Path, table: RunTable, names: dict[str, str]) -> None:
     width, depth = table.shape.get("d_model"), table.shape.get("n_layers")
     if width is None or depth is None:
         return
-    stored = depth / table.shape.get("sharing", np.ones(len(depth)))
-    if float(np.median(table.n / (stored * width**2))) < 0.2:
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+        stored = depth / table.shape.get("sharing", np.ones(len(depth)))
+        share = float(np.median(table.n / (stored * width**2)))
+    if share < 0.2:
         _ask(
             path,
             "n",

@@ -36,6 +36,16 @@ from shapelaw.scaling.user_files import exists, refuse, shown
 
 NEEDED = ("n", "d", "loss")
 _SHOWN = 5
+BOUNDS = {
+    "n": (1e-9, 1e18),
+    "d": (1e-9, 1e21),
+    "loss": (1e-9, 1e9),
+    **{name: (1.0, 1e7) for name in ("d_model", "n_layers", "d_ff", "head_dim")},
+    **{name: (1.0, 1e6) for name in ("n_heads", "n_kv_heads", "sharing")},
+    **{name: (1e-3, 1e5) for name in ("mlp_attention_ratio", "gqa_group")},
+    "n_applied": (1e-9, 1e21),
+}
+"""Our name -> what no run lies outside of, in any unit that the column may have."""
 _FLOPS_PER_PARAMETER_AND_TOKEN = 6
 """C = 6·N·D (arXiv 2001.08361)."""
 
@@ -273,7 +283,8 @@ def _usable(
     good = np.ones(rows, dtype=bool)
     dropped: list[str] = []
     for ours, values in numeric.items():
-        bad = ~(np.isfinite(values) & (values > 0))
+        least, most = BOUNDS.get(ours, (1e-12, 1e30))
+        bad = ~((values >= least) & (values <= most))
         first = np.flatnonzero(bad & good)
         if not first.size:
             continue
@@ -285,7 +296,7 @@ def _usable(
                 path,
                 f"row {int(first[0]) + 1}{more}: {shown(name, 40)} = "
                 f"{shown(str(cells[name][int(first[0])]), 30)!r}: a finite number above 0 is "
-                "needed; correct or remove the row, or pass --drop-invalid",
+                f"needed, {least:g} to {most:g}; correct or remove the row, or pass --drop-invalid",
             )
         dropped += [
             f"row {row + 1}: {shown(name, 40)} = {shown(str(cells[name][row]), 40)!r}"

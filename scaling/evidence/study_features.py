@@ -11,6 +11,7 @@ Features = dict[str, np.ndarray]
 
 _EQUAL_N, _OTHER_DEPTH = 0.12, 0.2
 _PAIRS = 3
+_FURTHEST = 1000
 
 
 def plain_features(rows: int) -> Features:
@@ -62,9 +63,15 @@ def of_architectures(architectures: ArchitectureBatch, tokens: float | np.ndarra
 def varies_depth(ln_n: np.ndarray, ln_depth: np.ndarray) -> bool:
     """Whether depth differs at equal N, so that its effect can be told from that of size."""
     shapes = np.unique(np.stack([np.round(ln_n, 4), ln_depth], axis=1), axis=0)
-    equal = np.abs(shapes[:, None, 0] - shapes[None, :, 0]) < _EQUAL_N
-    other = np.abs(shapes[:, None, 1] - shapes[None, :, 1]) > _OTHER_DEPTH
-    return int(np.sum(equal & other)) // 2 >= _PAIRS
+    pairs = 0
+    # Each shape with the one so many places after it by size: a million rows have too many pairs.
+    for apart in range(1, min(len(shapes), _FURTHEST)):
+        difference = np.abs(shapes[apart:] - shapes[:-apart])
+        equal = difference[:, 0] < _EQUAL_N
+        pairs += int(np.sum(equal & (difference[:, 1] > _OTHER_DEPTH)))
+        if pairs >= _PAIRS or not equal.any():
+            break
+    return pairs >= _PAIRS
 
 
 def block_parameters(n: np.ndarray, width: np.ndarray, depth: np.ndarray) -> np.ndarray:

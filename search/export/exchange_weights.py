@@ -17,7 +17,8 @@ from typing import Protocol
 import numpy as np
 
 from shapelaw.scaling.architecture import Architecture
-from shapelaw.scaling.errors import BadInput
+from shapelaw.scaling.atomic_files import MACHINE_ERRORS
+from shapelaw.scaling.errors import BadInput, NoAnswer
 
 EMBEDDING = "model.embed_tokens.weight"
 FINAL_NORM = "model.norm.weight"
@@ -106,7 +107,7 @@ class StoredWeights:
             raise BadInput(f"weights = {str(path)!r}: no such file")
         try:
             self._file = safe_open(path, framework="numpy")
-        except (SafetensorError, OSError) as error:
+        except (SafetensorError, OSError, ValueError) as error:
             raise BadInput(f"weights = {str(path)!r}: not a safetensors file ({error})") from None
         self.path = path
         self._check(architecture)
@@ -146,6 +147,7 @@ def written_whole(target: Path, *, folder: bool) -> Iterator[Path]:
     Raises:
         BadInput: the target exists (an empty folder does not count), or its place cannot be
             written to.
+        NoAnswer: the disk is full or fails.
     """
     target = Path(os.path.abspath(target))
     if target.exists() and not (folder and target.is_dir() and not any(target.iterdir())):
@@ -154,7 +156,8 @@ def written_whole(target: Path, *, folder: bool) -> Iterator[Path]:
         target.parent.mkdir(parents=True, exist_ok=True)
         workshop = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     except OSError as error:
-        raise BadInput(f"output = {str(target)!r}: cannot be written ({error.strerror})") from None
+        kind = NoAnswer if error.errno in MACHINE_ERRORS else BadInput
+        raise kind(f"output = {str(target)!r}: cannot be written ({error.strerror})") from None
     try:
         made = workshop / target.name
         if folder:
@@ -162,6 +165,7 @@ def written_whole(target: Path, *, folder: bool) -> Iterator[Path]:
         yield made
         os.replace(made, target)
     except OSError as error:
-        raise BadInput(f"output = {str(target)!r}: cannot be written ({error.strerror})") from None
+        kind = NoAnswer if error.errno in MACHINE_ERRORS else BadInput
+        raise kind(f"output = {str(target)!r}: cannot be written ({error.strerror})") from None
     finally:
         shutil.rmtree(workshop, ignore_errors=True)

@@ -24,7 +24,7 @@ from typing import Any, Literal
 import msgspec
 import numpy as np
 
-from shapelaw.scaling.architecture import ArchitectureBatch
+from shapelaw.scaling.architecture import MOST, ArchitectureBatch
 from shapelaw.scaling.errors import BadInput
 from shapelaw.scaling.units import parse_count, with_units
 from shapelaw.scaling.user_files import LARGEST_TOML, convert, exists, parse_toml, read_text, shown
@@ -34,6 +34,12 @@ PRESETS = Path(__file__).parent / "presets"
 
 MAX_VALUES = 200_000
 """Values one axis may have; a longer list is a slip of the step."""
+
+
+MOST_BASES, MOST_WIDTHS = 500_000, 100_000_000
+"""Combinations of the axes that make a width, without and with the MLP: seconds to count."""
+MOST_OF_OTHERS = 10_000.0
+"""Of axes that are no field of an architecture: ratios, groups, depth, bits."""
 
 
 class Range(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -54,19 +60,22 @@ class Range(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             )
         if (self.step is None) == (self.factor is None):
             raise BadInput(f"space {name}: a range needs either step or factor")
-        if self.multiple_of < 1:
+        if not 1 <= self.multiple_of <= 2**40:
             raise BadInput(f"space {name}: multiple_of = {self.multiple_of}: 1 or more is needed")
         if self.step is not None:
             if not (math.isfinite(self.step) and self.step > 0):
                 raise BadInput(f"space {name}: step = {self.step}: a number above 0 is needed")
-            count = math.floor((self.high - self.low) / self.step + 1e-9) + 1
+            steps_there = (self.high - self.low) / self.step
         else:
             assert self.factor is not None
             if not (math.isfinite(self.factor) and self.factor > 1):
                 raise BadInput(f"space {name}: factor = {self.factor}: a number above 1 is needed")
-            count = math.floor(math.log(self.high / self.low) / math.log(self.factor) + 1e-9) + 1
-        if count > MAX_VALUES:
-            raise BadInput(f"space {name}: {count} values: at most {MAX_VALUES}; use a larger step")
+            steps_there = (math.log(self.high) - math.log(self.low)) / math.log(self.factor)
+        if not steps_there < MAX_VALUES:
+            raise BadInput(
+                f"space {name}: {steps_there:.4g} values: at most {MAX_VALUES}; use a larger step"
+            )
+        count = math.floor(steps_there + 1e-9) + 1
         steps = np.arange(count)
         if self.step is not None:
             return np.round(self.low + self.step * steps, 9)
@@ -212,8 +221,10 @@ class Space(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
             raise BadInput(f"space {self.name}: give either n_blocks or depth")
         if (self.mlp_attention_ratio is None) == (self.d_ff is None):
             raise BadInput(f"space {self.name}: give either mlp_attention_ratio or d_ff")
-        if self.d_ff_multiple_of < 1:
-            raise BadInput(f"space d_ff_multiple_of = {self.d_ff_multiple_of}: 1 or more is needed")
+        if not 1 <= self.d_ff_multiple_of <= MOST["d_ff"]:
+            raise BadInput(
+                f"space d_ff_multiple_of = {self.d_ff_multiple_of}: 1 to {MOST['d_ff']} is needed"
+            )
         head_dim = _whole(self.head_dim, "head_dim")
         if np.any(head_dim % 2):
             raise BadInput(f"space head_dim = {self.head_dim}: even sizes are needed (RoPE)")
@@ -255,6 +266,13 @@ class Space(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
             smallest=math.ceil(bounds.low),
             largest=None if bounds.high is None else math.floor(bounds.high),
         )
+        bases, sizes = math.prod(grid.shape[:4]), math.prod(grid.shape[:5])
+        if bases > MOST_BASES or sizes > MOST_WIDTHS:
+            raise BadInput(
+                f"space {self.name}: d_model, head_dim, gqa_group, attention_width make {bases:,} "
+                f"combinations, {sizes:,} with the MLP: at most {MOST_BASES:,} and "
+                f"{MOST_WIDTHS:,}; use larger steps"
+            )
         if grid.size() == 0:
             raise BadInput(
                 f"space {self.name}: nothing is left after divisibility: check head_dim "
@@ -270,10 +288,12 @@ class Space(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
             if isinstance(pattern, str):
                 rows.append((0, 0))
                 continue
-            if pattern.window < 1 or (pattern.global_every or 1) < 1:
+            every = 1 if pattern.global_every is None else pattern.global_every
+            if not (1 <= pattern.window <= MOST["window"] and 1 <= every <= MOST["global_every"]):
                 raise BadInput(
                     f"space attention: window = {pattern.window}, global_every = "
-                    f"{pattern.global_every}: positive whole numbers are needed"
+                    f"{pattern.global_every}: positive whole numbers are needed, at most "
+                    f"{MOST['window']} and {MOST['global_every']}"
                 )
             rows.append((pattern.window, pattern.global_every or 0))
         if not rows:
@@ -302,7 +322,11 @@ class Space(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
 def _whole(axis: WholeAxis, name: str) -> np.ndarray:
     """The axis as rising whole numbers without repeats. Raises BadInput naming the axis."""
-    values = _numbers([float(value) for value in axis] if isinstance(axis, list) else axis, name)
+    values = _numbers(
+        [float(value) for value in axis] if isinstance(axis, list) else axis,
+        name,
+        MOST.get(name, MOST_OF_OTHERS),
+    )
     if isinstance(axis, Range) and axis.factor is not None:
         values = np.maximum(np.rint(values), 1)
     if np.any(values != np.rint(values)):
@@ -310,13 +334,19 @@ def _whole(axis: WholeAxis, name: str) -> np.ndarray:
     return np.unique(values.astype(np.int64))
 
 
-def _numbers(axis: NumberAxis, name: str) -> np.ndarray:
+def _numbers(axis: NumberAxis, name: str, most: float = MOST_OF_OTHERS) -> np.ndarray:
     """The axis as rising positive numbers without repeats. Raises BadInput naming the axis."""
     if isinstance(axis, Range):
-        return np.unique(axis.values(name))
-    values = np.unique(np.array(axis if isinstance(axis, list) else [axis], dtype=float))
-    if not len(values) or not np.all(np.isfinite(values)) or values[0] <= 0 or values[-1] > 2**40:
-        raise BadInput(f"space {name} = {axis}: one or more numbers above 0 are needed")
+        values = np.unique(axis.values(name))
+    else:
+        values = np.unique(np.array(axis if isinstance(axis, list) else [axis], dtype=float))
+    if not len(values) or not 1e-6 < values[0] <= values[-1] <= most:
+        raise BadInput(
+            f"space {name} = {shown(msgspec.to_builtins(axis))}: one or more numbers above 0 are "
+            f"needed, at most {most:g}"
+        )
+    if len(values) > MAX_VALUES:
+        raise BadInput(f"space {name}: {len(values)} values: at most {MAX_VALUES}")
     return values
 
 

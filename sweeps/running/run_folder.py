@@ -25,6 +25,8 @@ from shapelaw.results.record import (
     RunRecord,
     content_key,
 )
+from shapelaw.scaling.errors import BadInput
+from shapelaw.scaling.user_files import convert, parse_json, read_bytes, reason_of
 from shapelaw.sweeps.corpus.token_corpus import TokenCorpus
 from shapelaw.sweeps.training.trunk import TrunkJob, recipe_of, resolve
 from shapelaw.sweeps.worker_environment import processor_name
@@ -170,18 +172,15 @@ def _corpus_file(corpus: TokenCorpus, sequence_length: int) -> CorpusFile:
 def read_result(folder: Path, job: TrunkJob) -> ResultFile:
     """What the trainer left. Raises UnusableResult."""
     path = folder / RESULT_FILE
+    if not path.exists():
+        raise UnusableResult(f"it wrote no {RESULT_FILE}")
     try:
-        if path.stat().st_size > LARGEST_RESULT_BYTES:
-            raise UnusableResult(f"{RESULT_FILE} is larger than {LARGEST_RESULT_BYTES} bytes")
+        content = read_bytes(path, "result", LARGEST_RESULT_BYTES)
         # Python's own writer puts NaN into JSON, where it has no place: read, to be named.
-        plain = json.loads(path.read_bytes())
-        result = msgspec.convert(plain, ResultFile)
-    except FileNotFoundError:
-        raise UnusableResult(f"it wrote no {RESULT_FILE}") from None
-    except OSError as error:
-        raise UnusableResult(f"{RESULT_FILE}: {error.strerror}") from None
-    except (ValueError, RecursionError, msgspec.ValidationError) as error:
-        raise UnusableResult(f"{RESULT_FILE}: {error}"[:200]) from None
+        plain = parse_json(content, "result", path, allow_nan=True)
+        result = convert(plain, ResultFile, "result", path)
+    except BadInput as error:
+        raise UnusableResult(f"{RESULT_FILE}: {reason_of(error)}"[:200]) from None
     if result.status == "finished" and (result.loss is None or not math.isfinite(result.loss)):
         raise UnusableResult(f"{RESULT_FILE}: loss = {result.loss}: a finite number is needed")
     if result.loss is not None and result.loss < 0:

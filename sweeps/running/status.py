@@ -18,6 +18,7 @@ from shapelaw.scaling.atomic_files import write_atomically
 from shapelaw.scaling.errors import BadInput, NoAnswer
 from shapelaw.scaling.terminal_text import literal
 from shapelaw.scaling.units import show_duration
+from shapelaw.scaling.user_files import convert, exists, read_json
 from shapelaw.sweeps.running.worker_events import (
     Event,
     Finished,
@@ -348,12 +349,10 @@ def sweep_status(folder: str | os.PathLike[str]) -> dict[str, Any]:
     path = Path(folder)
     if not path.is_dir():
         raise BadInput(f"status = {folder}: no such folder")
-    try:
-        state = msgspec.json.decode((path / STATE_FILE).read_bytes(), type=StateFile)
-    except OSError:
-        state = None
-    except msgspec.MsgspecError as error:
-        raise BadInput(f"{path / STATE_FILE}: {error}") from None
+    state = None
+    if exists(path / STATE_FILE):
+        document = read_json(path / STATE_FILE, "status")
+        state = convert(document, StateFile, "status", path / STATE_FILE)
     if state is None and not runs_path(path).is_file():
         raise BadInput(f"status = {folder}: holds no sweep (no {STATE_FILE}, no runs.jsonl)")
     records = read_records(path) if runs_path(path).is_file() else []
