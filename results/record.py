@@ -242,8 +242,10 @@ def _check_sense(record: RunRecord, where: str) -> None:
     for name in ("run_key", "trunk_key", "design"):
         text = getattr(record, name)
         if not text.isprintable() or len(text) > LONGEST_NAME:
-            raise BadInput(f"{where}: {name} = {shown(text)!r}: a short text without control "
-                           "characters is needed")
+            raise BadInput(
+                f"{where}: {name} = {shown(text)!r}: a short text without control "
+                "characters is needed"
+            )
 
 
 def _of_any_version(fields: Any) -> RunRecord:

@@ -79,5 +79,5 @@ def _memory_remedy() -> str:
 
 
 def _end(message: str, code: int) -> NoReturn:
-    click.echo(f"shapelaw: {one_line(message)}", err=True)
+    click.echo(one_line(f"shapelaw: {message}"), err=True)
     sys.exit(code)

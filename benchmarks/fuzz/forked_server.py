@@ -47,6 +47,7 @@ def judged(run: Run) -> str:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("always")
+            warnings.showwarning = _on_the_terminal
             run()
             sys.stdout.flush()
     except SystemExit as ended:
@@ -74,7 +75,7 @@ def judged(run: Run) -> str:
     last = said.rstrip("\n").rpartition("\n")[2]
     if code == 2 and (said.count("\n") != 1 + _notes(said) or not last.startswith(PROGRAM)):
         return f"a rejection of {said.count(chr(10))} lines: {said[:150]!r}"
-    if code and len(last.removeprefix(PROGRAM)) > LONGEST_LINE:
+    if code and len(last) > LONGEST_LINE:
         return f"a rejection of {len(last)} characters: {last[:120]}"
     strange = [
         c
@@ -92,6 +93,18 @@ def judged(run: Run) -> str:
         return f"{seconds:.0f} s"
     peak = _peak()
     return f"{peak / 1e9:.2f} GB" if peak > MOST_BYTES else ""
+
+
+def _on_the_terminal(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: Any = None,
+    line: str | None = None,
+) -> None:
+    """As an interpreter shows a warning, whatever a test runner has put in its place."""
+    sys.stderr.write(warnings.formatwarning(message, category, filename, lineno, line))
 
 
 def _notes(said: str) -> int:

@@ -106,7 +106,7 @@ def _said(arguments: Sequence[str]) -> bytes:
     """What a command prints."""
     from shapelaw.cli import main
 
-    sys.argv = ["shapelaw", *arguments]
+    before, sys.argv = sys.argv, ["shapelaw", *arguments]
     out = io.StringIO()
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(io.StringIO()):
@@ -114,6 +114,8 @@ def _said(arguments: Sequence[str]) -> bytes:
     except SystemExit as ended:
         if ended.code:
             raise RuntimeError(f"a well input is refused: {arguments}") from None
+    finally:
+        sys.argv = before
     return out.getvalue().encode()
 
 

@@ -40,9 +40,9 @@ BOUNDS = {
     "n": (1e-9, 1e18),
     "d": (1e-9, 1e21),
     "loss": (1e-9, 1e9),
-    **{name: (1.0, 1e7) for name in ("d_model", "n_layers", "d_ff", "head_dim")},
-    **{name: (1.0, 1e6) for name in ("n_heads", "n_kv_heads", "sharing")},
-    **{name: (1e-3, 1e5) for name in ("mlp_attention_ratio", "gqa_group")},
+    **dict.fromkeys(("d_model", "n_layers", "d_ff", "head_dim"), (1.0, 10000000.0)),
+    **dict.fromkeys(("n_heads", "n_kv_heads", "sharing"), (1.0, 1000000.0)),
+    **dict.fromkeys(("mlp_attention_ratio", "gqa_group"), (0.001, 100000.0)),
     "n_applied": (1e-9, 1e21),
 }
 """Our name -> what no run lies outside of, in any unit that the column may have."""

@@ -27,7 +27,15 @@ import numpy as np
 from shapelaw.scaling.architecture import MOST, ArchitectureBatch
 from shapelaw.scaling.errors import BadInput
 from shapelaw.scaling.units import parse_count, with_units
-from shapelaw.scaling.user_files import LARGEST_TOML, convert, exists, parse_toml, read_text, shown
+from shapelaw.scaling.user_files import (
+    LARGEST_TOML,
+    convert,
+    exists,
+    parse_toml,
+    read_text,
+    refuse,
+    shown,
+)
 from shapelaw.search.space.grid import Grid
 
 PRESETS = Path(__file__).parent / "presets"
@@ -148,7 +156,10 @@ class Space(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         """Parse and check; `where` names the file in errors. Raises BadInput in one line."""
         document = with_units(parse_toml(text, "space", where), {"non_embedding": parse_count})
         space = convert(document, cls, "space", where)
-        space.grid()
+        try:
+            space.grid()
+        except BadInput as error:
+            refuse("space", where, str(error))
         return space
 
     @classmethod
