@@ -14,6 +14,7 @@ from shapelaw.commands.export_command import export
 from shapelaw.commands.law_commands import fit, predict
 from shapelaw.commands.query_command import query
 from shapelaw.commands.sweep_command import sweep
+from shapelaw.commands.verify_command import verify
 from shapelaw.scaling.errors import BadInput, NoAnswer
 from shapelaw.scaling.user_files import one_line, shown
 from shapelaw.version import VERSION
@@ -29,7 +30,7 @@ def cli() -> None:
     """
 
 
-for command in (demo, sweep, fit, predict, query, explain, devices, calibrate, export):
+for command in (demo, sweep, fit, predict, query, explain, verify, devices, calibrate, export):
     cli.add_command(command)
 
 
