@@ -38,7 +38,7 @@ def verification_tables(report: dict[str, Any]) -> "list[RenderableType]":
     for name in ("finalist", "shape", "before", *(("after",) if done else ())):
         finalists.add_column(name, no_wrap=name != "finalist", justify="left")
     for each in report["finalists"]:
-        row = [literal(each["name"], most=30), _shape(each["architecture"])]
+        row: list[RenderableType] = [literal(each["name"], most=30), _shape(each["architecture"])]
         for when in ("before", "after") if done else ("before",):
             low, high = each[f"loss_difference_interval_{when}"]
             row.append("" if each["name"] == "pick" else f"{low:+.3f} to {high:+.3f}")
