@@ -34,7 +34,7 @@ class Decision:
     budget_probability: dict[str, float]
     """Budget -> probability that the pick meets it."""
     near_best_probability: float
-    """That the pick's loss is within NEAR of the best feasible shape's."""
+    """That the pick is feasible and its loss within NEAR of the best feasible shape's."""
     probability_best: float
     """Share of draws in which no feasible finalist has a lower loss."""
     regret: tuple[float, float]
@@ -84,7 +84,7 @@ def decide(
         pick=pick,
         confident=confident,
         budget_probability=budget_probability,
-        near_best_probability=float(np.mean(regret <= NEAR)),
+        near_best_probability=float(np.mean(feasible[:, pick] & (regret <= NEAR))),
         probability_best=float(np.mean(regret <= 0)),
         regret=(float(regret.mean()), float(np.quantile(regret, 0.95))),
         runner_up=runner,

@@ -45,7 +45,7 @@ class ExpectedLoss:
         """Loss by each node [n, nodes]; by the fitted parameters [n, 1] without draws."""
         if not len(self.nodes):
             return self.law.loss(architectures, tokens)[:, None]
-        return np.ascontiguousarray(self.law.loss_draws(architectures, tokens, self.nodes).T)
+        return np.ascontiguousarray(possible_draws(self.law, architectures, tokens, self.nodes).T)
 
     def loss(self, architectures: ArchitectureBatch, tokens: float | np.ndarray) -> np.ndarray:
         """Expected loss [n], nats per token."""
@@ -61,8 +61,8 @@ class ExpectedLoss:
         tokens: float | np.ndarray,
         draws: int | np.ndarray | None = None,
     ) -> np.ndarray:
-        """The law's draws [k, n]."""
-        return self.law.loss_draws(architectures, tokens, draws)
+        """The law's draws [k, n], as far as they are possible."""
+        return possible_draws(self.law, architectures, tokens, draws)
 
     def interval(
         self, architectures: ArchitectureBatch, tokens: float | np.ndarray, level: float = 0.9
@@ -85,13 +85,28 @@ class ExpectedLoss:
         return getattr(self.law, name)
 
 
+def possible_draws(
+    law: LossModel,
+    architectures: ArchitectureBatch,
+    tokens: float | np.ndarray,
+    draws: int | np.ndarray | None = None,
+) -> np.ndarray:
+    """The law's draws [k, n], none above ln(vocabulary): the loss of a model that knows nothing.
+
+    No trained model is worse. Without it a mean over draws, however few of them go astray far from
+    any run, would be about those.
+    """
+    losses = law.loss_draws(architectures, tokens, draws)
+    return np.minimum(losses, np.log(architectures.vocab_size))
+
+
 def expected_loss(
     law: LossModel, sample: ArchitectureBatch, tokens: float | np.ndarray
 ) -> ExpectedLoss:
     """The law with its draws condensed on a sample of shapes [n] and their training tokens."""
     if isinstance(law, ExpectedLoss):
         return law
-    losses = law.loss_draws(sample, tokens)
+    losses = possible_draws(law, sample, tokens)
     if len(losses) < 2:
         return ExpectedLoss(law, np.empty(0, dtype=np.int64), np.empty(0), 0.0)
     nodes, weights = quadrature(losses[:, ::2])
