@@ -177,6 +177,9 @@ class Beside:
     probability_better: float
     """Share of the law's draws in which its loss is the lower one."""
     feasible: bool = True
+    """Whether it meets every budget with the confidence asked for."""
+    budget_probability: dict[str, float] = dataclasses.field(default_factory=dict)
+    """Budget -> probability that it meets it."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
@@ -187,6 +190,7 @@ class Beside:
             "loss_difference_interval": list(self.loss_difference_interval),
             "probability_better": self.probability_better,
             "feasible": self.feasible,
+            "budget_probability": self.budget_probability,
         }
 
 
@@ -228,7 +232,13 @@ class Answer(Displayed):
     probability_best: float
     """Share of the draws in which no other feasible shape has a lower loss."""
     regret: tuple[float, float]
-    """Loss given up by choosing the best, mean and 95th percentile over the draws."""
+    """Loss given up by choosing the best, mean and 95th percentile over the draws, against the best
+    shape that is feasible in the draw."""
+    confident_regret: float
+    """The mean against the best shape of the draw among those that meet every budget with
+    confidence: what not knowing the law costs; the rest is for not knowing the device."""
+    near_best_confident_probability: float
+    """That the pick's loss is within .01 nats of the best such shape's."""
     runner_up: Candidate | None
     """The rival most often best in the draws, after the best itself."""
     runner_up_probability: float
@@ -330,7 +340,13 @@ class Answer(Displayed):
                 "budget_probability": self.budget_probability,
                 "near_best_probability": _finite(self.near_best_probability),
                 "probability_best": _finite(self.probability_best),
-                "regret": {"mean": _finite(self.regret[0]), "p95": _finite(self.regret[1])},
+                "near_best_confident_probability": _finite(self.near_best_confident_probability),
+                "regret": {
+                    "mean": _finite(self.regret[0]),
+                    "p95": _finite(self.regret[1]),
+                    "law": _finite(self.confident_regret),
+                    "device": _finite(self.regret[0] - self.confident_regret),
+                },
                 "runner_up_probability": _finite(self.runner_up_probability),
                 "training_cost": self.training.of(self.best.training_flops),
             }

@@ -3,6 +3,7 @@
 import numpy as np
 
 from shapelaw.scaling.architecture import Architecture, ArchitectureBatch
+from shapelaw.search.pareto.feasibility import probability
 from shapelaw.search.pareto.problem import Points, Problem
 
 FAMILIES = {
@@ -71,10 +72,13 @@ def priced(problem: Problem, architectures: list[Architecture], bits: np.ndarray
     return problem.evaluate(batch.take(rows), np.tile(bits, len(batch)))
 
 
-def best_row(problem: Problem, points: Points) -> int | None:
-    """Row of the best feasible point; None where none is feasible."""
-    feasible = np.flatnonzero(problem.feasible(points.columns))
-    if not len(feasible):
-        return None
-    goal = problem.price(points.columns, problem.goal)[feasible]
-    return int(feasible[np.argmin(goal)])
+def best_row(problem: Problem, points: Points, confidence: float) -> int:
+    """Row of the best point that meets every budget with confidence; without one, the likeliest
+    to, and of those that never do the one that misses by least."""
+    chance = probability(problem, points)
+    goal = problem.price(points.columns, problem.goal)
+    rows = np.flatnonzero(chance >= confidence)
+    if len(rows):
+        return int(rows[np.argmin(goal[rows])])
+    misses = [limit.ratio(points.columns[limit.column]) for limit in problem.limits]
+    return int(np.lexsort((np.max(misses, axis=0), -chance))[0])

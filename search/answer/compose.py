@@ -39,6 +39,7 @@ from shapelaw.search.pareto.exhaustive import (
 from shapelaw.search.pareto.feasibility import probability
 from shapelaw.search.pareto.finalists import (
     POOLED_AGAIN,
+    Where,
     best_confident,
     decision,
     pick_key,
@@ -91,13 +92,14 @@ def compose(
     front = searched.points_of(_front_keys(collected, searched.certificate.exact))
     # Margins are the usual ones: the front keeps what the draws themselves let through.
     front = front.take(probability(problem, front) >= confidence)
-    found = decision(problem, collected, searched.points_of, key, confidence, front.keys)
+    where = Where(grid, searched.points_of, searched.coordinates_of)
+    found = decision(problem, collected, where, key, confidence, front.keys)
     front = _with_pick(problem, found, front)
     chosen = found.finalists.take(np.array([found.pick]))
     beliefs = otherwise(found) if problem.target_loss is None else []
     groups = {
-        "near": near_ties(problem, chosen, searched.points_of, collected),
-        "known": baselines(problem, chosen.architectures[0], grid.bits),
+        "near": near_ties(problem, chosen, searched.points_of, collected, confidence),
+        "known": baselines(problem, chosen.architectures[0], grid.bits, confidence),
         "second": []
         if found.runner_up is None or problem.target_loss is not None
         else [Named("runner-up", found.finalists.take(np.array([found.runner_up])))],
@@ -105,11 +107,12 @@ def compose(
             Named(each.says, found.finalists.take(np.array([each.row]))) for each in beliefs
         ],
     }
-    best, beside = compared(problem, chosen, [each for group in groups.values() for each in group])
+    named = [each for group in groups.values() for each in group]
+    best, beside = compared(problem, chosen, named, confidence)
     ends = np.cumsum([0, *(len(group) for group in groups.values())])
     parts = {name: beside[ends[place] : ends[place + 1]] for place, name in enumerate(groups)}
     rivals = found.finalists.take(np.flatnonzero(found.confident))
-    relax, binding = gains(problem, collected, rivals, best)
+    relax, binding = gains(problem, collected, searched.points_of, rivals, best, confidence)
     answer = Answer(
         problem=problem,
         device=context.profile,
@@ -186,12 +189,18 @@ def _sureness(problem: Problem, space: Space, found: Decision) -> dict[str, Any]
             "near_best_probability": float(np.minimum(found.near_best_probability, most)),
             "probability_best": float(np.minimum(found.probability_best, most)),
             "regret": found.regret,
+            "confident_regret": found.confident_regret,
+            "near_best_confident_probability": float(
+                np.minimum(found.near_best_confident_probability, most)
+            ),
             "runner_up_probability": found.runner_up_probability,
         }
     return {
         "near_best_probability": UNKNOWN,
         "probability_best": UNKNOWN,
         "regret": (UNKNOWN, UNKNOWN),
+        "confident_regret": UNKNOWN,
+        "near_best_confident_probability": UNKNOWN,
         "runner_up_probability": UNKNOWN,
     }
 

@@ -1,7 +1,7 @@
 """What an answer says beside its pick: near-ties, shapes people know, gains, and warnings."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -9,6 +9,8 @@ from shapelaw.scaling.architecture import Architecture, ArchitectureBatch
 from shapelaw.search.answer.answer import Beside, Candidate, candidates
 from shapelaw.search.answer.baselines import best_row, known_families, llama_like, priced
 from shapelaw.search.pareto.budget import RELAXED
+from shapelaw.search.pareto.feasibility import joint_draws, probability
+from shapelaw.search.pareto.finalists import PointsOf, first_confident
 from shapelaw.search.pareto.loss_differences import loss_differences
 from shapelaw.search.pareto.problem import LossModel, Points, Problem
 from shapelaw.search.pareto.search_finds import Collected, plainness
@@ -21,19 +23,18 @@ TIE = 0.0025
 WORTH = 1.05
 """A near-tie is named when it is this many times as fast or as small."""
 
-PointsOf = Callable[[np.ndarray], Points]
-
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Named:
-    """One point, why it is worth naming beside the best, and whether it meets the budgets."""
+    """One point, and why it is worth naming beside the best."""
 
     why: str
     point: Points
-    feasible: bool = True
 
 
-def compared(problem: Problem, best: Points, others: list[Named]) -> tuple[Candidate, list[Beside]]:
+def compared(
+    problem: Problem, best: Points, others: list[Named], confidence: float
+) -> tuple[Candidate, list[Beside]]:
     """The best (one point) as a candidate, and the others with their distance from it.
 
     Two batches of draws in all, whatever the number of points.
@@ -42,6 +43,8 @@ def compared(problem: Problem, best: Points, others: list[Named]) -> tuple[Candi
     tokens = problem.budget.training_tokens(everyone.architectures)
     gaps = loss_differences(problem.law, everyone, tokens)
     found = candidates(problem, everyone)
+    joint = joint_draws(problem, everyone)
+    chance = joint.probability
     return found[0], [
         Beside(
             why=other.why,
@@ -49,18 +52,21 @@ def compared(problem: Problem, best: Points, others: list[Named]) -> tuple[Candi
             loss_difference=gap.middle,
             loss_difference_interval=gap.interval,
             probability_better=gap.probability_lower,
-            feasible=other.feasible,
+            feasible=bool(chance[row] >= confidence),
+            budget_probability={name: float(met[:, row].mean()) for name, met in joint.met.items()},
         )
-        for other, candidate, gap in zip(others, found[1:], gaps, strict=True)
+        for row, (other, candidate, gap) in enumerate(
+            zip(others, found[1:], gaps, strict=True), start=1
+        )
     ]
 
 
 def near_ties(
-    problem: Problem, anchor: Points, points_of: PointsOf, collected: Collected
+    problem: Problem, anchor: Points, points_of: PointsOf, collected: Collected, confidence: float
 ) -> list[Named]:
     """The fastest, the smallest and the plainest within a tie of the best (`anchor`).
 
-    A shape that is two of these is named once, with both words.
+    Of those that meet every budget with the same confidence. A shape that is two of these is named once, with both words.
     """
     goal = float(problem.price(anchor.columns, problem.goal)[0])
     most = goal + TIE * abs(goal)
@@ -68,8 +74,9 @@ def near_ties(
 
     def within(keys: np.ndarray) -> Points | None:
         points = points_of(keys)
-        rows = np.flatnonzero(problem.price(points.columns, problem.goal) <= most)
-        return points.take(rows) if len(rows) else None
+        points = points.take(np.flatnonzero(problem.price(points.columns, problem.goal) <= most))
+        points = points.take(np.flatnonzero(probability(problem, points) >= confidence))
+        return points if len(points) else None
 
     front = within(collected.front.keys)
     if front is not None and problem.target_loss is None:
@@ -102,10 +109,12 @@ def near_ties(
     return list(merged.values())
 
 
-def baselines(problem: Problem, best: Architecture, formats: np.ndarray) -> list[Named]:
+def baselines(
+    problem: Problem, best: Architecture, formats: np.ndarray, confidence: float
+) -> list[Named]:
     """LLaMA's proportions, and the best member of each known family, under the same budgets.
 
-    Where no member of a family fits, the one that misses the budgets by least, said to be so.
+    Where no member of a family meets them with confidence, the one that comes closest.
     """
     groups: list[tuple[str, list[str], list[Architecture]]] = []
     shapes = llama_like(best.vocab_size, best.tied_embeddings)
@@ -115,31 +124,34 @@ def baselines(problem: Problem, best: Architecture, formats: np.ndarray) -> list
     found = []
     for why, names, architectures in groups:
         points = priced(problem, architectures, formats)
-        row = best_row(problem, points)
-        feasible = row is not None
-        if row is None:
-            ratios = np.stack(
-                [limit.ratio(points.columns[limit.column]) for limit in problem.limits]
-            ).max(axis=0)
-            row = int(np.argmin(ratios))
+        row = best_row(problem, points, confidence)
         name = names[row // len(formats)] if names else why
-        found.append(Named(name, points.take(np.array([row])), feasible))
+        found.append(Named(name, points.take(np.array([row]))))
     return found
 
 
 def gains(
-    problem: Problem, collected: Collected, rivals: Points, best: Candidate
+    problem: Problem,
+    collected: Collected,
+    points_of: PointsOf,
+    rivals: Points,
+    best: Candidate,
+    confidence: float,
 ) -> tuple[dict[str, float], list[str]]:
     """(gain per unit of each budget, budgets that bind), each a tenth more generous.
 
     The gain is in nats per token for each byte, token/s, second, joule, training token or FLOP;
-    with a loss to reach it is in tokens/s of decode. For training it is taken over the good rivals,
+    with a loss to reach it is in tokens/s of decode. What the more generous budget lets through has
+    to meet every budget with the same confidence. For training it is taken over the good rivals,
     whose order more training may change.
     """
     goal = best.loss if problem.target_loss is None else -best.decode_tokens_per_s
     relax = {}
     for limit in problem.limits:
-        relax[limit.name] = max(0.0, goal - collected.relaxed[limit.name]) / limit.step
+        goals, keys = collected.ranked_relaxed(limit.name)
+        asked = problem.with_relaxed(limit)
+        key, relaxed = first_confident(asked, keys[goals < goal], points_of, confidence)
+        relax[limit.name] = 0.0 if key is None else max(0.0, goal - relaxed) / limit.step
     binding = [name for name, gain in relax.items() if gain > 0]
     if problem.target_loss is None:
         tokens = problem.budget.training_tokens(rivals.architectures, RELAXED)

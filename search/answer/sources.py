@@ -44,21 +44,22 @@ def sources(
 
     Both at the same training tokens; the interval holds 90 % of the law's draws.
     """
+    if not rivals:
+        return []
+    shapes = ArchitectureBatch.of([pick, *(rival for _, rival in rivals)])
+    heard = {name: law.loss_draws(shapes, tokens) for name, law in laws.items()}
+    beyond = {name: law.extrapolated(shapes, tokens) for name, law in laws.items()}
     found = []
-    for belief, rival in rivals:
-        pair = ArchitectureBatch.of([pick, rival])
-        for name, law in laws.items():
-            draws = law.loss_draws(pair, tokens)
-            gaps = draws[:, 1] - draws[:, 0]
+    for row, (belief, _) in enumerate(rivals, start=1):
+        for name, draws in heard.items():
+            gaps = draws[:, row] - draws[:, 0]
             low, high = (float(end) for end in np.quantile(gaps, [0.05, 0.95]))
             middle = float(gaps.mean())
-            beyond = {
-                axis: factor
-                for row in law.extrapolated(pair, tokens)
-                for axis, factor in row.items()
-                if axis in ("N", "tokens")
-            }
-            far = ", ".join(f"{axis} {factor:.2g}×" for axis, factor in beyond.items())
+            factors: dict[str, float] = {}
+            for seen in (beyond[name][0], beyond[name][row]):
+                for axis in ("N", "tokens"):
+                    factors[axis] = max(factors.get(axis, 0.0), seen.get(axis, 0.0))
+            far = ", ".join(f"{axis} {factor:.2g}×" for axis, factor in factors.items() if factor)
             found.append(
                 Source(
                     axis=belief.axis,

@@ -36,6 +36,11 @@ class Limit:
     """True: the column must be at least `value`; False: at most."""
 
     @property
+    def relaxed_value(self) -> float:
+        """The value that `relax` asks about."""
+        return self.value / self.slack if self.at_least else self.value * self.slack
+
+    @property
     def slack(self) -> float:
         """How many times as generous `relax` makes it."""
         return RELAXED_LOSS if self.column == "loss" else RELAXED
@@ -43,9 +48,7 @@ class Limit:
     @property
     def step(self) -> float:
         """By how much that moves it, in its own unit."""
-        return (
-            self.value - self.value / self.slack if self.at_least else self.value * (self.slack - 1)
-        )
+        return abs(self.relaxed_value - self.value)
 
     def met(self, column: np.ndarray, slack: float = 1.0) -> np.ndarray:
         """Where the limit holds when made `slack` times as generous [n]. NaN never meets it."""
@@ -116,6 +119,16 @@ class Budget:
             for name, column, value, at_least in named
             if value is not None
         ]
+
+    def with_limit(self, name: str, value: float) -> "Budget":
+        """The same with another value of the limit of this name."""
+        field = {
+            "memory": "memory_bytes",
+            "decode": "decode_tokens_per_s",
+            "ttft": "ttft_s",
+            "energy": "energy_j",
+        }[name]
+        return dataclasses.replace(self, **{field: value})
 
     def training_tokens(
         self, architectures: ArchitectureBatch, slack: float = 1.0

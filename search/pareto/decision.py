@@ -9,6 +9,7 @@ import math
 
 import numpy as np
 
+from shapelaw.search.pareto.draw_optima import DrawOptima
 from shapelaw.search.pareto.feasibility import JointDraws
 from shapelaw.search.pareto.problem import Points, Problem
 
@@ -40,6 +41,12 @@ class Decision:
     regret: tuple[float, float]
     """Mean and 95th percentile, over the draws, of the loss given up by the pick against the best
     feasible shape of the draw."""
+    confident_regret: float
+    """The mean against the best shape of the draw among those that meet every budget with
+    confidence: what not knowing the law costs. The rest of the regret is for not knowing the
+    device."""
+    near_best_confident_probability: float
+    """That the pick's loss is within NEAR of the best such shape's."""
     runner_up: int | None
     """The finalist, beside the pick, most often best among the confident ones."""
     runner_up_probability: float
@@ -47,9 +54,19 @@ class Decision:
 
 
 def decide(
-    problem: Problem, finalists: Points, joint: JointDraws, pick: int, confidence: float
+    problem: Problem,
+    finalists: Points,
+    joint: JointDraws,
+    pick: int,
+    confidence: float,
+    optima: DrawOptima | None = None,
 ) -> Decision:
-    """Judge row `pick` of the finalists by the joint draws of all of them."""
+    """Judge row `pick` of the finalists by the joint draws of all of them.
+
+    Args:
+        optima: the best shapes of some draws over the whole space; without them the best finalist
+            of each draw stands for it.
+    """
     losses, feasible = joint.losses, joint.feasible
     confident = joint.probability >= confidence
     budget_probability = {name: float(met[:, pick].mean()) for name, met in joint.met.items()}
@@ -63,13 +80,22 @@ def decide(
             near_best_probability=UNKNOWN,
             probability_best=UNKNOWN,
             regret=(UNKNOWN, UNKNOWN),
+            confident_regret=UNKNOWN,
+            near_best_confident_probability=UNKNOWN,
             runner_up=None,
             runner_up_probability=UNKNOWN,
         )
     mine = losses[:, pick]
+    if optima is None:
+        optima = DrawOptima(
+            rows=np.arange(len(losses)),
+            feasible=np.where(feasible, losses, np.inf).min(axis=1),
+            confident=np.where(confident, losses, np.inf).min(axis=1),
+        )
+    some, fits = mine[optima.rows], feasible[optima.rows, pick]
     # A draw in which nothing is feasible, the pick included, has no better choice to regret.
-    best = np.minimum(np.where(feasible, losses, np.inf).min(axis=1), np.inf)
-    regret = np.maximum(mine - np.where(np.isfinite(best), best, mine), 0.0)
+    regret = np.maximum(some - np.where(np.isfinite(optima.feasible), optima.feasible, some), 0.0)
+    of_law = np.maximum(some - np.minimum(optima.confident, some), 0.0)
     # A budget's slack or a weight format that the law does not read makes no other model: the same
     # losses in every draw are the same shape to it.
     same = (losses == losses[:, [pick]]).all(axis=0)
@@ -84,9 +110,11 @@ def decide(
         pick=pick,
         confident=confident,
         budget_probability=budget_probability,
-        near_best_probability=float(np.mean(feasible[:, pick] & (regret <= NEAR))),
+        near_best_probability=float(np.mean(fits & (regret <= NEAR))),
         probability_best=float(np.mean(regret <= 0)),
         regret=(float(regret.mean()), float(np.quantile(regret, 0.95))),
+        confident_regret=float(of_law.mean()),
+        near_best_confident_probability=float(np.mean(of_law <= NEAR)),
         runner_up=runner,
         runner_up_probability=0.0 if runner is None else float(np.mean(losses[:, runner] < mine)),
     )

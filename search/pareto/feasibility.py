@@ -14,10 +14,16 @@ DRAWS = 64
 SHARES = {"even": 0.5, "likely": 0.3, "lucky": 0.1, "luckiest": 0.02}
 """Margin -> share of the draws that let a shape through that stands on it."""
 
-_NEAR = 2.0
+_NEAR = 1.2
 """A sampled shape is near a budget when it is within this factor of it."""
 
-_FEWEST = 32
+_SURER = 0.98
+"""The shapes the device is surest of need this much less than any of the sample there."""
+
+_ROUNDS = 4
+"""In which the place of the margin and the margin there come to agree."""
+
+_FEWEST = 24
 """Shapes near a budget that margins are taken from, at least."""
 
 
@@ -125,8 +131,9 @@ def probability(problem: Problem, points: Points) -> np.ndarray:
 def margins(problem: Problem, sample: Points, confidence: float) -> dict[str, Margin]:
     """How far inside each budget the middle costs must be for it to be met with confidence.
 
-    Taken from the sampled shapes nearest to each budget; the pick is settled by the draws
-    themselves.
+    Taken from the sampled shapes whose middle costs lie where the margin puts them: what a shape
+    needs depends on its size, since a runtime of uncertain size is most of a small model's memory.
+    The pick is settled by the draws themselves.
     """
     draws = dict(cost_draws(problem, sample, device_columns(problem)))
     if any(limit.column == "loss" for limit in problem.limits):
@@ -134,22 +141,30 @@ def margins(problem: Problem, sample: Points, confidence: float) -> dict[str, Ma
         draws["loss"] = problem.law.loss_draws(sample.architectures, tokens)
     found = {}
     for limit in problem.limits:
-        ratio = limit.ratio(sample.columns[limit.column])
-        away = np.abs(np.log(np.maximum(ratio, 1e-9)))
-        rows = np.argsort(away, kind="stable")[: max(_FEWEST, int(np.sum(away <= np.log(_NEAR))))]
-        middle = sample.columns[limit.column][rows]
-        drawn = draws[limit.column][:, rows]
+        ratio = np.log(np.maximum(limit.ratio(sample.columns[limit.column]), 1e-9))
+        middle, drawn = sample.columns[limit.column], draws[limit.column]
         # By what a draw is worse than the middle: above 1 where it is.
         worse = middle / drawn if limit.at_least else drawn / middle
         needed = np.nanquantile(worse, confidence, axis=0)
+        at = _rows_near(ratio, 0.0)
+        usual = float(np.median(needed[at]))
+        for _ in range(_ROUNDS):
+            at = _rows_near(ratio, -np.log(usual))
+            usual = float(np.median(needed[at]))
         lets = {
-            name: min(float(np.median(np.nanquantile(worse, share, axis=0))), 1.0)
+            name: min(float(np.median(np.nanquantile(worse[:, at], share, axis=0))), 1.0)
             for name, share in SHARES.items()
         }
-        found[limit.name] = Margin(
-            least=float(np.min(needed)), usual=float(np.median(needed)), **lets
-        )
+        least = _SURER * float(np.min(needed[at]))
+        found[limit.name] = Margin(least=least, usual=usual, **lets)
     return found
+
+
+def _rows_near(ratio: np.ndarray, place: float) -> np.ndarray:
+    """Rows of the samples whose log ratio to the limit is close to `place`."""
+    away = np.abs(ratio - place)
+    close = max(_FEWEST, int(np.sum(away <= np.log(_NEAR))))
+    return np.argsort(away, kind="stable")[:close]
 
 
 _LOSS_DRAWS = 400

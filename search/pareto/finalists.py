@@ -5,7 +5,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from shapelaw.search.pareto.decision import Decision, decide
+from shapelaw.search.pareto.decision import LEAST_DRAWS, Decision, decide
+from shapelaw.search.pareto.draw_optima import draw_optima
 from shapelaw.search.pareto.exhaustive import points_of, search_all
 from shapelaw.search.pareto.expected_loss import expected_loss
 from shapelaw.search.pareto.feasibility import SHARES, joint_draws, margins, probability
@@ -56,6 +57,13 @@ def pick_key(
     Without one: (None, the highest probability found).
     """
     _, keys = collected.ranked(("usual", "least"))
+    return first_confident(problem, keys, points_of, confidence)
+
+
+def first_confident(
+    problem: Problem, keys: np.ndarray, points_of: PointsOf, confidence: float
+) -> tuple[int | None, float]:
+    """`pick_key` among points whose keys come best first."""
     highest = 0.0
     for start in range(0, len(keys), _STEP):
         points = points_of(keys[start : start + _STEP])
@@ -86,15 +94,24 @@ def best_confident(problem: Problem, grid: Grid, confidence: float) -> tuple[int
     return key, goal
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Where:
+    """How points of a search are found again by key."""
+
+    grid: Grid
+    points_of: PointsOf
+    coordinates_of: Callable[[np.ndarray], np.ndarray]
+
+
 def decision(
     problem: Problem,
     collected: Collected,
-    points_of: PointsOf,
+    where: Where,
     key: int,
     confidence: float,
     more: np.ndarray,
 ) -> Decision:
-    """The pick of this key judged against the best of what the search kept.
+    """The pick of this key judged against the best of the space, draw by draw.
 
     Args:
         more: keys of further points to judge, the front's.
@@ -104,6 +121,11 @@ def decision(
     lucky = [collected.ranked((kind,))[1][:_LUCKY] for kind in SHARES]
     keys = np.concatenate([[key], *nodes, good, *lucky, collected.pool(MOST // 4), more])
     keys = np.unique(keys.astype(np.int64))
-    finalists = points_of(keys)
+    finalists = where.points_of(keys)
     joint = joint_draws(problem, finalists)
-    return decide(problem, finalists, joint, int(np.searchsorted(keys, key)), confidence)
+    optima = None
+    if problem.target_loss is None and len(joint.losses) >= LEAST_DRAWS:
+        coordinates = where.coordinates_of(keys)
+        optima = draw_optima(problem, where.grid, finalists, coordinates, joint, confidence)
+    pick = int(np.searchsorted(keys, key))
+    return decide(problem, finalists, joint, pick, confidence, optima)

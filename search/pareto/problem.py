@@ -226,8 +226,16 @@ class Problem:
         return met
 
     def relaxed(self, limit: Limit) -> float:
-        """How many times as generous the limit is where `relax` moves it, margin included."""
-        return limit.slack / self.margin(limit.name).usual
+        """How many times as generous the limit is where `relax` moves it, by the middle costs of
+        the shapes that the device is surest of."""
+        return limit.slack / self.margin(limit.name).least
+
+    def with_relaxed(self, limit: Limit) -> "Problem":
+        """The same question with one limit as generous as `relax` makes it."""
+        if limit.name == "target_loss":
+            return dataclasses.replace(self, target_loss=limit.relaxed_value)
+        budget = self.budget.with_limit(limit.name, limit.relaxed_value)
+        return dataclasses.replace(self, budget=budget)
 
     def loosest(self, limit: Limit) -> float:
         """Slack beyond which a point is of no interest to any answer."""

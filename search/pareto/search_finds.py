@@ -12,8 +12,9 @@ from shapelaw.scaling.architecture import ArchitectureBatch
 from shapelaw.search.pareto.front import Front, nondominated
 from shapelaw.search.pareto.problem import NODES, Columns, Problem
 
-POOL = 64
-"""Best points kept of each chunk and kind: the finalists that draws decide among."""
+POOL = 512
+"""Best points kept of each chunk and kind, so that the best which meets the budgets by the draws is
+nearly always among them."""
 
 KINDS = ("usual", "least", "even", "likely", "lucky", "luckiest")
 """Margins (problem.Margin) by which points are pooled; a point counts to the first that holds."""
@@ -47,7 +48,8 @@ class ChunkFinds:
     pools: "dict[str, Pool]"
     node_best: "dict[str, tuple[np.ndarray, np.ndarray]]"
     """Kind -> least loss by each of the law's nodes, and the keys of those points."""
-    relaxed: dict[str, float]
+    relaxed: "dict[str, Pool]"
+    """Limit -> the best points of those that the relaxed limit may let through."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -69,6 +71,16 @@ class Pool:
             left_out = float(goals[rows[most]])
             rows = rows[:most][np.lexsort((keys[rows[:most]], goals[rows[:most]]))]
         return cls(goals[rows], keys[rows], left_out)
+
+
+def best_first(pools: "list[Pool]") -> tuple[np.ndarray, np.ndarray]:
+    """Goals and keys of all points of the pools, each point once, best first."""
+    if not pools:
+        return np.empty(0), np.empty(0, dtype=np.int64)
+    keys, first = np.unique(np.concatenate([pool.keys for pool in pools]), return_index=True)
+    goals = np.concatenate([pool.goals for pool in pools])[first]
+    rows = np.lexsort((keys, goals))
+    return goals[rows], keys[rows]
 
 
 _NOTHING = (np.empty(0), np.empty(0, dtype=np.int64))
@@ -95,8 +107,8 @@ class Collected:
         """Front of the goal against memory."""
         self.plain = Front(2)
         """Front of the goal against plainness."""
-        self.relaxed: dict[str, float] = {}
-        """Limit -> the goal's best value with that limit relaxed by `Limit.slack`."""
+        self.relaxed: dict[str, list[Pool]] = {limit.name: [] for limit in problem.limits}
+        """Limit -> the best points that may meet every budget, that limit relaxed by its slack."""
         self.points = 0
         self.feasible = 0
         self.pools: dict[str, list[Pool]] = {kind: [] for kind in KINDS}
@@ -139,7 +151,7 @@ class Collected:
             plain=plain,
             pools=pools,
             node_best=nodes,
-            relaxed=self._relaxed(columns, goal),
+            relaxed=self._relaxed(columns, goal, keys),
         )
 
     def _pools(
@@ -169,10 +181,10 @@ class Collected:
         kept = open_rows[nondominated(objectives[open_rows], keys[open_rows])]
         return objectives[kept], keys[kept]
 
-    def _relaxed(self, columns: Columns, goal: np.ndarray) -> dict[str, float]:
+    def _relaxed(self, columns: Columns, goal: np.ndarray, keys: np.ndarray) -> dict[str, Pool]:
         limits = self.problem.limits
         met = [
-            limit.met(columns[limit.column], 1 / self.problem.margin(limit.name).usual)
+            limit.met(columns[limit.column], 1 / self.problem.margin(limit.name).least)
             for limit in limits
         ]
         found = {}
@@ -181,7 +193,8 @@ class Collected:
             rows = np.logical_and.reduce(
                 [limit.met(columns[limit.column], self.problem.relaxed(limit)), *others]
             )
-            found[limit.name] = float(np.min(goal, where=rows & ~np.isnan(goal), initial=np.inf))
+            rows &= ~np.isnan(goal)
+            found[limit.name] = Pool.of(goal[rows], keys[rows], self.pool_size)
         return found
 
     def add(self, finds: ChunkFinds) -> None:
@@ -195,8 +208,8 @@ class Collected:
             self.pools[kind].append(pool)
         for kind, best in finds.node_best.items():
             self.node_best[kind] = _lesser(self.node_best[kind], best)
-        for name, value in finds.relaxed.items():
-            self.relaxed[name] = min(value, self.relaxed.get(name, np.inf))
+        for name, pool in finds.relaxed.items():
+            self.relaxed[name].append(pool)
 
     def absorb(self, other: "Collected") -> None:
         """Take in what another search of the same space kept."""
@@ -212,8 +225,8 @@ class Collected:
             self.pools[kind] += pools
         for kind, best in other.node_best.items():
             self.node_best[kind] = _lesser(self.node_best[kind], best)
-        for name, value in other.relaxed.items():
-            self.relaxed[name] = min(value, self.relaxed.get(name, np.inf))
+        for name, pools in other.relaxed.items():
+            self.relaxed[name] += pools
 
     def pool(self, most: int) -> np.ndarray:
         """Keys of up to `most` good feasible points, the best of every part of the space first."""
@@ -230,13 +243,11 @@ class Collected:
 
     def ranked(self, kinds: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
         """Goals and keys of all pooled points of these kinds, best first."""
-        pools = [pool for kind in kinds for pool in self.pools[kind]]
-        if not pools:
-            return np.empty(0), np.empty(0, dtype=np.int64)
-        keys, first = np.unique(np.concatenate([pool.keys for pool in pools]), return_index=True)
-        goals = np.concatenate([pool.goals for pool in pools])[first]
-        rows = np.lexsort((keys, goals))
-        return goals[rows], keys[rows]
+        return best_first([pool for kind in kinds for pool in self.pools[kind]])
+
+    def ranked_relaxed(self, limit: str) -> tuple[np.ndarray, np.ndarray]:
+        """The same of the points that one limit, relaxed, may let through."""
+        return best_first(self.relaxed[limit])
 
     def left_out(self) -> float:
         """Goal of the best point, feasible or nearly so, that no pool kept."""
