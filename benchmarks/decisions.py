@@ -35,13 +35,13 @@ from shapelaw.search.answer.query import Budget, query
 from shapelaw.search.devices.cost import cost_draws
 from shapelaw.search.pareto.decision import NEAR
 from shapelaw.search.pareto.expected_loss import possible_draws
-from shapelaw.search.pareto.feasibility import device_columns, probability
+from shapelaw.search.pareto.feasibility import probability
 from shapelaw.search.pareto.problem import Points, Problem
 from shapelaw.search.space.space import Range, Space
 
 CONFIDENCE = 0.9
 TRUTH_SEED = 1
-CHUNK = 16_384
+CHUNK = 4096
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,7 +118,6 @@ OPEN = 9
 
 BINS = ((0.0, 1 / 3), (1 / 3, 2 / 3), (2 / 3, 1.0001))
 LEAST_MET, MOST_MET = 0.85, 0.97
-
 
 
 def halves() -> tuple[EvidenceLaw, np.ndarray]:
@@ -285,7 +284,9 @@ def summary(found: list[dict[str, Any]]) -> dict[str, Any]:
         "expected_not_above_middle": {
             each["question"]: each["expected_less_middle"] <= 1e-9 for each in open_questions
         },
-        "ratio_to_literature": {each["question"]: ratio(each, "law_regret") for each in open_questions},
+        "ratio_to_literature": {
+            each["question"]: ratio(each, "law_regret") for each in open_questions
+        },
         "ratio_to_literature_total": {
             each["question"]: ratio(each, "total_regret") for each in open_questions
         },
@@ -314,8 +315,8 @@ def main() -> None:
         for rule, figures in each["rules"].items():
             print(
                 f"  {rule:<11} regret {figures['law_regret']:.4f} ± "
-                f"{figures['law_regret_error']:.4f} (with the device's {figures['total_regret']:.4f}), "
-                f"budgets met {figures['budgets_met']:.2f}"
+                f"{figures['law_regret_error']:.4f} (with the device's "
+                f"{figures['total_regret']:.4f}), budgets met {figures['budgets_met']:.2f}"
             )
     print(json.dumps(report["summary"], indent=1))
 

@@ -17,6 +17,7 @@ from shapelaw.search.answer.format_choice import (
     price_of,
     usual_for,
 )
+from shapelaw.search.answer.law_choice import is_shipped
 from shapelaw.search.answer.measurements import Measurement
 from shapelaw.search.answer.sources import Source
 from shapelaw.search.answer.training_cost import TrainingCost
@@ -299,6 +300,11 @@ class Answer(Displayed):
     def law(self) -> LossModel:
         """The law that judged."""
         return self.problem.law
+
+    @property
+    def level_known(self) -> bool:
+        """Whether the law knows the level of the loss: it was fitted to runs of the user's own."""
+        return not is_shipped(self.law)
 
     def __repr__(self) -> str:
         a = self.best.architecture

@@ -1,6 +1,11 @@
-"""The answer for a person at a terminal: what to train, how sure that is, what holds it back."""
+"""The answer for a person at a terminal: what to train, how sure that is, what holds it back.
+
+One idea a line, readable at 80 columns. A loss is told as a difference to the familiar choice: its
+level is known only by a law fitted to runs of the user's own.
+"""
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 from rich.panel import Panel
@@ -10,112 +15,91 @@ from rich.text import Text
 from shapelaw.scaling import units
 from shapelaw.scaling.architecture import Architecture
 from shapelaw.search.answer.answer import Answer, Beside, Candidate
+from shapelaw.search.answer.edges import BUDGET, FIXED, MODEL, SPACE, Edge
+from shapelaw.search.answer.law_choice import FACTOR
+from shapelaw.search.answer.wording import (
+    SHAPE_LEGEND,
+    amount,
+    between,
+    listed,
+    nats,
+    ordinal,
+    plural,
+    shape_code,
+    shape_words,
+    share,
+)
 from shapelaw.search.pareto.budget import RELAXED
 
-_FRONT_ROWS = 12
+_FRONT_ROWS = 8
 
+_TOLD, _BELIEFS = 0.05, 3
+"""Least probability of a belief that is told, and how many; `--json` has them all."""
+
+_SHOW = {
+    "memory": units.show_bytes,
+    "decode": units.show_speed,
+    "ttft": units.show_seconds,
+    "energy": units.show_joules,
+    "tokens": units.show_count,
+    "flops": units.show_flops,
+    "target_loss": lambda value: f"{value:.3g} nats",
+}
 _MORE = {
-    "memory": (units.show_bytes, "more memory"),
-    "decode": (units.show_speed, "less speed"),
-    "ttft": (units.show_seconds, "more to the first token"),
-    "energy": (units.show_joules, "more per token"),
-    "tokens": (units.show_count, "more training tokens"),
-    "flops": (units.show_flops, "more training compute"),
-    "target_loss": (lambda value: f"{value:.3g} nats", "more loss"),
+    "memory": "more memory",
+    "decode": "less speed",
+    "ttft": "more to the first token",
+    "energy": "more per token",
+    "tokens": "more training tokens",
+    "flops": "more training compute",
+    "target_loss": "more loss",
 }
 """How a person would say that a budget is more generous."""
 
+_COSTS = {
+    "memory": ("memory", "memory_bytes"),
+    "decode": ("decode", "decode_tokens_per_s"),
+    "ttft": ("first token", "ttft_s"),
+    "energy": ("energy", "energy_per_token_j"),
+}
+"""Budget -> what it is called, and the candidate's field."""
 
-def shape_words(a: Architecture, bits: float) -> str:
-    """`1536 wide, 16 blocks × 4, 24 heads (3 KV) of 64, d_ff 2304, 8 bits`."""
-    stack = f"{a.n_blocks} blocks" + (f", each applied {a.sharing}×" if a.sharing > 1 else "")
-    window = (
-        ""
-        if a.window is None
-        else f", window {a.window}"
-        + (f" (global every {a.global_every})" if a.global_every else "")
+
+def _grid() -> Table:
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column()
+    return table
+
+
+def _plain(*columns: str, right: Iterable[str] = (), title: str = "") -> Table:
+    table = Table(
+        title=title or None, title_justify="left", box=None, padding=(0, 2, 0, 0), pad_edge=False
     )
-    return (
-        f"d_model {a.d_model}, {stack}, {a.n_heads} heads ({a.n_kv_heads} KV) of {a.head_dim}, "
-        f"d_ff {a.d_ff}{window}, {bits:g}-bit weights"
-    )
+    for name in columns:
+        table.add_column(name, justify="right" if name in right else "left", no_wrap=True)
+    return table
 
 
-def shape_code(a: Architecture, bits: float) -> str:
-    """`1536·16×4·24/3·2304·8b`: as SHAPE_LEGEND says."""
-    stack = f"{a.n_blocks}×{a.sharing}" if a.sharing > 1 else f"{a.n_blocks}"
-    window = "" if a.window is None else f"·w{a.window}/{a.global_every or 0}"
-    return f"{a.d_model}·{stack}·{a.n_heads}/{a.n_kv_heads}·{a.d_ff}{window}·{bits:g}b"
-
-
-SHAPE_LEGEND = "shape: d_model · blocks×sharing · heads/KV heads · d_ff · weight bits"
-
-
-def _loss(candidate: Candidate) -> str:
-    low, high = candidate.loss_interval
-    return f"{candidate.loss:.4f}  [{low:.4f}, {high:.4f}]"
-
-
-def _extrapolated(candidate: Candidate) -> str:
-    return ", ".join(f"{axis} {factor:.2g}×" for axis, factor in candidate.extrapolated.items())
+# --- the pick ------------------------------------------------------------------------------------
 
 
 def _best_panel(answer: Answer) -> Panel:
     best, a = answer.best, answer.best.architecture
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style="dim", no_wrap=True)
-    table.add_column()
-    goal = "least loss" if answer.problem.target_loss is None else "fastest at that loss"
-    budget = (
-        ", ".join(
-            f"{limit.name} {'≥' if limit.at_least else '≤'} {_limit(limit.name, limit.value)}"
-            for limit in answer.problem.limits
-        )
-        or "no limits"
+    goal = "least loss" if answer.problem.target_loss is None else "most speed at that loss"
+    table = _grid()
+    table.add_row("asked", f"{goal}, every budget met with {share(answer.confidence)} probability")
+    for label, line in zip(("train", ""), shape_words(a), strict=True):
+        table.add_row(label, f"[bold]{line}[/]")
+    table.add_row(
+        "size",
+        f"{units.show_count(a.total_parameters)} parameters stored "
+        f"({units.show_count(a.non_embedding_parameters)} in blocks), "
+        f"{units.show_count(a.applied_parameters)} applied per token",
     )
-    beyond = _extrapolated(best)
-    rows = [
-        ("asked", f"{goal} with {budget}"),
-        ("train", shape_words(a, best.weight_bits)),
-        (
-            "parameters",
-            f"{units.show_count(a.total_parameters)} stored "
-            f"({units.show_count(a.non_embedding_parameters)} in blocks), "
-            f"{units.show_count(a.applied_parameters)} applied per token",
-        ),
-        (
-            "ratios",
-            f"MLP/attention {a.mlp_attention_ratio:.2f}, GQA group {a.gqa_group}, "
-            f"width/√N {a.width_ratio:.3f}",
-        ),
-        (
-            "training",
-            f"{units.show_count(best.training_tokens)} tokens, "
-            f"{units.show_flops(best.training_flops)}",
-        ),
-        (
-            "loss",
-            f"[bold]{_loss(best)}[/] nats/token, 90 % for one run"
-            + (f"  [yellow]extrapolated: {beyond}[/]" if beyond else ""),
-        ),
-        (
-            "decode",
-            f"[bold]{units.show_speed(best.decode_tokens_per_s)}[/], "
-            f"first token in {units.show_seconds(best.ttft_s)}",
-        ),
-        ("memory", units.show_bytes(best.memory_bytes)),
-        *_format_rows(answer),
-        (
-            "energy",
-            f"{units.show_joules(best.energy_per_token_j)} per token"
-            if best.energy_per_token_j == best.energy_per_token_j
-            else "not known for this device",
-        ),
-        ("scarce", f"[bold]{best.scarce}[/]"),
-        ("how sure", _sureness(answer)),
-    ]
-    for row in rows:
+    for row in [*_format_rows(answer), *_loss_rows(answer), *_sure_rows(answer)]:
         table.add_row(*row)
+    table.add_row("training", _training(answer, best))
     return Panel(
         table,
         title=f"[bold]{answer.device.title}[/]",
@@ -126,19 +110,31 @@ def _best_panel(answer: Answer) -> Panel:
     )
 
 
+def _training(answer: Answer, candidate: Candidate) -> str:
+    cost = answer.training
+    flops = candidate.training_flops
+    price = cost.price(flops)
+    money = f", ${price:,.0f}" if math.isfinite(price) else ""
+    return (
+        f"{units.show_count(candidate.training_tokens)} tokens, {units.show_flops(flops)}: "
+        f"{cost.hours(flops):,.0f} hours of {cost.accelerator} at {share(cost.utilisation)} of its "
+        f"peak{money}"
+    )
+
+
 def _format_rows(answer: Answer) -> list[tuple[str, str]]:
     """The pick's format with its file and price; the others that were asked for, with theirs."""
     found = answer.weight_format()
     if found["format"] is None:
-        return []
+        return [("weights", f"{answer.best.weight_bits:g} bits")]
     price = found["format_price"]
     low, high = price["interval"]
     rows = [
         (
-            "format",
-            f"{found['format']}, a file of {units.show_bytes(found['file_bytes'])}; costs "
+            "weights",
+            f"{found['format']}, a file of {units.show_bytes(found['file_bytes'])}; rounding costs "
             f"{price['nats']:.3f} nats ({low:.3f} to {high:.3f})"
-            + ("" if price["published"] else ", by its rounding noise alone"),
+            + ("" if price["in_loss"] else ", not in the loss"),
         )
     ]
     for option in answer.formats:
@@ -151,72 +147,261 @@ def _format_rows(answer: Answer) -> list[tuple[str, str]]:
         rows.append(
             (
                 option.format,
-                f"{abs(gap):.3f} nats {'worse' if gap > 0 else 'better'} at its best, of which "
-                f"the format costs {option.price.nats:.3f}",
+                f"{amount(gap)} nats {'worse' if gap > 0 else 'better'} at its best, of which "
+                f"rounding costs {option.price.nats:.3f}",
             )
         )
     return rows
 
 
-def _limit(name: str, value: float) -> str:
-    return {
-        "memory": units.show_bytes,
-        "decode": units.show_speed,
-        "ttft": units.show_seconds,
-        "energy": units.show_joules,
-        "target_loss": lambda loss: f"{loss:.4f}",
-    }[name](value)
+def _loss_rows(answer: Answer) -> list[tuple[str, str]]:
+    """The loss as a difference to the familiar choice; its level where the law knows it."""
+    best, rows = answer.best, []
+    if answer.baselines:
+        familiar = answer.baselines[0]
+        low, high = familiar.loss_difference_interval
+        gap = -familiar.loss_difference
+        rows.append(
+            (
+                "loss",
+                f"[bold]{nats(gap)} nats[/] {between((-high, -low))} against {familiar.why} under "
+                f"these budgets; the lower one in {share(1 - familiar.probability_better)} of the "
+                "law's draws",
+            )
+        )
+    if answer.level_known:
+        low, high = best.loss_interval
+        rows.append(
+            ("level", f"{best.loss:.3g} nats/token, one run within {low:.3g} to {high:.3g} (90 %)")
+        )
+    else:
+        rows.append(("level", f"not known: law {answer.law.label} has seen no run on your corpus"))
+    if best.extrapolated:
+        far = ", ".join(f"{axis} {factor:.2g}×" for axis, factor in best.extrapolated.items())
+        rows.append(("", f"[yellow]extrapolated: {far} beyond what the law saw[/]"))
+    return rows
 
 
-def _sureness(answer: Answer) -> str:
-    if math.isnan(answer.probability_best):
-        return "not known: the law has no bootstrap draws"
+def _sure_rows(answer: Answer) -> list[tuple[str, str]]:
     if answer.problem.target_loss is not None:
-        return f"reaches that loss in {answer.probability_best:.0%} of the law's draws"
-    return (
-        f"best in {answer.probability_best:.0%} of the law's draws; choosing it gives up "
-        f"{answer.regret[0]:.4f} nats on average, {answer.regret[1]:.4f} in the worst 5 %"
-    )
+        reached = answer.budget_probability.get("target_loss", math.nan)
+        return [("how sure", f"reaches that loss with {share(reached)} probability")]
+    if math.isnan(answer.probability_best):
+        return [("how sure", "not known: the law has no draws")]
+    device = max(answer.regret[0] - answer.confident_regret, 0.0)
+    return [
+        (
+            "how sure",
+            f"{share(answer.near_best_confident_probability)} to be within .01 nats of the best "
+            f"shape that keeps these budgets; {share(answer.near_best_probability)} of the best "
+            "that would fit, were the device known",
+        ),
+        (
+            "regret",
+            f"{amount(answer.confident_regret)} nats for not knowing the law better, "
+            f"{amount(device)} more for not knowing the device; in the worst 5 % "
+            f"{amount(answer.regret[1])}",
+        ),
+    ]
+
+
+def _budget_table(answer: Answer) -> Table:
+    """Every cost: expected, its interval, what was asked, with which probability it is met."""
+    limits = {limit.name: limit for limit in answer.problem.limits}
+    table = _plain("", "expected", "90 % interval", "asked", "met with", "", right=("expected",))
+    for name, (words, field) in _COSTS.items():
+        value = float(getattr(answer.best, field))
+        if not math.isfinite(value):
+            table.add_row(words, "–", "", "", "", "not known for this device")
+            continue
+        ends = answer.best.intervals.get(field)
+        limit = limits.get(name)
+        chance = answer.budget_probability.get(name)
+        table.add_row(
+            words,
+            _SHOW[name](value),
+            f"{_SHOW[name](ends[0])} to {_SHOW[name](ends[1])}" if ends else "not known",
+            f"{'≥' if limit.at_least else '≤'} {_SHOW[name](limit.value)}" if limit else "",
+            share(chance) if chance is not None else "",
+            "[bold]binds[/]" if name in answer.binding else "",
+        )
+    return table
+
+
+Rows = list[tuple[str, str]]
+"""Label and text, markup allowed."""
+
+
+def _scarce(answer: Answer) -> Rows:
+    budgets = listed([_COSTS[name][0] for name in answer.binding if name in _COSTS])
+    binds = f"the {budgets} budget binds" if budgets else "no budget binds"
+    if " and " in budgets:
+        binds = f"the {budgets} budgets bind"
+    rows = [("scarce", f"[bold]{binds}[/]; a token waits for [bold]{answer.best.scarce}[/]")]
+    unit = "nats" if answer.problem.target_loss is None else "tok/s"
+    steps = {limit.name: limit.step for limit in answer.problem.limits}
+    steps["tokens"] = answer.best.training_tokens * (RELAXED - 1)
+    steps["flops"] = float(answer.problem.budget.flops or 0.0) * (RELAXED - 1)
+    for name, gain in answer.relax.items():
+        bought = gain * steps[name]
+        if bought < 5e-4:
+            continue
+        buys = amount(bought) if unit == "nats" else f"{bought:.2g}"
+        rows.append(("", f"{_SHOW[name](steps[name])} {_MORE[name]} buys {buys} {unit}"))
+    return rows
+
+
+# --- beside the pick -----------------------------------------------------------------------------
 
 
 def _beside_table(answer: Answer) -> Table:
-    table = Table(title="Beside it", title_justify="left", box=None, padding=(0, 2, 0, 0))
-    table.add_column("")
-    table.add_column("shape", overflow="fold")
-    for name in ("loss", "decode", "memory"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("90 %", no_wrap=True)
-    rows: list[Beside] = [*answer.near_ties, *answer.baselines]
-    for beside in rows:
-        low, high = beside.loss_difference_interval
+    """Near-ties and shapes people know, two lines each: how they compare, and what they are."""
+    table = _plain("", "loss", "90 %", "decode", "memory", right=("loss", "decode", "memory"))
+    table.title = "Beside it: loss less the pick's, nats"
+    for beside in [*answer.near_ties, *answer.baselines]:
         candidate = beside.candidate
         table.add_row(
-            beside.why + ("" if beside.feasible else " [red](does not fit)[/]"),
-            shape_code(candidate.architecture, candidate.weight_bits),
-            f"{beside.loss_difference:+.4f}",
+            beside.why,
+            nats(beside.loss_difference),
+            between(beside.loss_difference_interval),
             units.show_speed(candidate.decode_tokens_per_s),
             units.show_bytes(candidate.memory_bytes),
-            f"{low:+.3f} to {high:+.3f}",
         )
     return table
+
+
+def _beside_lines(answer: Answer) -> list[Text]:
+    """The shapes of the table's rows, and which budgets they miss."""
+    lines = []
+    for beside in [*answer.near_ties, *answer.baselines]:
+        line = Text("  ")
+        line.append(f"{beside.why}  ", style="dim")
+        line.append(shape_code(beside.candidate.architecture, beside.candidate.weight_bits))
+        missed = _missed(answer, beside)
+        if missed:
+            line.append(f"  {missed}", style="red")
+        lines.append(line)
+    return lines
+
+
+def _missed(answer: Answer, beside: Beside) -> str:
+    """Which budgets it does not meet with the confidence asked for."""
+    if beside.feasible:
+        return ""
+    low = {name: p for name, p in beside.budget_probability.items() if p < answer.confidence}
+    if not low:
+        return "misses the budgets together"
+    names = [f"{_COSTS[name][0] if name in _COSTS else name}" for name in low]
+    return "meets " + ", ".join(
+        f"{name} {share(p)}" for name, p in zip(names, low.values(), strict=True)
+    )
+
+
+def _equal_training(answer: Answer) -> Rows:
+    beside, words = answer.equal_flops, "the pick's training FLOPs"
+    if beside is None:
+        beside, words = answer.equal_tokens, "the pick's training tokens"
+    if beside is None:
+        return []
+    candidate = beside.candidate
+    if candidate.architecture == answer.best.architecture:
+        return [("equal", f"at {words} the same shape is best")]
+    code = shape_code(candidate.architecture, candidate.weight_bits)
+    return [
+        (
+            "equal",
+            f"at {words} {code} is best: {nats(beside.loss_difference)} nats "
+            f"{between(beside.loss_difference_interval)}",
+        ),
+        ("", _training(answer, candidate)),
+    ]
+
+
+def _otherwise_table(answer: Answer) -> list[Any]:
+    told = [each for each in answer.otherwise if each.belief.probability >= _TOLD][:_BELIEFS]
+    if not told:
+        return []
+    table = _grid()
+    for contrary in told:
+        belief, shape = contrary.belief, contrary.candidate
+        table.add_row(
+            share(belief.probability),
+            f"{belief.says}: {shape_code(shape.architecture, shape.weight_bits)}",
+        )
+        table.add_row(
+            "",
+            f"[dim]gains {amount(belief.gain)} nats if so; over all draws it is "
+            f"{amount(belief.cost)} {'worse' if belief.cost >= 0 else 'better'}[/]",
+        )
+        for line in _heard(answer, belief.axis, belief.says):
+            table.add_row("", f"[dim]{line}[/]")
+    return [Text("If a belief that the pick rests on is settled the other way"), table, Text()]
+
+
+def _heard(answer: Answer, axis: str, says: str) -> list[str]:
+    """What each law says of the rival, a line each."""
+    wanted = says.removeprefix("if ")
+    return [
+        f"{source.source}: {nats(source.difference)} {between(source.interval)}"
+        + (", far beyond its runs" if source.beyond > FACTOR else "")
+        for source in answer.sources
+        if source.axis == axis and source.says.startswith(wanted)
+    ]
+
+
+def _measure_first(answer: Answer) -> Rows:
+    if math.isnan(answer.probability_best):
+        return []
+    if not answer.measurements:
+        return [("measure", "no single measurement looked at is worth .0005 nats")]
+    rows = []
+    for label, each in zip(("measure", "then"), answer.measurements, strict=False):
+        rows.append((label, each.says))
+        price = "no training"
+        if each.runs:
+            money = f", ${each.usd:,.0f}" if math.isfinite(each.usd) else ""
+            price = (
+                f"{plural(each.runs, 'run')}, {each.gpu_hours:.2g} hours of "
+                f"{answer.training.accelerator}{money}"
+            )
+        tells = each.settles.replace("if ", "whether ", 1)
+        rows.append(("", f"worth {amount(each.value)} nats; {price}; tells {tells}"))
+    return rows
+
+
+def _walls(answer: Answer) -> Rows:
+    by_wall: dict[str, list[Edge]] = {}
+    for edge in answer.edges:
+        by_wall.setdefault(edge.wall, []).append(edge)
+    told = []
+    for wall, words in ((SPACE, "the space stops it"), (BUDGET, "at its end, to no loss")):
+        style = "[yellow]" if wall == SPACE else "[dim]"
+        for edge in by_wall.get(wall, []):
+            side = {"most": "at most", "least": "at least"}[edge.side]
+            told.append(f"{style}{words}: {edge.axis} {side} {edge.value:g}; {edge.reason}[/]")
+    for wall, words in ((MODEL, "no model goes further"), (FIXED, "held by the space")):
+        named = [f"{edge.axis} {edge.value:g}" for edge in by_wall.get(wall, [])]
+        if named:
+            told.append(f"[dim]{words}: {listed(named)}[/]")
+    return [("" if place else "walls", line) for place, line in enumerate(told)]
 
 
 def _front_table(answer: Answer) -> Table:
     front = answer.front
     step = max(1, -(-len(front) // _FRONT_ROWS))
     shown = front[::step]
-    table = Table(
-        title=f"Front ({len(front)} shapes" + (f", every {step}th shown)" if step > 1 else ")"),
-        title_justify="left",
-        box=None,
-        padding=(0, 2, 0, 0),
-    )
-    for name in ("loss", "decode", "first", "memory"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("shape", overflow="fold")
+    every = f", every {ordinal(step)} shown" if step > 1 else ""
+    known = answer.level_known
+    table = _plain(
+        "loss", "decode", "first", "memory", "shape",
+        right=("loss", "decode", "first", "memory"),
+        title=f"Front: {plural(len(front), 'shape')}{every}"
+        + ("" if known else "; loss less the pick's"),
+    )  # fmt: skip
     for candidate in shown:
+        loss = candidate.loss if known else candidate.loss - answer.best.loss
         table.add_row(
-            f"{candidate.loss:.4f}",
+            f"{loss:.3f}" if known else nats(loss),
             units.show_speed(candidate.decode_tokens_per_s),
             units.show_seconds(candidate.ttft_s),
             units.show_bytes(candidate.memory_bytes),
@@ -226,17 +411,14 @@ def _front_table(answer: Answer) -> Table:
 
 
 def _measured_table(rows: list[dict[str, Any]]) -> Table:
-    table = Table(
-        title="Measured on this machine", title_justify="left", box=None, padding=(0, 2, 0, 0)
-    )
-    table.add_column("")
-    for name in ("loss", "measured", "spread", "modelled"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("shape")
+    table = _plain(
+        "", "measured", "spread", "modelled", "shape",
+        right=("measured", "spread", "modelled"),
+        title="Measured on this machine",
+    )  # fmt: skip
     for row in rows:
         table.add_row(
             ("chosen" if row["chosen"] else "") if row["feasible"] else "[red]too slow[/]",
-            f"{row['loss']:.4f}",
             units.show_speed(row["measured_tokens_per_s"]),
             f"±{row['spread']:.0%}",
             units.show_speed(row["modelled_tokens_per_s"]),
@@ -246,38 +428,28 @@ def _measured_table(rows: list[dict[str, Any]]) -> Table:
 
 
 def _closing(answer: Answer) -> Text:
-    """What binds and what relaxing buys; what is certain."""
-    lines = [f"{SHAPE_LEGEND}; losses in nats per token."]
-    unit = "nats" if answer.problem.target_loss is None else "tok/s"
-    steps = {limit.name: limit.step for limit in answer.problem.limits}
-    steps["tokens"] = answer.best.training_tokens * (RELAXED - 1)
-    steps["flops"] = float(answer.problem.budget.flops or 0.0) * (RELAXED - 1)
-    buys = [
-        f"{_MORE[name][0](steps[name])} {_MORE[name][1]} buys {gain * steps[name]:.4f} {unit}"
-        for name, gain in answer.relax.items()
-        if gain > 0
-    ]
-    if buys:
-        lines.append(f"At the margin: {'; '.join(buys)}.")
-    idle = [limit.name for limit in answer.problem.limits if limit.name not in answer.binding]
-    if idle:
-        lines.append(f"Not binding: {', '.join(idle)}.")
+    """The legend, and what is certain."""
     c = answer.certificate
-    lines.append(
-        f"Exact: all {c.space_size:,} shapes of space {answer.space.name} were looked at, "
-        f"{c.feasible:,} fit."
+    certain = (
+        f"Exact: all {c.space_size:,} shapes of space {answer.space.name} were looked at."
         if c.exact
         else f"Not exact: {c.evaluated:,} of {c.space_size:.3g} shapes were looked at; two "
         f"independent searches agree on {c.hypervolume_ratio:.2%} of the front's volume."
     )
-    return Text("\n".join(lines), style="dim")
+    return Text(f"{SHAPE_LEGEND}.\n{certain}", style="dim")
 
 
 def answer_tables(answer: Answer) -> list[Any]:
     """Renderables in the order to print them."""
-    found: list[Any] = [_best_panel(answer)]
+    why = _grid()
+    for row in (
+        *_scarce(answer), *_equal_training(answer), *_measure_first(answer), *_walls(answer),
+    ):  # fmt: skip
+        why.add_row(*row)
+    found: list[Any] = [_best_panel(answer), _budget_table(answer), Text(), why, Text()]
     if answer.near_ties or answer.baselines:
-        found += [_beside_table(answer), Text()]
+        found += [_beside_table(answer), *_beside_lines(answer), Text()]
+    found += _otherwise_table(answer)
     if answer.measured is not None:
         found += [_measured_table(answer.measured), Text()]
     return [*found, _front_table(answer), Text(), _closing(answer)]

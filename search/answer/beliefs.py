@@ -94,13 +94,16 @@ def otherwise(decision: Decision) -> list[Otherwise]:
                 continue
             means = losses[np.ix_(wins, there)].mean(axis=0)
             best = int(there[np.argmin(means)])
+            gain = float(mine[wins].mean() - means.min())
+            if gain <= 0:  # a better one on the pick's own side was beaten, not the pick
+                continue
             found.append(
                 Otherwise(
                     axis=axis.name,
                     says=_says(axis, more),
                     probability=share,
                     row=best,
-                    gain=float(mine[wins].mean() - means.min()),
+                    gain=gain,
                     cost=float((losses[:, best] - mine).mean()),
                 )
             )

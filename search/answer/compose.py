@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from shapelaw.scaling.architecture import Architecture, ArchitectureBatch
-from shapelaw.search.answer.answer import Answer, Beside, Contrary, candidates
+from shapelaw.scaling.units import show_bytes, show_joules, show_seconds, show_speed
+from shapelaw.search.answer.answer import Answer, Beside, Candidate, Contrary, candidates
 from shapelaw.search.answer.beliefs import Otherwise, otherwise
 from shapelaw.search.answer.edges import edges
-from shapelaw.search.answer.law_choice import Judges
+from shapelaw.search.answer.law_choice import Judges, is_shipped
 from shapelaw.search.answer.measurements import measurements
 from shapelaw.search.answer.remarks import (
     BLIND_MOST,
@@ -113,6 +114,7 @@ def compose(
     parts = {name: beside[ends[place] : ends[place + 1]] for place, name in enumerate(groups)}
     rivals = found.finalists.take(np.flatnonzero(found.confident))
     relax, binding = gains(problem, collected, searched.points_of, rivals, best, confidence)
+    heard = _sources(problem, context, best.architecture, beliefs, found, best.training_tokens)
     answer = Answer(
         problem=problem,
         device=context.profile,
@@ -140,7 +142,7 @@ def compose(
         )
         if certificate.exact
         else [],
-        sources=_sources(problem, context, best.architecture, beliefs, found, best.training_tokens),
+        sources=heard,
         training=context.training,
         front=candidates(problem, front),
         certificate=certificate,
@@ -148,7 +150,7 @@ def compose(
         binding=binding,
         near_ties=parts["near"],
         baselines=parts["known"],
-        warnings=_warnings(problem, context, best),
+        warnings=_warnings(problem, context, best, heard),
         storage=storage,
         front_points=front,
         front_coordinates=searched.coordinates_of(front.keys),
@@ -205,8 +207,20 @@ def _sureness(problem: Problem, space: Space, found: Decision) -> dict[str, Any]
     }
 
 
-def _warnings(problem: Problem, context: Context, best: Any) -> list[str]:
+_LEFT = 0.25
+"""Share of a budget that the pick's expected cost has to leave unused, on account of how uncertain
+the device is, to be warned of."""
+
+
+def _warnings(
+    problem: Problem, context: Context, best: Candidate, heard: list[Source]
+) -> list[str]:
     found = [] if context.judges.reason is None else [context.judges.reason]
+    if problem.target_loss is None and is_shipped(problem.law):
+        found.append(
+            f"the level of the loss is not known: law {problem.law.label} pools other people's "
+            "corpora; compare differences"
+        )
     found += extrapolation_warnings(problem, best) + blind_spots(problem, context.space.grid())
     found += rising(problem, best) + list(getattr(problem.law, "remarks", ()))
     if problem.budget.tokens is None and problem.budget.flops is None:
@@ -216,7 +230,49 @@ def _warnings(problem: Problem, context: Context, best: Any) -> list[str]:
             f"device {context.profile.name} does not say how uncertain its figures are: budgets "
             "are met by the middle figures, and no probability stands behind that"
         )
+    found += _unused(problem, context, best)
+    found += _against(heard, problem.law.label)
     return found
+
+
+def _unused(problem: Problem, context: Context, best: Candidate) -> list[str]:
+    """Budgets of which an uncertain device leaves much unused."""
+    show = {"memory": show_bytes, "decode": show_speed, "ttft": show_seconds, "energy": show_joules}
+    lines = []
+    for limit in problem.limits:
+        if limit.name not in show or limit.column not in best.intervals:
+            continue
+        value = float(getattr(best, limit.column))
+        low, high = best.intervals[limit.column]
+        at_risk = low if limit.at_least else high
+        # The interval's worse end beyond the limit: it is the uncertainty that binds.
+        beyond = at_risk < limit.value if limit.at_least else at_risk > limit.value
+        ratio = float(limit.ratio(np.array([value]))[0])
+        if beyond and ratio < 1 - _LEFT:
+            say = show[limit.name]
+            lines.append(
+                f"{limit.name}: {context.profile.name} is known so poorly that a shape expected to "
+                f"take {say(value)} may take {say(at_risk)}; measure it there before you train"
+                if not limit.at_least
+                else f"{limit.name}: {context.profile.name} is known so poorly that a shape "
+                f"expected to reach {say(value)} may reach {say(at_risk)}; measure it there "
+                "before you train"
+            )
+    return lines
+
+
+def _against(heard: list[Source], judge: str) -> list[str]:
+    """Laws whose whole interval contradicts the pick on an axis."""
+    against: dict[str, list[str]] = {}
+    for source in heard:
+        if source.source != judge and source.interval[1] < 0:
+            axes = against.setdefault(source.source, [])
+            if source.axis not in axes:
+                axes.append(source.axis)
+    return [
+        f"law {name} contradicts the pick on {', '.join(axes)}: by it another shape would be better"
+        for name, axes in against.items()
+    ]
 
 
 def _sources(

@@ -1,6 +1,8 @@
 """Axes on which the pick stands at the wall of the space, and what one step beyond would give.
 
 A pick at a wall was stopped by the space, not by the budget or the law: the reader has to know.
+Some walls are the model's own (a block is applied at least once), and some axes the space holds
+fixed; they are named too, and told apart.
 """
 
 import dataclasses
@@ -21,6 +23,10 @@ from shapelaw.search.space.space import Space
 MOST_BEYOND = 2_000_000
 """Points looked at beyond one wall."""
 
+SPACE, BUDGET, MODEL, FIXED = "space", "budget", "model", "fixed"
+"""What a wall is made of: the space stops the pick; the budget or the law would stop it there
+anyway; no model goes further; the space holds one value."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Edge:
@@ -29,12 +35,14 @@ class Edge:
     axis: str
     value: float
     side: str
-    """`most` or `least`: which end of the axis."""
+    """`most` or `least`: which end of the axis; `only` where the space holds one value."""
+    wall: str
+    """`space`, `budget`, `model` or `fixed`."""
     beyond: float | None
-    """The next value; None where no such model exists."""
+    """The next value; None where no such model exists or nothing was looked at."""
     loss_difference: float | None
     """Expected loss of the best shape there less the pick's; None where nothing there is feasible
-    or the space is too large."""
+    or it was not looked at."""
     reason: str
 
     def to_dict(self) -> dict[str, Any]:
@@ -42,37 +50,72 @@ class Edge:
         return dataclasses.asdict(self)
 
 
-def _space_field(space: Space, axis: str) -> str:
-    if axis == "n_blocks":
-        return "n_blocks" if space.n_blocks is not None else "depth"
-    if axis == "mlp_attention_ratio":
-        return "mlp_attention_ratio" if space.mlp_attention_ratio is not None else "d_ff"
-    return axis
+@dataclasses.dataclass(frozen=True)
+class _Axis:
+    field: str
+    """Of the space."""
+    values: np.ndarray
+    """Rising: those that the rest of the pick's shape leaves possible."""
+    value: float
+    """The pick's own."""
+    following: Callable[[str], float | None]
+    """Side -> the next value beyond the wall; None where no model goes further."""
+    whole: bool = True
+    no_further: str = ""
 
 
-def _axes(grid: Grid) -> dict[str, tuple[np.ndarray, Callable[[Architecture], float]]]:
-    """Axis -> its values and the architecture's own, for axes on which loss or cost depend."""
-    found: dict[str, tuple[np.ndarray, Callable[[Architecture], float]]] = {
-        "d_model": (grid.d_model, lambda a: a.d_model),
-        "n_blocks": (
-            grid.blocks,
-            (lambda a: a.depth) if grid.blocks_are_depth else (lambda a: a.n_blocks),
-        ),
-        "sharing": (grid.sharing, lambda a: a.sharing),
-        "gqa_group": (grid.gqa_group, lambda a: a.gqa_group),
-        "head_dim": (grid.head_dim, lambda a: a.head_dim),
+def _axes(space: Space, grid: Grid, a: Architecture) -> dict[str, _Axis]:
+    """Axes on which loss or cost depend."""
+
+    def stepped(values: np.ndarray) -> Callable[[str], float | None]:
+        def following(side: str) -> float | None:
+            end, inner = (-1, -2) if side == "most" else (0, 1)
+            beyond = round(2 * float(values[end]) - float(values[inner]), 9)
+            return beyond if beyond > 0 else None
+
+        return following
+
+    def plain(field: str, values: Any, value: float) -> _Axis:
+        rising = np.unique(np.asarray(values, dtype=float))
+        return _Axis(field, rising, value, stepped(rising), no_further="no model has less")
+
+    blocks = "n_blocks" if space.n_blocks is not None else "depth"
+    found = {
+        "d_model": plain("d_model", grid.d_model, a.d_model),
+        "n_blocks": plain(blocks, grid.blocks, a.depth if grid.blocks_are_depth else a.n_blocks),
     }
+    head_dim = plain("head_dim", grid.head_dim, a.head_dim)
+    found["head_dim"] = dataclasses.replace(
+        head_dim, following=lambda side: a.head_dim * 2 if side == "most" else a.head_dim // 2
+    )
+    sharing = np.unique(np.asarray(grid.sharing, dtype=float))
+    found["sharing"] = _Axis(
+        "sharing",
+        sharing,
+        a.sharing,
+        lambda side: float(sharing[-1] + 1) if side == "most" else None,
+        no_further="a block is applied at least once",
+    )
+    divides = [g for g in range(1, a.n_heads + 1) if a.n_heads % g == 0]
+    groups = np.unique([g for g in np.asarray(grid.gqa_group).tolist() if g in divides])
+    found["gqa_group"] = _Axis(
+        "gqa_group",
+        groups.astype(float),
+        a.gqa_group,
+        lambda side: (
+            next((float(g) for g in divides if g > groups[-1]), None) if side == "most" else None
+        ),
+        no_further="one key-value head is the least, one for each head the most",
+    )
     if grid.ratio is not None:
-        found["mlp_attention_ratio"] = (
-            grid.ratio,
-            # d_ff is rounded: the ratio asked for is the nearest.
-            lambda a: float(grid.ratio[np.argmin(np.abs(grid.ratio - a.mlp_attention_ratio))]),  # type: ignore[index]
-        )
+        nearest = float(grid.ratio[np.argmin(np.abs(grid.ratio - a.mlp_attention_ratio))])
+        ratios = plain("mlp_attention_ratio", grid.ratio, nearest)  # d_ff is rounded
+        found["mlp_attention_ratio"] = dataclasses.replace(ratios, whole=False)
     if grid.attention_width is not None:
         widths = grid.attention_width
-        found["attention_width"] = (
-            widths,
-            lambda a: float(widths[np.argmin(np.abs(widths - a.query_width / a.d_model))]),
+        own = float(widths[np.argmin(np.abs(widths - a.query_width / a.d_model))])
+        found["attention_width"] = dataclasses.replace(
+            plain("attention_width", widths, own), whole=False
         )
     return found
 
@@ -85,63 +128,70 @@ def edges(
     speed: float,
     confidence: float,
 ) -> list[Edge]:
-    """The walls at which the pick, of this expected loss and speed, stands."""
-    grid, a = space.grid(), best
+    """The walls at which the pick, of this expected loss and speed, stands: those of the space
+    first, the model's own and the fixed axes last."""
+    grid = space.grid()
     found = []
-    for axis, (values, of) in _axes(grid).items():
-        values = np.unique(np.asarray(values, dtype=float))
-        if len(values) < 2:
+    for name, axis in _axes(space, grid, best).items():
+        if len(axis.values) < 2:
+            reason = "the space holds this value alone"
+            found.append(Edge(name, axis.value, "only", FIXED, None, None, reason))
             continue
-        value = float(of(a))
-        for side, end, inner in (("most", -1, -2), ("least", 0, 1)):
-            if abs(value - values[end]) > 1e-9:
+        for side, end in (("most", -1), ("least", 0)):
+            if abs(axis.value - axis.values[end]) > 1e-9:
                 continue
-            if axis == "gqa_group" and side == "most" and a.n_kv_heads == 1:
-                continue  # one key-value head is the least there is
-            if axis in ("gqa_group", "sharing") and side == "least" and value == 1:
-                continue  # nothing is shared by less than one
-            found.append(
-                _edge(problem, space, axis, values, side, end, inner, (loss, speed), confidence)
-            )
-    return found
+            beyond = axis.following(side)
+            if beyond is None:
+                found.append(Edge(name, axis.value, side, MODEL, None, None, axis.no_further))
+            else:
+                found.append(
+                    _edge(problem, space, name, axis, side, beyond, (loss, speed), confidence)
+                )
+    found += _fixed(grid, best)
+    order = (SPACE, BUDGET, MODEL, FIXED)
+    return sorted(found, key=lambda edge: order.index(edge.wall))
+
+
+def _fixed(grid: Grid, a: Architecture) -> list[Edge]:
+    """What else the space decides by holding one value."""
+    told = []
+    if len(grid.bits) == 1:
+        reason = "--formats or --bits searches others"
+        told.append(Edge("weight_bits", float(grid.bits[0]), "only", FIXED, None, None, reason))
+    if len(grid.vocab_size) == 1:
+        reason = "the space holds this vocabulary alone"
+        told.append(Edge("vocab_size", float(a.vocab_size), "only", FIXED, None, None, reason))
+    return told
 
 
 def _edge(
     problem: Problem,
     space: Space,
-    axis: str,
-    values: np.ndarray,
+    name: str,
+    axis: _Axis,
     side: str,
-    end: int,
-    inner: int,
+    beyond: float,
     pick: tuple[float, float],
     confidence: float,
 ) -> Edge:
-    value = float(values[end])
-    beyond = round(2 * value - float(values[inner]), 9)
-    if axis in ("head_dim", "sharing", "gqa_group") and side == "most":
-        beyond = 2 * value if axis == "head_dim" else beyond
-    if beyond <= 0:
-        return Edge(axis, value, side, None, None, "no model has less")
-    field = _space_field(space, axis)
-    whole = axis not in ("mlp_attention_ratio", "attention_width")
-    wider = msgspec.structs.replace(space, **{field: int(beyond) if whole else beyond})
+    def of(wall: str, difference: float | None, reason: str) -> Edge:
+        return Edge(name, axis.value, side, wall, beyond, difference, reason)
+
+    step = int(beyond) if axis.whole else beyond
+    wider = msgspec.structs.replace(space, **{axis.field: step})
     try:
         grid = wider.grid()
     except BadInput:  # nothing is left after divisibility
-        return Edge(axis, value, side, beyond, None, "no model divides so")
+        return of(MODEL, None, "no model divides so")
     if grid.size() > min(MOST_BEYOND, MOST_POINTS):
-        return Edge(axis, value, side, beyond, None, "too many shapes to look at")
+        return of(SPACE, None, "too many shapes beyond to look at")
     key, goal = best_confident(problem, grid, confidence)
     if key is None:
-        return Edge(axis, value, side, beyond, None, "nothing there meets the budgets")
+        return of(BUDGET, None, "nothing beyond meets the budgets")
     if problem.target_loss is not None:
         gain = -goal / pick[1] - 1
-        return Edge(axis, value, side, beyond, None, f"{gain:+.1%} of speed one step beyond")
+        return of(SPACE if gain > 0 else BUDGET, None, f"{gain:+.1%} of speed one step beyond")
     difference = goal - pick[0]
-    reason = (
-        "the budget, not the space, is what stops it"
-        if difference >= 0
-        else f"the space stops it: {difference:+.4f} nats one step beyond"
-    )
-    return Edge(axis, value, side, beyond, difference, reason)
+    if difference >= 0:
+        return of(BUDGET, difference, f"{difference:+.3f} nats one step beyond: no gain")
+    return of(SPACE, difference, f"{difference:+.3f} nats one step beyond")

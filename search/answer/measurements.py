@@ -2,8 +2,10 @@
 
 A measurement is worth the regret it would avoid: what the pick made after it is expected to lose
 less than the pick made now (Raiffa & Schlaifer 1961). For training runs the expectation over the
-draws given the measured number is a regression on it (Strong, Oakley & Brennan 2014); for a timing
-on the device the draws are cut into equal groups by the time they predict.
+draws given the measured number is a regression on it (Strong, Oakley & Brennan 2014), fitted on one
+half of the draws and scored on the other: of many rivals some always look better on the draws that
+they were chosen by. For a timing on the device the draws are cut into equal groups by the time they
+predict.
 """
 
 import dataclasses
@@ -12,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from shapelaw.scaling.architecture import Architecture, ArchitectureBatch
+from shapelaw.scaling.units import show_count
 from shapelaw.search.answer.beliefs import Otherwise
 from shapelaw.search.answer.training_cost import TrainingCost
 from shapelaw.search.pareto.decision import LEAST_DRAWS, Decision
@@ -27,9 +30,13 @@ SEEDS = 2
 PROXY_TOKENS = 20
 """Training tokens per parameter of a proxy run."""
 
-_DEGREE = 3
-_RIVALS = 200
+LEAST_VALUE = 0.0005
+"""Nats: what is worth less is not named."""
+
+_DEGREE = 2
+_RIVALS = 60
 _GROUPS = 4
+_SPLITS = 8
 _SHUFFLES = 8
 
 _TIMED = {
@@ -78,7 +85,8 @@ def measurements(
     found = [_timing(decision, name, confidence) for name in decision.joint.met]
     found += [_runs(problem, decision, belief, training) for belief in beliefs]
     kept = [each for each in found if each is not None]
-    return sorted(kept, key=lambda each: -each.value)
+    worth = [each for each in kept if each.value >= LEAST_VALUE]
+    return sorted(worth, key=lambda each: (-each.value, each.flops))
 
 
 def _runs(
@@ -95,10 +103,11 @@ def _runs(
     generator = np.random.default_rng(0)
     noise = RUN_NOISE * np.sqrt(2 / SEEDS) * generator.standard_normal(len(places))
     flops = SEEDS * tokens * float(batch.training_flops_per_token(2048).sum())
+    size = show_count(float(batch.non_embedding_parameters.max()))
     return Measurement(
         kind="training",
-        says=f"train {SEEDS} seeds each of the pick and of its rival at "
-        f"{batch.non_embedding_parameters.max() / 1e6:.0f}M parameters",
+        says=f"train {SEEDS} seeds each of the pick and of its rival, both at half the width "
+        f"({size} parameters, {show_count(tokens)} tokens)",
         settles=belief.says,
         value=information(decision, seen[places] + noise),
         runs=2 * SEEDS,
@@ -129,32 +138,35 @@ def information(decision: Decision, seen: np.ndarray) -> float:
     """Nats that choosing after `seen` [j], one number a draw, is expected to gain; not below 0."""
     losses = decision.joint.losses
     rows = np.flatnonzero(decision.confident)
-    # Rivals that are best in no draw cannot be chosen after any measurement.
-    lag = (losses[:, rows] - losses[:, rows].min(axis=1, keepdims=True)).min(axis=0)
-    rows = rows[np.argsort(lag, kind="stable")[:_RIVALS]]
-    some = losses[:, rows] - losses[:, [decision.pick]]
-    spread = float(np.std(seen))
-    if not spread > 0:
+    gaps = losses[:, rows] - losses[:, [decision.pick]]
+    # Rivals that win in no draw cannot be chosen after any measurement.
+    wins = np.bincount(np.argmin(gaps, axis=1), minlength=len(rows))
+    gaps = gaps[:, np.lexsort((gaps.mean(axis=0), -wins))[:_RIVALS]]
+    if not float(np.std(seen)) > 0:
         return 0.0
     # By rank: one draw far out must not bend the regression of all others.
     z = 2 * np.argsort(np.argsort(seen, kind="stable"), kind="stable") / (len(seen) - 1) - 1
-    gained = _gain(z, some)
-    # Hundreds of rivals fitted to noise gain a little too: that much is taken off.
+    basis = np.vander(z, _DEGREE + 1)
     generator = np.random.default_rng(1)
-    chance = np.mean([_gain(generator.permutation(z), some) for _ in range(_SHUFFLES)])
-    # Knowing everything avoids this much, and no measurement tells more.
-    everything = float(some.mean(axis=0).min() - some.min(axis=1).mean())
-    return min(max(0.0, gained - float(chance)), everything)
-
-
-def _gain(z: np.ndarray, losses: np.ndarray) -> float:
-    basis, _ = np.linalg.qr(np.vander(z, _DEGREE + 1))
-    expected = basis @ (basis.T @ losses)
-    return float(losses.mean(axis=0).min() - expected.min(axis=1).mean())
+    gained = []
+    for _ in range(_SPLITS):
+        order = generator.permutation(len(z))
+        first, second = order[::2], order[1::2]
+        for fitted, scored in ((first, second), (second, first)):
+            curves = np.linalg.lstsq(basis[fitted], gaps[fitted], rcond=None)[0]
+            expected = basis[scored] @ curves
+            choice = np.argmin(expected, axis=1)
+            change = expected[np.arange(len(scored)), choice] < 0  # else the pick stays
+            gained.append(-float(np.mean(np.where(change, gaps[scored, choice], 0.0))))
+    return max(0.0, float(np.mean(gained)))
 
 
 def _timing(decision: Decision, name: str, confidence: float) -> Measurement | None:
-    """One measurement of the pick on the device; None where the device's draws leave no doubt."""
+    """One measurement of the pick on the device; None where the device's draws leave no doubt.
+
+    Its value is what larger shapes gain where the device turns out better than the confidence asked
+    for allowed to hope.
+    """
     joint = decision.joint
     if name not in _TIMED or _TIMED[name][0] not in joint.costs:
         return None
@@ -163,17 +175,32 @@ def _timing(decision: Decision, name: str, confidence: float) -> Measurement | N
     if len(drawn) < LEAST_DRAWS or not np.std(drawn) > 1e-6 * abs(np.mean(drawn)):
         return None
     means = joint.losses.mean(axis=0)
-    feasible = joint.feasible
+    generator = np.random.default_rng(0)
+    # Any grouping finds shapes that look surer in one group: that much is taken off.
+    chance = np.mean(
+        [
+            _after(decision, generator.permutation(drawn), means, confidence)
+            for _ in range(_SHUFFLES)
+        ]
+    )
+    return Measurement(
+        kind="timing",
+        says=f"measure {words} of the pick's shape on the device (random weights do)",
+        settles=f"how far the {name} budget reaches",
+        value=max(0.0, float(chance) - _after(decision, drawn, means, confidence)),
+    )
+
+
+def _after(decision: Decision, drawn: np.ndarray, means: np.ndarray, confidence: float) -> float:
+    """Expected loss of what is picked after the measurement."""
+    joint, feasible = decision.joint, decision.joint.feasible
     group = np.argsort(np.argsort(drawn, kind="stable"), kind="stable") * _GROUPS // len(drawn)
     of_draw = group[joint.device_rows]
     after = []
     for each in range(_GROUPS):
         chance = feasible[of_draw == each].mean(axis=0)
         rows = np.flatnonzero(chance >= confidence)
-        after.append(means[rows].min() if len(rows) else means[decision.pick])
-    return Measurement(
-        kind="timing",
-        says=f"measure {words} of the pick's shape on the device (random weights do)",
-        settles=f"how far the {name} budget reaches",
-        value=max(0.0, float(means[decision.pick] - np.mean(after))),
-    )
+        # Where it tells that the pick would miss, a worse shape is the price of keeping the promise
+        # and no loss of measuring.
+        after.append(min(means[rows].min(initial=np.inf), means[decision.pick]))
+    return float(np.mean(after))

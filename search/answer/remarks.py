@@ -66,7 +66,8 @@ def near_ties(
 ) -> list[Named]:
     """The fastest, the smallest and the plainest within a tie of the best (`anchor`).
 
-    Of those that meet every budget with the same confidence. A shape that is two of these is named once, with both words.
+    Of those that meet every budget with the same confidence. A shape that is two of these is named
+    once, with both words.
     """
     goal = float(problem.price(anchor.columns, problem.goal)[0])
     most = goal + TIE * abs(goal)

@@ -22,6 +22,8 @@ class Source:
     difference: float
     """Nats by which the other side's shape is worse (below 0: better) than the pick."""
     interval: tuple[float, float]
+    beyond: float = 0.0
+    """How many times beyond what it saw, in size or training, the source is asked; 0 inside."""
 
     def to_dict(self) -> dict[str, Any]:
         """`axis`, `says` and `from`, and the numbers behind them."""
@@ -31,6 +33,7 @@ class Source:
             "from": self.source,
             "difference": self.difference,
             "interval": list(self.interval),
+            "beyond": self.beyond,
         }
 
 
@@ -69,6 +72,7 @@ def sources(
                     source=name,
                     difference=middle,
                     interval=(low, high),
+                    beyond=max(factors.values()),
                 )
             )
     return found

@@ -128,7 +128,8 @@ class Budget:
             "ttft": "ttft_s",
             "energy": "energy_j",
         }[name]
-        return dataclasses.replace(self, **{field: value})
+        changed: dict[str, Any] = {field: value}
+        return dataclasses.replace(self, **changed)
 
     def training_tokens(
         self, architectures: ArchitectureBatch, slack: float = 1.0

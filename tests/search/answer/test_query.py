@@ -1,7 +1,6 @@
 """Queries against brute force, their budgets, and what they say of themselves."""
 
 import dataclasses
-import io
 import json
 import subprocess
 import sys
@@ -439,29 +438,6 @@ def test_a_query_imports_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
-
-
-def test_the_answer_is_readable_by_a_person() -> None:
-    from rich.console import Console
-
-    from shapelaw.search.answer.answer_tables import answer_tables
-
-    answer = query("iphone-13", "literature", SMALL_BUDGET, "chat", PHONE)
-    console = Console(width=80, record=True, file=io.StringIO())
-    console.print(*answer_tables(answer))
-    text = console.export_text()
-    assert max(len(line) for line in text.splitlines()) <= 80
-    for words in (
-        "tok/s",
-        "MB",
-        "nats/token",
-        "scarce",
-        "extrapolated",
-        "LLaMA-like",
-        "more memory buys",
-        "Exact",
-    ):
-        assert words in text
 
 
 def test_the_space_follows_the_device_whatever_the_law() -> None:
