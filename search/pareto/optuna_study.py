@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
+from shapelaw.scaling.architecture import SHARING_ORDERS
 from shapelaw.scaling.errors import BadInput
 from shapelaw.search.pareto.problem import Points, Problem
 from shapelaw.search.space.grid import AXES, Grid
@@ -70,6 +71,14 @@ def axis_values(grid: Grid) -> dict[str, list[Any]]:
         f"{window} of {every}" if every else str(window) if window else "full"
         for window, every in grid.patterns.tolist()
     ]
+    topologies = [
+        " ".join(
+            [SHARING_ORDERS[order]]
+            + [f"{count} {name}" for name, count in (("prelude", before), ("coda", after)) if count]
+            + (["injection"] if injected else [])
+        )
+        for order, before, after, injected in grid.topologies.tolist()
+    ]
     mlp = grid.ratio if grid.ratio is not None else grid.d_ff
     values: list[Any] = [
         grid.d_model,
@@ -79,6 +88,7 @@ def axis_values(grid: Grid) -> dict[str, list[Any]]:
         mlp,
         grid.blocks,
         grid.sharing,
+        topologies,
         patterns,
         grid.vocab_size,
         [bool(tied) for tied in grid.tied],

@@ -30,12 +30,16 @@ AXES = (
     "mlp",
     "blocks",
     "sharing",
+    "topology",
     "pattern",
     "vocab_size",
     "tied",
     "bits",
 )
 """The coordinates of a point, in order."""
+
+
+_TOPOLOGY = ("sharing_order", "n_prelude", "n_coda", "input_injection")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -55,6 +59,9 @@ class Grid:
     sharing: np.ndarray
     patterns: np.ndarray
     """[patterns, 2]: window, global_every; 0 for none."""
+    topologies: np.ndarray
+    """[topologies, 4]: order (place in SHARING_ORDERS), n_prelude, n_coda, input_injection. Where
+    nothing is applied twice they are one, and the plain one stands for it."""
     vocab_size: np.ndarray
     tied: np.ndarray
     bits: np.ndarray
@@ -79,6 +86,7 @@ class Grid:
             len(mlp),
             len(self.blocks),
             len(self.sharing),
+            len(self.topologies),
             len(self.patterns),
             len(self.vocab_size),
             len(self.tied),
@@ -119,16 +127,16 @@ class Grid:
         group = self.gqa_group[c["gqa_group"]]
         width = None if self.attention_width is None else self.attention_width[c["attention_width"]]
         n_heads, kv_heads, valid = self.heads(d_model, head_dim, group, width)
-        n_blocks, sharing = self.blocks[c["blocks"]], self.sharing[c["sharing"]]
-        if self.blocks_are_depth:
-            valid = valid & (n_blocks % sharing == 0)
-            n_blocks = np.maximum(n_blocks // sharing, 1)
+        sharing = self.sharing[c["sharing"]]
+        n_blocks, topology, whole = self._stack(self.blocks[c["blocks"]], sharing, c["topology"])
+        valid = valid & whole
         pattern = self.patterns[c["pattern"]]
         batch = ArchitectureBatch(
             vocab_size=self.vocab_size[c["vocab_size"]],
             d_model=d_model,
             n_blocks=n_blocks,
             sharing=sharing,
+            **topology,
             n_heads=n_heads,
             n_kv_heads=kv_heads,
             head_dim=head_dim,
@@ -140,6 +148,25 @@ class Grid:
         if self.is_bounded:
             valid = valid & self._within(np.asarray(batch.non_embedding_parameters))
         return batch, self.bits[c["bits"]], valid
+
+    def _stack(
+        self, blocks: np.ndarray, sharing: np.ndarray, topology: np.ndarray
+    ) -> tuple[np.ndarray, dict[str, np.ndarray], np.ndarray]:
+        """Blocks stored, columns of topology, and which stacks are whole and distinct, each [n].
+
+        Args:
+            blocks: blocks, or depths where `blocks_are_depth`.
+            topology: rows of `topologies`.
+        """
+        shared = sharing > 1
+        columns = np.where(shared[:, None], self.topologies[topology], 0)
+        once = columns[:, 1] + columns[:, 2]
+        valid = shared | (topology == 0)
+        if self.blocks_are_depth:
+            valid = valid & ((blocks - once) % sharing == 0)
+            blocks = np.maximum((blocks - once) // sharing, 0) + once
+        valid = valid & (blocks > once)
+        return np.maximum(blocks, 1), dict(zip(_TOPOLOGY, columns.T, strict=True)), valid
 
     # --- bounds on size ------------------------------------------------------------------------
 
@@ -252,12 +279,14 @@ class Grid:
 
     @cached_property
     def stacks(self) -> np.ndarray:
-        """Distinct (n_blocks, sharing) pairs [pairs, 2]: less sharing first, then shallower."""
-        sharing, blocks = (a.ravel() for a in np.meshgrid(self.sharing, self.blocks, indexing="ij"))
-        if self.blocks_are_depth:
-            divides = blocks % sharing == 0
-            sharing, blocks = sharing[divides], blocks[divides] // sharing[divides]
-        return np.stack([blocks, sharing], axis=1)
+        """Distinct stacks [stacks, 3]: n_blocks, sharing, topology; less sharing first, then
+        shallower."""
+        topology = np.arange(len(self.topologies))
+        sharing, blocks, topology = (
+            a.ravel() for a in np.meshgrid(self.sharing, self.blocks, topology, indexing="ij")
+        )
+        stored, _, valid = self._stack(blocks, sharing, topology)
+        return np.stack([stored, sharing, topology], axis=1)[valid]
 
     def _mlp_rows(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
         """d_ff of bases start..stop as rows [bases, mlp], and which differ from the one before."""
@@ -310,11 +339,18 @@ class Grid:
             vocab_size=self.vocab_size[vocabulary],
             n_blocks=self.stacks[stack, 0],
             sharing=self.stacks[stack, 1],
+            **self._topology_of(stack),
             tied_embeddings=self.tied[tied],
             window=self.patterns[pattern, 0],
             global_every=self.patterns[pattern, 1],
             **columns,
         )
+
+    def _topology_of(self, stack: np.ndarray) -> dict[str, np.ndarray]:
+        """Columns of topology of stacks by number [n]."""
+        _, sharing, topology = self.stacks[stack].T
+        columns = np.where(sharing[:, None] > 1, self.topologies[topology], 0)
+        return dict(zip(_TOPOLOGY, columns.T, strict=True))
 
     def coordinates(self, numbers: np.ndarray) -> np.ndarray:
         """Coordinates [n, len(AXES)] of points by number: architecture number · bits + bit."""
@@ -322,13 +358,16 @@ class Grid:
         stack, pattern, vocabulary, tied, width = self._locate(architecture)
         blocks = self.stacks[stack, 0]
         if self.blocks_are_depth:
-            blocks = blocks * self.stacks[stack, 1]
+            once = self._topology_of(stack)
+            once_blocks = once["n_prelude"] + once["n_coda"]
+            blocks = (blocks - once_blocks) * self.stacks[stack, 1] + once_blocks
         return np.stack(
             [
                 *np.unravel_index(self.widths["cross"][width], self.shape[:4]),
                 self.widths["mlp"][width],
                 np.searchsorted(self.blocks, blocks),
                 np.searchsorted(self.sharing, self.stacks[stack, 1]),
+                self.stacks[stack, 2],
                 pattern,
                 vocabulary,
                 tied,

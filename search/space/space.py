@@ -6,6 +6,7 @@ A file says what varies, as in
     d_model = { from = 256, to = 2048, step = 64 }
     n_blocks = { from = 4, to = 48, step = 2 }
     sharing = [1, 2, 3]
+    topology = ["immediate", { order = "cycle", n_prelude = 1, n_coda = 1 }]
     head_dim = 64
     gqa_group = [1, 2, 4]
     mlp_attention_ratio = { from = 0.5, to = 5, step = 0.25 }
@@ -24,7 +25,7 @@ from typing import Any, Literal
 import msgspec
 import numpy as np
 
-from shapelaw.scaling.architecture import MOST, ArchitectureBatch
+from shapelaw.scaling.architecture import MOST, SHARING_ORDERS, ArchitectureBatch, SharingOrder
 from shapelaw.scaling.errors import BadInput
 from shapelaw.scaling.units import parse_count, with_units
 from shapelaw.scaling.user_files import (
@@ -107,6 +108,15 @@ class Bounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     high: float | None = msgspec.field(name="to", default=None)
 
 
+class Topology(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How shared blocks are applied, with blocks before and after them that are applied once."""
+
+    order: SharingOrder = "cycle"
+    n_prelude: int = 0
+    n_coda: int = 0
+    input_injection: bool = False
+
+
 WholeAxis = int | list[int] | Range
 NumberAxis = float | list[float] | Range
 
@@ -127,6 +137,9 @@ class Space(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     """Applied layers, = n_blocks · sharing: combinations that do not divide are left out."""
     sharing: WholeAxis = 1
     """How often each block is applied."""
+    topology: list[SharingOrder | Topology] = msgspec.field(default_factory=lambda: ["immediate"])
+    """How blocks applied several times are: `immediate`, `cycle`, or a table of order, n_prelude,
+    n_coda and input_injection. Nothing where sharing is 1."""
     head_dim: WholeAxis = 64
     """Head sizes, even."""
     gqa_group: WholeAxis = 1
@@ -268,6 +281,7 @@ class Space(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
             blocks_are_depth=self.depth is not None,
             sharing=_whole(self.sharing, "sharing"),
             patterns=self._patterns(),
+            topologies=self._topologies(),
             vocab_size=_whole(self.vocab_size, "vocab_size"),
             tied=np.array(
                 sorted({tied} if isinstance(tied, bool) else set(tied), reverse=True),
@@ -309,6 +323,24 @@ class Space(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
             rows.append((pattern.window, pattern.global_every or 0))
         if not rows:
             raise BadInput('space attention = []: at least one pattern, such as "full"')
+        return np.array(sorted(set(rows)), dtype=np.int64)
+
+    def _topologies(self) -> np.ndarray:
+        """[topologies, 4]: order, n_prelude, n_coda, input_injection; the plainest first."""
+        rows = []
+        for given in self.topology:
+            one = given if isinstance(given, Topology) else Topology(order=given)
+            if not (0 <= one.n_prelude < MOST["n_blocks"] and 0 <= one.n_coda < MOST["n_blocks"]):
+                raise BadInput(
+                    f"space topology: n_prelude = {one.n_prelude}, n_coda = {one.n_coda}: whole "
+                    f"numbers from 0 to {MOST['n_blocks'] - 1} are needed"
+                )
+            if one.input_injection and one.order != "cycle":
+                raise BadInput('space topology: input_injection = true needs order = "cycle"')
+            order = SHARING_ORDERS.index(one.order)
+            rows.append((order, one.n_prelude, one.n_coda, int(one.input_injection)))
+        if not rows:
+            raise BadInput('space topology = []: at least one, such as "immediate"')
         return np.array(sorted(set(rows)), dtype=np.int64)
 
     def size(self) -> int:

@@ -202,3 +202,41 @@ def test_depth_counts_applied_layers() -> None:
     assert set(np.unique(batch.depth)) == {4, 6, 9}
     assert set(np.unique(batch.n_blocks)) == {2, 3, 4, 6, 9}
     assert dataclasses.is_dataclass(batch)
+
+
+TOPOLOGIES = """
+name = "topologies"
+d_model = [128, 256]
+{blocks}
+sharing = [1, 2, 3]
+topology = ["immediate", "cycle", {{ n_prelude = 1, n_coda = 2, input_injection = true }}]
+mlp_attention_ratio = [1.0, 2.0]
+"""
+
+
+@pytest.mark.parametrize("blocks", ["n_blocks = [2, 4, 8]", "depth = [6, 8, 12]"])
+def test_topologies_are_an_axis_where_blocks_are_applied_twice(blocks: str) -> None:
+    space = Space.from_toml(TOPOLOGIES.format(blocks=blocks), "topologies.toml")
+    batch, _ = everything(space)
+    assert len(batch) == space.size()
+    shapes = [batch[row] for row in range(len(batch))]  # built, so checked
+    assert len(set(shapes)) == len(shapes)
+    assert {(a.sharing_order, a.n_prelude) for a in shapes if a.sharing == 1} == {("immediate", 0)}
+    shared = {(a.sharing_order, a.n_prelude, a.n_coda) for a in shapes if a.sharing > 1}
+    assert shared == {("immediate", 0, 0), ("cycle", 0, 0), ("cycle", 1, 2)}
+    if "depth" in blocks:
+        assert {a.depth for a in shapes} == {6, 8, 12}
+    # A point is the same by its number and by its coordinates.
+    grid = space.grid()
+    again, _, valid = grid.decode(grid.coordinates(np.arange(space.size())))
+    assert valid.all()
+    assert [again[row] for row in range(len(again))] == shapes
+
+
+def test_a_topology_that_cannot_be_is_refused() -> None:
+    with pytest.raises(BadInput, match="input_injection"):
+        Space.from_toml(
+            'name = "x"\nd_model = 128\nn_blocks = 4\nmlp_attention_ratio = 2\n'
+            'topology = [{ order = "immediate", input_injection = true }]',
+            "x.toml",
+        )
