@@ -9,9 +9,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shapelaw.scaling.architecture import FIELDS, ArchitectureBatch
+from shapelaw.scaling.architecture import FIELDS, ArchitectureBatch, SharingOrder
 from shapelaw.scaling.errors import BadInput
-from shapelaw.search.space.space import Bounds, Pattern, Range, Space, load_space, space_names
+from shapelaw.search.space.space import (
+    Bounds,
+    Pattern,
+    Range,
+    Space,
+    Topology,
+    load_space,
+    space_names,
+)
 
 SMALL = """
 name = "small"
@@ -75,16 +83,27 @@ def test_the_phone_preset_holds_mobilellm_125m() -> None:
     assert batch[row].total_parameters == 124_635_456  # 124.635M in the paper's table
 
 
+SOME_TOPOLOGIES: list[SharingOrder | Topology] = [
+    "immediate",
+    "cycle",
+    Topology(n_prelude=1, n_coda=1),
+    Topology(order="immediate", n_coda=2),
+]
+
+
 @settings(max_examples=40, deadline=None)
 @given(st.data())
 def test_counting_numbering_and_coordinates_agree_on_random_spaces(data: st.DataObject) -> None:
     few = st.lists(st.integers(1, 6), min_size=1, max_size=3)
     low = data.draw(st.floats(0, 1e6))
+    stored = data.draw(st.booleans())
     space = Space(
         name="random",
         d_model=[32 * k for k in data.draw(few)],
-        **{data.draw(st.sampled_from(["n_blocks", "depth"])): data.draw(few)},
+        n_blocks=data.draw(few) if stored else None,
+        depth=None if stored else data.draw(few),
         sharing=data.draw(few),
+        topology=data.draw(st.lists(st.sampled_from(SOME_TOPOLOGIES), min_size=1, max_size=3)),
         head_dim=[8 * k for k in data.draw(few)],
         gqa_group=data.draw(few),
         attention_width=data.draw(st.none() | st.lists(st.floats(0.5, 2), min_size=1, max_size=3)),
