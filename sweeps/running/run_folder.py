@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
+import numpy as np
 
 from shapelaw.results.record import (
     ArchitectureFields,
@@ -156,12 +157,18 @@ def write_run_folder(
     _replace(folder / RUN_FILE, msgspec.json.format(msgspec.json.encode(run), indent=2) + b"\n")
 
 
+def _file_of(tokens: np.ndarray) -> str:
+    """Where memory-mapped tokens lie."""
+    assert isinstance(tokens, np.memmap)
+    return str(tokens.filename)
+
+
 def _corpus_file(corpus: TokenCorpus, sequence_length: int) -> CorpusFile:
     return CorpusFile(
         record=corpus.record,
-        train=str(corpus.train.filename),  # type: ignore[attr-defined]
+        train=_file_of(corpus.train),
         train_tokens=len(corpus.train),
-        held_out=str(corpus.held_out.filename),  # type: ignore[attr-defined]
+        held_out=_file_of(corpus.held_out),
         held_out_tokens=len(corpus.held_out),
         dtype=corpus.train.dtype.str,
         validation_starts=corpus.validation_starts(sequence_length).tolist(),
