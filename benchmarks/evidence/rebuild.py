@@ -1,18 +1,24 @@
-"""Rebuild what ships, the draws and the data sheet: `python -m benchmarks.evidence.rebuild`."""
+"""Rebuild what ships, the draws and the data sheet: `python -m benchmarks.evidence.rebuild`.
 
+Draws of each study alone are made anew, unless --keep names a folder that has them.
+"""
+
+import argparse
 import json
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.evidence.posterior import Posterior, sample
+from benchmarks.evidence.left_out import SETTINGS, fitted, own_draws
+from benchmarks.evidence.posterior import Posterior
 from benchmarks.evidence.studies import ROOT, Study, all_studies
+from benchmarks.evidence.study_draws import StudyDraws
 from shapelaw.scaling.evidence.study_law import PARAMETERS
 from shapelaw.scaling.evidence.study_population import write_population
 
 FOLDER = ROOT / "results" / "evidence"
-WARMUP, DRAWS, CHAINS, SEED, TREE_DEPTH = 400, 500, 2, 0, 7
 
 
 def ranges(studies: Sequence[Study]) -> dict[str, list[float]]:
@@ -44,7 +50,9 @@ def ranges(studies: Sequence[Study]) -> dict[str, list[float]]:
     return {axis: [float(f"{value:.4g}") for value in ends] for axis, ends in found.items()}
 
 
-def data_sheet(studies: Sequence[Study], posterior: Posterior) -> dict[str, object]:
+def data_sheet(
+    studies: Sequence[Study], posterior: Posterior, own: Mapping[str, StudyDraws]
+) -> dict[str, object]:
     """What the draws come from: names, rows, ranges, licences; no rows."""
     return {
         "ranges": ranges(studies),
@@ -61,15 +69,19 @@ def data_sheet(studies: Sequence[Study], posterior: Posterior) -> dict[str, obje
             for study in studies
         ],
         "nuts": {
-            "warmup": WARMUP,
-            "draws": DRAWS,
-            "chains": CHAINS,
-            "seed": SEED,
-            "tree_depth": TREE_DEPTH,
+            **SETTINGS,
             "steps_a_draw": posterior.steps,
             "diverging": posterior.diverging,
             "effective_draws": {k: round(v) for k, v in posterior.effective.items()},
             "r_hat": {k: round(v, 3) for k, v in posterior.r_hat.items()},
+        },
+        "studies_alone": {
+            name: {
+                "effective_draws": round(one.effective),
+                "r_hat": round(one.r_hat, 3),
+                "draws_the_population_uses": round(posterior.study_draws[name]),
+            }
+            for name, one in own.items()
         },
         "by_study": {
             name: {
@@ -81,16 +93,31 @@ def data_sheet(studies: Sequence[Study], posterior: Posterior) -> dict[str, obje
     }
 
 
-def main(folder: Path = FOLDER) -> None:
-    """Fit and write."""
+def rebuild(keep: Path, folder: Path = FOLDER) -> None:
+    """Fit and write; draws of studies alone are read from `keep` or kept there."""
     studies = all_studies()
-    posterior = sample(
-        studies, warmup=WARMUP, draws=DRAWS, chains=CHAINS, seed=SEED, tree_depth=TREE_DEPTH
-    )
+    posterior = fitted(studies, keep)
     write_population(posterior.population, folder / "population.npz")
-    sheet = json.dumps(data_sheet(studies, posterior), indent=1)
+    sheet = json.dumps(data_sheet(studies, posterior, own_draws(studies, keep)), indent=1)
     (folder / "data_sheet.json").write_text(sheet + "\n", encoding="utf-8")
-    print(folder, posterior.steps, posterior.diverging, posterior.effective)
+    worst = min(posterior.effective, key=lambda name: posterior.effective[name])
+    print(
+        f"{folder}: {posterior.steps:.0f} steps a draw, {posterior.diverging} divergent, fewest "
+        f"effective {posterior.effective[worst]:.0f} ({worst}), largest r-hat "
+        f"{max(posterior.r_hat.values()):.3f}"
+    )
+
+
+def main() -> None:
+    """Fit anew."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--keep", type=Path, help="folder of studies' own draws")
+    keep = parser.parse_args().keep
+    if keep is not None:
+        rebuild(keep)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        rebuild(Path(folder))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,8 @@
 Every score asks a population that has not seen the family. None of them chose a form or a prior.
 """
 
+import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +12,9 @@ import numpy as np
 from scipy.optimize import least_squares
 from scipy.stats import spearmanr
 
-from benchmarks.evidence.posterior import PRIORS
+from benchmarks.evidence.priors import N_ALL, N_LEVEL, PRIORS
 from benchmarks.evidence.studies import TABLES, Study
+from benchmarks.evidence.study_draws import StudyDraws
 from shapelaw.scaling.architecture import Architecture, ArchitectureBatch
 from shapelaw.scaling.evidence.conditioning import Runs, condition
 from shapelaw.scaling.evidence.evidence_law import EvidenceLaw, new_study
@@ -22,17 +25,21 @@ from shapelaw.scaling.evidence.study_law import (
     of_draws,
     shape_penalty,
 )
-from shapelaw.scaling.evidence.study_population import Population
+from shapelaw.scaling.evidence.study_population import ROW_NOISE, RUN_NOISE, Population
 
 Array = np.ndarray
-_EQUAL_N, _EQUAL_D = 0.12, 0.05
+_EQUAL_D = 0.05
 _DRAWS = 300
 
 
-def level_refit(study: Study, penalty_of: Any) -> Array:
-    """Level parameters [level] of a study whose shape parameters are given, robustly."""
-    middle = np.array([PRIORS[name][0] for name in LEVEL])
-    width = np.array([3 * np.hypot(PRIORS[name][1], PRIORS[name][2]) for name in LEVEL])
+def level_refit(study: Study, population: Population, penalty_of: Any) -> Array:
+    """Level parameters [level] of a study whose shape parameters are given, robustly.
+
+    The population is their prior, ln_loss apart: a study of four rows cannot refit seven.
+    """
+    new, _ = population.new_studies(1000, np.random.default_rng(0), unit_known=True)
+    middle, width = new[:, :N_LEVEL].mean(axis=0), new[:, :N_LEVEL].std(axis=0)
+    width[0] = 3.0
     runs, scale = study.runs, 0.006
 
     def errors(point: Array) -> Array:
@@ -48,13 +55,13 @@ def level_refit(study: Study, penalty_of: Any) -> Array:
     return np.asarray(least_squares(errors, start, loss="soft_l1").x)
 
 
-def equal_groups(study: Study) -> list[Array]:
-    """Rows of about equal N and equal D (of any D where N is equal to the last digit)."""
+def equal_groups(study: Study, equal_n: float) -> list[Array]:
+    """Rows of about equal N and equal D (of any D where N is equal to the last digit, looped)."""
     ln_n, ln_d = study.runs.features["ln_n"], study.runs.features["ln_d"]
     left, found = list(np.lexsort([ln_n, ln_d])), []
     while left:
         first = left[0]
-        same = np.abs(ln_n[left] - ln_n[first]) < _EQUAL_N
+        same = np.abs(ln_n[left] - ln_n[first]) < equal_n
         same &= (np.abs(ln_d[left] - ln_d[first]) < _EQUAL_D) | (
             np.abs(ln_n[left] - ln_n[first]) < 1e-9
         ) & (study.family == "looped")
@@ -65,16 +72,30 @@ def equal_groups(study: Study) -> list[Array]:
     return found
 
 
-def shape_differences(study: Study, population: Population) -> dict[str, float]:
-    """RMSE of residuals within groups of equal N and D, in % of ln L, and of 90 % intervals.
+@dataclasses.dataclass(frozen=True, eq=False)
+class Differences:
+    """Errors of one study's differences at about equal N and D, in % of ln L."""
 
-    The level is refitted on the study itself, with the mean shape of the population and with none.
+    shaped: Array
+    """Residuals less their group's mean, by the population's mean shape, level refitted."""
+    plain: Array
+    """The same without shape, level refitted."""
+    inside: Array
+    """Whether differences to the first of each group lie in their 90 % interval."""
+
+
+def shape_differences(
+    study: Study, population: Population, own: StudyDraws | None, equal_n: float
+) -> Differences:
+    """Differences of shape of a study that the population has not seen.
+
+    Intervals carry the shape of a new study and the noise of runs. That noise is, like the level,
+    the study's own, from the study's own fit; the population's for a study of a few rows.
     """
     runs = study.runs
-    state, member = population.new_studies(_DRAWS, np.random.default_rng(0), unit_known=True)
-    draws = population.study(state, member)
+    draws, _ = population.new_studies(_DRAWS, np.random.default_rng(0), unit_known=True)
     middle = draws.mean(axis=0, keepdims=True)
-    groups = equal_groups(study)
+    groups = equal_groups(study, equal_n)
 
     def penalty(theta: Array, alpha: float) -> Array:
         fixed = theta.copy()
@@ -88,32 +109,47 @@ def shape_differences(study: Study, population: Population) -> dict[str, float]:
         )
 
     def within(error: Array) -> Array:
-        return np.concatenate([error[rows] - error[rows].mean() for rows in groups])
+        return np.concatenate([np.zeros(0), *(error[rows] - error[rows].mean() for rows in groups)])
 
-    shaped = level_refit(study, lambda alpha: penalty(middle, float(alpha))[0])
-    plain = level_refit(study, lambda alpha: 0.0)
+    shaped = level_refit(study, population, lambda alpha: penalty(middle, float(alpha))[0])
+    plain = level_refit(study, population, lambda alpha: 0.0)
     alpha = float(np.exp(shaped[LEVEL.index("ln_alpha")]))
-    by_shape = within(residuals(shaped, penalty(middle, alpha)[0]))
-    by_none = within(residuals(plain, np.zeros(len(study))))
     many = penalty(draws, alpha)
     values = dict(zip(LEVEL, shaped, strict=True))
     predicted = np.asarray(level_log_loss(np, values.__getitem__, runs.features, many))
-    noise = np.hypot(np.exp(draws[:, -2]), np.exp(draws[:, -1]))
+    noise = np.exp(draws[:, ROW_NOISE])
+    if own is not None:
+        kept = own.values[np.linspace(0, len(own.values) - 1, _DRAWS).astype(int)]
+        noise = np.sqrt(np.sum(np.exp(2 * kept[:, own.own >= N_ALL]), axis=1))
     generator = np.random.default_rng(1)
     inside: list[bool] = []
     for rows in groups:
         first, others = rows[0], rows[1:]
-        gaps = predicted[:, others] - predicted[:, [first]]
-        gaps = gaps + noise[:, None] * np.sqrt(2) * generator.standard_t(4.0, gaps.shape)
+        error = noise[:, None] * generator.standard_t(4.0, (_DRAWS, len(rows)))
+        error = error / np.sqrt(runs.weight[rows])
+        gaps = predicted[:, others] - predicted[:, [first]] + error[:, 1:] - error[:, :1]
         low, high = np.quantile(gaps, [0.05, 0.95], axis=0)
         seen = runs.log_loss[others] - runs.log_loss[first]
         inside += list((low <= seen) & (seen <= high))
-    root = [100 * float(np.sqrt(np.mean(error**2))) for error in (by_shape, by_none)]
+    return Differences(
+        100 * within(residuals(shaped, penalty(middle, alpha)[0])),
+        100 * within(residuals(plain, np.zeros(len(study)))),
+        np.array(inside, dtype=bool),
+    )
+
+
+def scored(found: Sequence[Differences]) -> dict[str, float]:
+    """RMSE with and without shape, and coverage, of the studies of one family together."""
+    shaped, plain = (
+        float(np.sqrt(np.mean(np.concatenate([getattr(one, name) for one in found]) ** 2)))
+        for name in ("shaped", "plain")
+    )
+    inside = np.concatenate([one.inside for one in found])
     return {
-        "rmse_percent": root[0],
-        "no_shape_percent": root[1],
-        "ratio": root[0] / root[1],
-        "coverage": float(np.mean(inside)),
+        "rmse_percent": shaped,
+        "no_shape_percent": plain,
+        "ratio": shaped / plain,
+        "coverage": float(inside.mean()),
         "differences": float(len(inside)),
     }
 
@@ -164,7 +200,7 @@ def few_shot(
         theta = condition(population, study.take(rows).runs, seed=repetition)
         test = study.take(dear).runs
         draws = test.predicted(theta)
-        noise = np.hypot(np.exp(theta[:, -2]), np.exp(theta[:, -1]))[:, None]
+        noise = np.hypot(np.exp(theta[:, ROW_NOISE]), np.exp(theta[:, RUN_NOISE]))[:, None]
         wide = draws + noise * generator.standard_t(4.0, draws.shape)
         low, high = np.quantile(wide, [0.05, 0.95], axis=0)
         inside.append(float(np.mean((low <= test.log_loss) & (test.log_loss <= high))))

@@ -1,9 +1,11 @@
 """A user's runs turn the population into their law: sequential Monte Carlo, tempered.
 
-Particles start as new studies of the population; the likelihood of the runs is turned on in steps
-that keep half of them effective; after each step they are resampled and moved by random walks
-(Del Moral, Doucet & Jasra 2006). It works from one run upward and for posteriors that are no
-ellipse, which Laplace's approximation and reweighting alone do not.
+Particles start as new studies of the population, each with the draw of the population it comes
+from; the likelihood of the runs is turned on in steps that keep half of them effective. After each
+step they are resampled, moved by random walks in the study's own parameters, whose posterior the
+runs shape and not the draw a particle came from, and given a new draw of the population by its
+density there (a Gibbs step). Del Moral, Doucet & Jasra 2006. It works from one run upward and for
+posteriors that are no ellipse, which Laplace's approximation and reweighting alone do not.
 """
 
 import dataclasses
@@ -12,11 +14,20 @@ import numpy as np
 
 from shapelaw.scaling.evidence.study_features import Features
 from shapelaw.scaling.evidence.study_law import INDEX, level_log_loss, log_loss, of_draws
-from shapelaw.scaling.evidence.study_population import N_LEVEL, STATE, Population, log_prior
+from shapelaw.scaling.evidence.study_population import (
+    FREEDOM,
+    N_LEVEL,
+    NO_RUN_NOISE,
+    ROW_NOISE,
+    RUN_NOISE,
+    Population,
+)
 
 PARTICLES = 1000
 _EFFECTIVE = 0.5
-_MOVES = 40
+_MOVES = 30
+_CANDIDATES = 100
+"""Draws of the population among which a particle's own is chosen anew."""
 _SCALES = (1.0, 0.5, 0.25)
 _WANTED_ACCEPTANCE = 0.3
 _FREEDOM = 4.0
@@ -42,7 +53,7 @@ class Runs:
 
     @property
     def told(self) -> np.ndarray:
-        """Coordinates that these runs say anything about; the others stay as the population's."""
+        """Parameters that these runs say anything about; the others stay as the population's."""
         names = {
             "has_depth": ("ln_best_depth", "depth_drift", "ln_depth_cost"),
             "has_mlp_ratio": ("ln_best_mlp_ratio", "ln_mlp_ratio_cost"),
@@ -56,12 +67,12 @@ class Runs:
                 "ln_saturation_cycle",
             ),
         }
-        found = [*range(N_LEVEL), STATE - 3, STATE - 1]
+        found = [*range(N_LEVEL), ROW_NOISE]
         for feature, parameters in names.items():
             if np.any(self.features[feature]):
                 found += [INDEX[name] for name in parameters]
         if np.bincount(self.run).max() > 1:
-            found.append(STATE - 2)
+            found.append(RUN_NOISE)
         return np.sort(np.array(found))
 
     def predicted(self, theta: np.ndarray) -> np.ndarray:
@@ -92,13 +103,66 @@ def _student(z: np.ndarray) -> np.ndarray:
     return np.asarray(-0.5 * (_FREEDOM + 1) * np.log1p(z * z / _FREEDOM))
 
 
+class _Prior:
+    """Density of what runs tell of a study (level, then others at `at`) by draws of a population.
+
+    Shape and noise are independent given the draw, so what the runs do not tell drops out.
+    """
+
+    def __init__(self, population: Population, told: np.ndarray) -> None:
+        factors = population.level_factors(unit_known=False)
+        mean, spread = population.others()
+        self.at = told[N_LEVEL:]
+        self.level = population.mean[:, :N_LEVEL]
+        self.inverse = np.linalg.inv(factors)
+        self.mean, self.spread = mean[:, self.at - N_LEVEL], spread[:, self.at - N_LEVEL]
+        self.constant = np.log(np.diagonal(self.inverse, axis1=1, axis2=2)).sum(axis=1)
+        self.constant -= np.log(self.spread).sum(axis=1)
+
+    def log_density(self, theta: np.ndarray, member: np.ndarray) -> np.ndarray:
+        """[k] of each study by the draw it belongs to."""
+        away = theta[:, :N_LEVEL] - self.level[member]
+        z = np.einsum("kij,kj->ki", self.inverse[member], away)
+        other = (theta[:, self.at] - self.mean[member]) / self.spread[member]
+        return np.asarray(self._density((z**2).sum(-1), (other**2).sum(-1), self.constant[member]))
+
+    def of_all(self, theta: np.ndarray, members: np.ndarray) -> np.ndarray:
+        """[k, members] of each study by each draw."""
+        inverse = self.inverse[members]
+        turned = theta[:, :N_LEVEL] @ inverse.reshape(-1, N_LEVEL).T
+        turned -= np.einsum("mij,mj->mi", inverse, self.level[members]).ravel()
+        level = (turned.reshape(len(theta), len(members), N_LEVEL) ** 2).sum(-1)
+        other = (theta[:, None, self.at] - self.mean[members]) / self.spread[members]
+        return np.asarray(self._density(level, (other**2).sum(-1), self.constant[members]))
+
+    @staticmethod
+    def _density(level: np.ndarray, other: np.ndarray, constant: np.ndarray) -> np.ndarray:
+        return -0.5 * (FREEDOM + N_LEVEL) * np.log1p(level / FREEDOM) - 0.5 * other + constant
+
+    def chosen_anew(
+        self, theta: np.ndarray, member: np.ndarray, generator: np.random.Generator
+    ) -> np.ndarray:
+        """[k] draws by their density at each study, among its own and some at random."""
+        some = generator.choice(len(self.level), min(_CANDIDATES, len(self.level)), replace=False)
+        density = np.concatenate(
+            [self.log_density(theta, member)[:, None], self.of_all(theta, some)], axis=1
+        )
+        # The largest of density + Gumbel noise is a draw by weight; a member that stands in both
+        # places counts once.
+        density[:, 1:][some[None] == member[:, None]] = -np.inf
+        best = np.argmax(density + generator.gumbel(size=density.shape), axis=1)
+        return np.where(best == 0, member, some[best - 1])
+
+
 def condition(
     population: Population, runs: Runs, *, particles: int = PARTICLES, seed: int = 0
 ) -> np.ndarray:
     """Studies [particles, p + 2] that the population and the runs leave."""
     generator = np.random.default_rng(seed)
-    state, member = population.new_studies(particles, generator)
-    likelihood = _finite(runs.log_likelihood(population.study(state, member)))
+    theta, member = population.new_studies(particles, generator)
+    told = runs.told
+    prior = _Prior(population, told)
+    likelihood = _finite(runs.log_likelihood(theta))
     heat, scale = 0.0, 1.0
     while heat < 1:
         step = _next_step(likelihood, 1 - heat)
@@ -107,15 +171,19 @@ def condition(
         places = (np.arange(particles) + generator.random()) / particles
         chosen = np.searchsorted(np.cumsum(weights / weights.sum()), places)
         chosen = np.minimum(chosen, particles - 1)
-        state, member, likelihood = state[chosen], member[chosen], likelihood[chosen]
-        accepted = _move(population, runs, state, member, likelihood, heat, scale, generator)
+        theta, member, likelihood = theta[chosen], member[chosen], likelihood[chosen]
+        member = prior.chosen_anew(theta, member, generator)
+        accepted = _move(prior, runs, theta, member, likelihood, heat, scale, told, generator)
         scale *= np.exp(2 * np.clip(accepted - _WANTED_ACCEPTANCE, -0.3, 0.3))
         scale = min(float(scale), 1.5)
-    theta = population.study(state, member)
-    # Resampling leaves copies; what the runs say nothing about keeps the population's full spread.
-    untold = np.setdiff1d(np.arange(theta.shape[1]), runs.told)
-    fresh = population.study(*population.new_studies(particles, generator))
-    theta[:, untold] = fresh[:, untold]
+    # What the runs say nothing about keeps the full spread of the draws that they leave.
+    untold = np.setdiff1d(np.arange(N_LEVEL, theta.shape[1]), told)
+    mean, spread = population.others()
+    fresh = generator.standard_normal((particles, len(untold)))
+    at = untold - N_LEVEL
+    theta[:, untold] = mean[member][:, at] + spread[member][:, at] * fresh
+    if RUN_NOISE not in told:
+        theta[:, RUN_NOISE] = NO_RUN_NOISE
     return theta
 
 
@@ -140,31 +208,31 @@ def _next_step(likelihood: np.ndarray, left: float) -> float:
 
 
 def _move(
-    population: Population,
+    prior: _Prior,
     runs: Runs,
-    state: np.ndarray,
+    theta: np.ndarray,
     member: np.ndarray,
     likelihood: np.ndarray,
     heat: float,
     scale: float,
+    told: np.ndarray,
     generator: np.random.Generator,
 ) -> float:
     """Random walks in place, by the particles' own covariance; the share accepted."""
-    prior = log_prior(state)
-    told = runs.told
-    root = np.linalg.cholesky(np.cov(state[:, told].T) + 1e-10 * np.eye(len(told)))
+    density = prior.log_density(theta, member)
+    root = np.linalg.cholesky(np.cov(theta[:, told].T) + 1e-12 * np.eye(len(told)))
     accepted = 0.0
     for turn in range(_MOVES):
         width = scale * 2.38 / np.sqrt(len(told)) * _SCALES[turn % len(_SCALES)]
-        proposal = state.copy()
-        steps = generator.standard_normal((len(state), len(told)))
+        proposal = theta.copy()
+        steps = generator.standard_normal((len(theta), len(told)))
         proposal[:, told] += width * steps @ root.T
-        new = _finite(runs.log_likelihood(population.study(proposal, member)))
-        new_prior = log_prior(proposal)
-        taken = np.log(generator.random(len(state))) < (
-            heat * (new - likelihood) + new_prior - prior
+        new = _finite(runs.log_likelihood(proposal))
+        new_density = prior.log_density(proposal, member)
+        taken = np.log(generator.random(len(theta))) < (
+            heat * (new - likelihood) + new_density - density
         )
-        state[taken], likelihood[taken] = proposal[taken], new[taken]
-        prior[taken] = new_prior[taken]
+        theta[taken], likelihood[taken] = proposal[taken], new[taken]
+        density[taken] = new_density[taken]
         accepted += float(taken.mean()) / _MOVES
     return accepted

@@ -13,7 +13,7 @@ from shapelaw.scaling.atomic_files import replacing
 from shapelaw.scaling.errors import BadInput
 from shapelaw.scaling.evidence.study_features import Features, of_architectures, of_table
 from shapelaw.scaling.evidence.study_law import INDEX, PARAMETERS, log_loss, of_draws
-from shapelaw.scaling.evidence.study_population import Population
+from shapelaw.scaling.evidence.study_population import NO_RUN_NOISE, RUN_NOISE, Population
 from shapelaw.scaling.run_table import RunTable
 from shapelaw.scaling.user_files import convert, read_json
 
@@ -214,5 +214,6 @@ def new_study(
     draws: int = 1000,
 ) -> EvidenceLaw:
     """The law of a study nobody has run yet, on a corpus read in nats per token."""
-    state, member = population.new_studies(draws, np.random.default_rng(0), unit_known=True)
-    return EvidenceLaw(population.study(state, member), range_, label, source)
+    theta, _ = population.new_studies(draws, np.random.default_rng(0), unit_known=True)
+    theta[:, RUN_NOISE] = NO_RUN_NOISE
+    return EvidenceLaw(theta, range_, label, source)

@@ -18,9 +18,11 @@ FREEDOM = 5.0
 UNIT = 0.6
 """Spread of ln L by tokenizer and unit (nats a token, bits a byte), for tables of unknown unit."""
 
-N_LEVEL, N_SHAPE = len(LEVEL), len(SHAPE)
-STATE = N_LEVEL + N_SHAPE + 3
-"""Standardised coordinates of a study: level, shape, ln noise, ln noise of a run, unit."""
+N_LEVEL, N_SHAPE, N_ALL = len(LEVEL), len(SHAPE), len(PARAMETERS)
+ROW_NOISE, RUN_NOISE = N_ALL, N_ALL + 1
+"""Places in a study's parameters of ln(noise of a row) and ln(noise of a run)."""
+NO_RUN_NOISE = -30.0
+"""ln(noise of a run) where runs have one row each: the row's noise is then all there is."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -39,41 +41,37 @@ class Population:
     def __len__(self) -> int:
         return len(self.mean)
 
-    def study(self, state: np.ndarray, member: np.ndarray) -> np.ndarray:
-        """Parameters of studies [k, p + 2] from coordinates [k, STATE]; the last two are noise.
+    def level_factors(self, *, unit_known: bool) -> np.ndarray:
+        """[K, level, level] Cholesky factors of the scale of the Student t of level parameters."""
+        factors = self.spread[:, :N_LEVEL, None] * self.correlation
+        if unit_known:
+            return factors
+        scale = factors @ factors.transpose(0, 2, 1)
+        scale[:, 0, 0] += UNIT**2
+        return np.linalg.cholesky(scale)
 
-        Args:
-            member: the draw each study comes from, [k].
-        """
-        level = np.einsum(
-            "kij,kj->ki",
-            self.spread[member, :N_LEVEL, None] * self.correlation[member],
-            state[:, :N_LEVEL],
-        )
-        shape = self.spread[member, N_LEVEL:] * state[:, N_LEVEL : N_LEVEL + N_SHAPE]
-        theta = self.mean[member] + np.concatenate([level, shape], axis=1)
-        theta[:, 0] += UNIT * state[:, -1]
-        noise = self.noise[member]
-        spreads = noise[:, [0, 2]] + noise[:, [1, 3]] * state[:, -3:-1]
-        return np.concatenate([theta, spreads], axis=1)
+    def others(self) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and spread [K, p + 2 - level] of what is independent and normal: shape and noise."""
+        mean = np.concatenate([self.mean[:, N_LEVEL:], self.noise[:, [0, 2]]], axis=1)
+        spread = np.concatenate([self.spread[:, N_LEVEL:], self.noise[:, [1, 3]]], axis=1)
+        return mean, spread
 
     def new_studies(
         self, count: int, generator: np.random.Generator, *, unit_known: bool = False
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Coordinates [count, STATE] of new studies and the draw each comes from."""
-        state = generator.standard_normal((count, STATE))
-        scale = generator.gamma(FREEDOM / 2, 2 / FREEDOM, count)
-        state[:, :N_LEVEL] /= np.sqrt(scale)[:, None]
-        if unit_known:
-            state[:, -1] = 0.0
-        return state, np.arange(count) % len(self)
+        """Parameters [count, p + 2] of new studies and the draw each comes from, [count].
 
-
-def log_prior(state: np.ndarray) -> np.ndarray:
-    """Log density [k] of coordinates, up to a constant."""
-    level = np.sum(state[:, :N_LEVEL] ** 2, axis=1)
-    rest = np.sum(state[:, N_LEVEL:] ** 2, axis=1)
-    return -0.5 * (FREEDOM + N_LEVEL) * np.log1p(level / FREEDOM) - 0.5 * rest
+        The last two parameters are ln(noise of a row) and ln(noise of a run). `unit_known` says
+        that loss is in nats a token.
+        """
+        member = np.arange(count) % len(self)
+        z = generator.standard_normal((count, N_ALL + 2))
+        chi = generator.gamma(FREEDOM / 2, 2 / FREEDOM, count)
+        z[:, :N_LEVEL] /= np.sqrt(chi)[:, None]
+        factors = self.level_factors(unit_known=unit_known)[member]
+        level = self.mean[member, :N_LEVEL] + np.einsum("kij,kj->ki", factors, z[:, :N_LEVEL])
+        mean, spread = self.others()
+        return np.concatenate([level, mean[member] + spread[member] * z[:, N_LEVEL:]], 1), member
 
 
 _ARRAYS = ("mean", "spread", "correlation", "noise")

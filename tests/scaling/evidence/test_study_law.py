@@ -69,7 +69,6 @@ def test_new_studies_have_the_spread_of_the_population() -> None:
     mean, spread = np.arange(len(PARAMETERS)) * 1.0, np.full(len(PARAMETERS), 0.5)
     noise = np.array([[-5.0, 0.5, -6.0, 0.5]])
     one = Population(mean[None], spread[None], np.eye(7)[None], noise)
-    state, member = one.new_studies(20_000, np.random.default_rng(0), unit_known=True)
-    theta = one.study(state, member)
+    theta, _ = one.new_studies(20_000, np.random.default_rng(0), unit_known=True)
     np.testing.assert_allclose(np.median(theta[:, :-2], axis=0), mean, atol=0.03)
     np.testing.assert_allclose(theta[:, 7:-2].std(axis=0), 0.5, rtol=0.05)
