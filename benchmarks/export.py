@@ -151,11 +151,14 @@ def _greedy(path: Path, prompt: list[int], count: int) -> bytes:
 def explorer_rows(folder: Path) -> list[tuple[str, str, str]]:
     """Size, time to write, load times, requests, and picks that equal the query's."""
     from benchmarks.browser import Browser
+    from benchmarks.literature_law import literature_law
     from shapelaw.search.answer.query import Budget, query
     from shapelaw.search.page.page import write_explorer
     from shapelaw.search.page.page_points import explored
 
-    answer = query("iphone-13", "literature", Budget(memory_bytes="500MB", decode_tokens_per_s=30))
+    answer = query(
+        "iphone-13", literature_law(), Budget(memory_bytes="500MB", decode_tokens_per_s=30)
+    )
     start = time.perf_counter()
     page = write_explorer(answer, folder / "explorer.html")
     wrote = time.perf_counter() - start

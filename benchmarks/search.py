@@ -17,9 +17,8 @@ from collections.abc import Callable
 import msgspec
 import numpy as np
 
+from benchmarks.literature_law import literature_law, published_factor
 from benchmarks.synthetic import fitted_repetition, repetition
-from shapelaw.results.literature import literature_law, published_factor
-from shapelaw.results.shipped_laws import load_law
 from shapelaw.scaling.architecture import ArchitectureBatch
 from shapelaw.scaling.forms import build_form
 from shapelaw.scaling.law import Law
@@ -121,7 +120,7 @@ def say(text: str, good: bool | None = None) -> None:
 def problem_of(device: str, budget: Budget, workload: str = "chat") -> Problem:
     """The question as the search sees it."""
     return Problem(
-        load_law("literature"),
+        literature_law(),
         DeviceCost(load_device(device), load_workload(workload)),
         budget,
         parse_objectives(None),
@@ -178,12 +177,13 @@ _COLD = """
 import json, resource, sys, time
 start = time.perf_counter()
 import msgspec
+from benchmarks.literature_law import literature_law
 from shapelaw.search.answer.query import query, Budget
 from shapelaw.search.space.space import Space
 space = msgspec.json.decode(sys.argv[1].encode(), type=Space)
 budget = Budget(tokens=1e12) if sys.argv[2] == "none" else Budget(
     memory_bytes="400MB", decode_tokens_per_s=20, tokens=1e12)
-answer = query("iphone-13", "literature", budget, "chat", space)
+answer = query("iphone-13", literature_law(), budget, "chat", space)
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 print(json.dumps([time.perf_counter() - start, peak, answer.certificate.space_size,
                   len(answer.front)]))
@@ -413,10 +413,12 @@ def conditional() -> None:
 
 def sharing() -> None:
     """Where memory is scarce the pick shares blocks; where compute is, it does not."""
-    phone = query("iphone-13", "literature", Budget(memory_bytes="200MB", decode_tokens_per_s=30))
+    phone = query(
+        "iphone-13", literature_law(), Budget(memory_bytes="200MB", decode_tokens_per_s=30)
+    )
     busy = msgspec.structs.replace(load_workload("chat"), batch=256)
     server = query(
-        "h100", "literature", Budget(memory_bytes="80GB", decode_tokens_per_s=20_000), busy
+        "h100", literature_law(), Budget(memory_bytes="80GB", decode_tokens_per_s=20_000), busy
     )
     for answer, wanted in ((phone, True), (server, False)):
         best = answer.best

@@ -373,7 +373,7 @@ def _shape(
 
 
 def literature(features: frozenset[str]) -> Form:
-    """Composed of published coefficients (results.literature); not a form to fit."""
+    """Composed of published coefficients: read from law files of users, not a form to fit."""
     loop, base = looped(features), conditional(features)
     strength = Parameter("c_g", "strength of the GQA factor", log=True, low=-16.0, high=4.0)
     optimum = Parameter(

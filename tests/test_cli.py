@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from tests.published_law import LITERATURE
+
 ROOT = Path(__file__).parents[1]
 
 ARCHITECTURE = {
@@ -202,7 +204,7 @@ def test_empty_folder(tmp_path: Path) -> None:
 
 
 def test_missing_file(tmp_path: Path) -> None:
-    assert_one_line(shapelaw("predict", "literature", tmp_path / "none.csv"), 2, "none.csv")
+    assert_one_line(shapelaw("predict", LITERATURE, tmp_path / "none.csv"), 2, "none.csv")
 
 
 def test_heads_not_divisible(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from shapelaw.search.devices.catalogue import load_device
 from shapelaw.search.devices.engines import Timing
 from shapelaw.search.space.space import Range, Space
 from shapelaw.search.workload import Workload
+from tests.published_law import LITERATURE
 
 SPACE = Space(
     name="few",
@@ -44,7 +45,7 @@ def test_the_pick_is_the_least_loss_among_what_is_fast_enough_as_measured(
     )
     answer = query(
         "raspberry-pi-5",
-        "literature",
+        LITERATURE,
         Budget(memory_bytes="1GB", decode_tokens_per_s=20, tokens=1e12),
         "chat",
         SPACE,
@@ -65,7 +66,7 @@ def test_where_nothing_is_fast_enough_it_says_so(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(measuring, "_engine", lambda name: engine(lambda a: 1.0 + 1 / a.d_model))
     answer = query(
         "raspberry-pi-5",
-        "literature",
+        LITERATURE,
         Budget(decode_tokens_per_s=20, tokens=1e12),
         "chat",
         SPACE,
@@ -79,7 +80,7 @@ def test_where_nothing_is_fast_enough_it_says_so(monkeypatch: pytest.MonkeyPatch
 def test_several_sequences_at_once_are_not_measured() -> None:
     busy = Workload(name="busy", prompt=64, generated=64, batch=8)
     with pytest.raises(BadInput, match="measure"):
-        query("raspberry-pi-5", "literature", Budget(tokens=1e12), busy, SPACE, measure=2)
+        query("raspberry-pi-5", LITERATURE, Budget(tokens=1e12), busy, SPACE, measure=2)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("xllamacpp") is None, reason="needs xllamacpp")
@@ -93,7 +94,7 @@ def test_two_candidates_really_run_here() -> None:
         vocab_size=2048,
     )
     answer = query(
-        load_device("raspberry-pi-5"), "literature", Budget(tokens=1e10), "chat", tiny, measure=2
+        load_device("raspberry-pi-5"), LITERATURE, Budget(tokens=1e10), "chat", tiny, measure=2
     )
     assert answer.measured is not None
     assert len(answer.measured) == 2

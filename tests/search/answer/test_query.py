@@ -25,6 +25,7 @@ from shapelaw.search.devices.catalogue import load_device
 from shapelaw.search.devices.cost import costs
 from shapelaw.search.space.space import Pattern, Range, Space
 from shapelaw.search.workload import load_workload
+from tests.published_law import LITERATURE
 
 pytestmark = pytest.mark.usefixtures("exact_devices")
 
@@ -91,7 +92,7 @@ class Table:
             )
         }
         columns["loss"] = answer.problem.law.loss(batch, tokens)
-        mean = load_law("literature").loss_draws(batch, tokens).mean(axis=0)
+        mean = load_law(LITERATURE).loss_draws(batch, tokens).mean(axis=0)
         assert np.abs(columns["loss"] / mean - 1).max() < 1e-3
         columns["training_flops"] = batch.training_flops_per_token(2048) * tokens
         return cls(batch, bits, columns)
@@ -124,7 +125,7 @@ def brute_front(objectives: np.ndarray) -> list[int]:
 
 def owned() -> Any:
     """A law that passes for one of the user's own runs."""
-    return dataclasses.replace(load_law("literature"), label="my-runs")
+    return dataclasses.replace(load_law(LITERATURE), label="my-runs")
 
 
 QUESTIONS = {
@@ -139,7 +140,7 @@ QUESTIONS = {
 @pytest.mark.parametrize("name", QUESTIONS)
 def test_the_front_is_brute_forces_point_for_point(name: str) -> None:
     device, space, budget = QUESTIONS[name]
-    answer = query(device, "literature", budget, "chat", space)
+    answer = query(device, LITERATURE, budget, "chat", space)
     table = Table.of(answer)
     rows = np.flatnonzero(table.feasible(answer))
     objectives = np.stack(
@@ -158,7 +159,7 @@ def test_the_front_is_brute_forces_point_for_point(name: str) -> None:
 def test_a_front_of_four_objectives_is_exact_too() -> None:
     space = msgspec.structs.replace(PHONE, mlp_attention_ratio=[1.0, 3.0], sharing=[1, 2])
     answer = query(
-        "iphone-13", "literature", SMALL_BUDGET, "chat", space, objectives="loss,decode,ttft,memory"
+        "iphone-13", LITERATURE, SMALL_BUDGET, "chat", space, objectives="loss,decode,ttft,memory"
     )
     table = Table.of(answer)
     rows = np.flatnonzero(table.feasible(answer))
@@ -190,7 +191,7 @@ def test_every_budget_is_obeyed_by_the_best_and_by_the_whole_front() -> None:
         tokens=1e12,
         bits="4,8",
     )
-    answer = query("pixel-9", "literature", budget, "chat", PHONE)
+    answer = query("pixel-9", LITERATURE, budget, "chat", PHONE)
     everyone = [answer.best, *answer.front, *(b.candidate for b in answer.near_ties)]
     assert len(everyone) > 5
     for candidate in everyone:
@@ -210,7 +211,7 @@ def test_every_budget_is_obeyed_by_the_best_and_by_the_whole_front() -> None:
 
 
 def test_relaxing_is_priced_over_the_whole_space() -> None:
-    answer = query("iphone-13", "literature", SMALL_BUDGET, "chat", PHONE)
+    answer = query("iphone-13", LITERATURE, SMALL_BUDGET, "chat", PHONE)
     table = Table.of(answer)
     loss = table.columns["loss"]
     for name, step in (("memory", 400e6 * 0.1), ("decode", 20 - 20 / 1.1)):
@@ -222,7 +223,7 @@ def test_relaxing_is_priced_over_the_whole_space() -> None:
 
 
 def test_flops_buy_shared_shapes_fewer_tokens() -> None:
-    answer = query("iphone-13", "literature", Budget(flops=1e21), "chat", PHONE)
+    answer = query("iphone-13", LITERATURE, Budget(flops=1e21), "chat", PHONE)
     for candidate in answer.front:
         each = candidate.architecture.training_flops_per_token(2048)
         assert candidate.training_tokens == pytest.approx(1e21 / each)
@@ -233,7 +234,7 @@ def test_flops_buy_shared_shapes_fewer_tokens() -> None:
 def test_an_impossible_budget_says_the_least_that_would_have_to_give() -> None:
     budget = Budget(memory_bytes="100MB", decode_tokens_per_s=5_000, tokens=1e12)
     with pytest.raises(Infeasible) as caught:
-        query("iphone-13", "literature", budget, "chat", PHONE)
+        query("iphone-13", LITERATURE, budget, "chat", PHONE)
     assert isinstance(caught.value, NoAnswer)
     assert "\n" not in str(caught.value)
     relaxation = caught.value.relaxation
@@ -248,7 +249,7 @@ def test_an_impossible_budget_says_the_least_that_would_have_to_give() -> None:
         )
         assert query(
             "iphone-13",
-            "literature",
+            LITERATURE,
             dataclasses.replace(budget, **enough),
             "chat",
             PHONE,
@@ -256,7 +257,7 @@ def test_an_impossible_budget_says_the_least_that_would_have_to_give() -> None:
         with pytest.raises(Infeasible):
             query(
                 "iphone-13",
-                "literature",
+                LITERATURE,
                 dataclasses.replace(budget, **less),
                 "chat",
                 PHONE,
@@ -265,10 +266,10 @@ def test_an_impossible_budget_says_the_least_that_would_have_to_give() -> None:
     for slack, fits in ((relaxation.together * 1.0001, True), (relaxation.together * 0.999, False)):
         wider = Budget(memory_bytes=100e6 * slack, decode_tokens_per_s=5_000 / slack, tokens=1e12)
         if fits:
-            assert query("iphone-13", "literature", wider, "chat", PHONE).best
+            assert query("iphone-13", LITERATURE, wider, "chat", PHONE).best
         else:
             with pytest.raises(Infeasible):
-                query("iphone-13", "literature", wider, "chat", PHONE)
+                query("iphone-13", LITERATURE, wider, "chat", PHONE)
 
 
 @pytest.mark.parametrize(
@@ -304,11 +305,11 @@ def test_an_unknown_device_is_refused() -> None:
 def test_energy_cannot_be_asked_of_a_device_without_energy_figures() -> None:
     device = msgspec.structs.replace(load_device("iphone-13"), energy=None)
     with pytest.raises(BadInput, match="energy"):
-        query(device, "literature", Budget(energy_j=1), "chat", PHONE)
+        query(device, LITERATURE, Budget(energy_j=1), "chat", PHONE)
 
 
 def test_the_answer_has_the_contracts_keys_and_is_json() -> None:
-    answer = query("iphone-13", "literature", SMALL_BUDGET, "chat", PHONE)
+    answer = query("iphone-13", LITERATURE, SMALL_BUDGET, "chat", PHONE)
     found = json.loads(json.dumps(answer.to_dict()))
     assert {"device", "law", "budget", "best", "front", "certificate", "relax"} <= set(found)
     assert {
@@ -331,7 +332,7 @@ def test_the_answer_has_the_contracts_keys_and_is_json() -> None:
 
 
 def test_near_ties_are_near_and_better_in_what_they_claim() -> None:
-    answer = query("iphone-13", "literature", SMALL_BUDGET, "chat", PHONE)
+    answer = query("iphone-13", LITERATURE, SMALL_BUDGET, "chat", PHONE)
     best = answer.best
     for beside in answer.near_ties:
         assert beside.candidate.loss <= best.loss * 1.0025
@@ -349,7 +350,7 @@ def test_the_familiar_choices_are_llama_like_and_mobilellm_and_lose() -> None:
     # A budget MobileLLM-125M was made for; the space holds its shape.
     answer = query(
         "iphone-13",
-        "literature",
+        LITERATURE,
         Budget(memory_bytes="300MB", decode_tokens_per_s=30),
         "chat",
         "phone",
@@ -373,9 +374,9 @@ def test_the_familiar_choices_are_llama_like_and_mobilellm_and_lose() -> None:
 
 def test_extrapolation_is_named_with_its_factor() -> None:
     answer = query(
-        "iphone-13", "literature", Budget(memory_bytes="150MB", tokens=1e13), "chat", PHONE
+        "iphone-13", LITERATURE, Budget(memory_bytes="150MB", tokens=1e13), "chat", PHONE
     )
-    seen = load_law("literature").range["tokens"][1]
+    seen = load_law(LITERATURE).range["tokens"][1]
     assert answer.best.extrapolated["tokens"] == pytest.approx(1e13 / seen)
     assert any("tokens" in warning and "20" in warning for warning in answer.warnings)
     # Weight bits vary in this space, and no law knows what they do to loss.
@@ -386,7 +387,7 @@ def test_a_loss_to_reach_gives_the_fastest_shape_that_reaches_it() -> None:
     budget = Budget(memory_bytes="0.4GB", tokens=1e12)
     answer = query("iphone-13", owned(), budget, "chat", PHONE, target_loss=2.6)
     table = Table.of(answer)
-    draws = load_law("literature").loss_draws(table.batch, 1e12)
+    draws = load_law(LITERATURE).loss_draws(table.batch, 1e12)
     reaches = (draws <= 2.6).mean(axis=0) >= 0.9
     speeds = table.columns["decode_tokens_per_s"][table.feasible(answer) & reaches]
     assert answer.budget_probability["target_loss"] >= 0.9
@@ -398,12 +399,12 @@ def test_a_loss_to_reach_gives_the_fastest_shape_that_reaches_it() -> None:
 
 
 def test_sharing_is_chosen_where_memory_is_scarce_and_not_where_compute_is() -> None:
-    phone = query("iphone-13", "literature", Budget(memory_bytes="200MB", decode_tokens_per_s=30))
+    phone = query("iphone-13", LITERATURE, Budget(memory_bytes="200MB", decode_tokens_per_s=30))
     assert phone.best.architecture.sharing > 1
     assert "bandwidth" in phone.best.scarce
     busy = msgspec.structs.replace(load_workload("chat"), batch=256)
     server = query(
-        "h100", "literature", Budget(memory_bytes="70GB", decode_tokens_per_s=20_000), busy
+        "h100", LITERATURE, Budget(memory_bytes="70GB", decode_tokens_per_s=20_000), busy
     )
     assert server.best.architecture.sharing == 1
     assert server.best.scarce == "compute"
@@ -411,7 +412,7 @@ def test_sharing_is_chosen_where_memory_is_scarce_and_not_where_compute_is() -> 
 
 def test_the_search_says_what_fits_for_further_runs() -> None:
     shapes = feasible_architectures(
-        load_law("literature"), device="iphone-13", memory="300MB", decode=20.0, space=PHONE
+        load_law(LITERATURE), device="iphone-13", memory="300MB", decode=20.0, space=PHONE
     )
     assert len(shapes) > 50
     assert len(set(shapes)) == len(shapes)
@@ -423,7 +424,7 @@ def test_the_search_says_what_fits_for_further_runs() -> None:
 
 def test_asking_twice_gives_the_same_answer() -> None:
     first, second = (
-        query("iphone-13", "literature", SMALL_BUDGET, "chat", PHONE).to_dict() for _ in range(2)
+        query("iphone-13", LITERATURE, SMALL_BUDGET, "chat", PHONE).to_dict() for _ in range(2)
     )
     assert first == second
 
@@ -459,11 +460,11 @@ def test_a_law_asked_far_beyond_its_runs_is_heard_and_does_not_judge() -> None:
 
 def test_a_loss_to_reach_needs_a_law_of_ones_own() -> None:
     with pytest.raises(BadInput, match="level"):
-        query("iphone-13", "literature", SMALL_BUDGET, "chat", PHONE, target_loss=2.6)
+        query("iphone-13", LITERATURE, SMALL_BUDGET, "chat", PHONE, target_loss=2.6)
 
 
 def test_what_the_pick_rests_on_is_said() -> None:
-    answer = query("iphone-13", "literature", SMALL_BUDGET, "chat", PHONE)
+    answer = query("iphone-13", LITERATURE, SMALL_BUDGET, "chat", PHONE)
     found = json.loads(json.dumps(answer.to_dict()))
     assert {edge["axis"] for edge in found["edges"]} >= {"sharing"}  # the space ends at three
     assert {source["from"] for source in found["sources"]} >= {"literature", "reference"}

@@ -23,6 +23,7 @@ from shapelaw.search.page.page_data import page_data
 from shapelaw.search.page.page_points import explored, round_values
 from shapelaw.search.page.shape_curves import AXES, _varied, shape_curves
 from shapelaw.search.space.space import Space
+from tests.published_law import LITERATURE
 
 pytestmark = pytest.mark.usefixtures("exact_devices")
 
@@ -53,7 +54,7 @@ FIELDS = {
 @pytest.fixture(scope="module")
 def answer() -> Any:
     device = msgspec.structs.replace(load_device("iphone-13"), title=NASTY)
-    law = dataclasses.replace(load_law("literature"), label=f"law {NASTY}", source=NASTY)
+    law = dataclasses.replace(load_law(LITERATURE), label=f"law {NASTY}", source=NASTY)
     return query(device, law, BUDGET, "chat", SPACE)
 
 

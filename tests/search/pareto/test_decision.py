@@ -21,6 +21,7 @@ from shapelaw.search.pareto.finalists import Where, decision, pick_key, prepared
 from shapelaw.search.pareto.loss_differences import loss_differences
 from shapelaw.search.pareto.problem import Columns, Points, Problem, parse_objectives
 from shapelaw.search.workload import load_workload
+from tests.published_law import LITERATURE
 
 
 @dataclasses.dataclass
@@ -90,7 +91,7 @@ def test_the_pick_is_brute_forces(seed: int, speed: float) -> None:
 
 
 def test_the_expected_loss_is_the_mean_of_all_draws() -> None:
-    law = load_law("literature")
+    law = load_law(LITERATURE)
     batch, _ = next(iter(SPACE.enumerate(10**6)))
     generator = np.random.default_rng(0)
     sample = batch.take(generator.choice(len(batch), 256, replace=False))

@@ -22,6 +22,7 @@ from shapelaw.search.space.grid import AXES
 from shapelaw.search.space.neighbours import Neighbours
 from shapelaw.search.space.space import Pattern, Range, Space
 from shapelaw.search.workload import load_workload
+from tests.published_law import LITERATURE
 
 pytestmark = pytest.mark.usefixtures("exact_devices")
 
@@ -50,7 +51,7 @@ HUGE = Space(
 
 def problem(**budget: Any) -> Problem:
     return Problem(
-        load_law("literature"),
+        load_law(LITERATURE),
         DeviceCost(load_device("iphone-13"), load_workload("chat")),
         Budget(tokens=1e12, **budget),
         parse_objectives(None),
@@ -83,7 +84,7 @@ def test_when_it_says_polished_no_neighbour_improves_the_front() -> None:
 def test_a_huge_space_is_answered_in_time_and_budgets_hold() -> None:
     answer = query.query(
         "iphone-13",
-        "literature",
+        LITERATURE,
         Budget(memory_bytes="400MB", decode_tokens_per_s=10, tokens=1e12),
         "chat",
         HUGE,
@@ -101,7 +102,7 @@ def test_a_huge_space_is_answered_in_time_and_budgets_hold() -> None:
     # More choice cannot be worse than the enumerable space's exact best.
     coarse = query.query(
         "iphone-13",
-        "literature",
+        LITERATURE,
         Budget(memory_bytes="400MB", decode_tokens_per_s=10, tokens=1e12),
         "chat",
         FINE,
@@ -122,7 +123,7 @@ def test_infeasible_is_said_of_huge_spaces_too() -> None:
     with pytest.raises(Infeasible, match="about"):
         query.query(
             "iphone-13",
-            "literature",
+            LITERATURE,
             Budget(memory_bytes="1MB", tokens=1e12),
             "chat",
             HUGE,
@@ -150,7 +151,7 @@ def test_a_space_beyond_numbering_is_refused(monkeypatch: pytest.MonkeyPatch) ->
     )
     monkeypatch.setattr(type(endless.grid()), "size", lambda _: 10**23)
     with pytest.raises(BadInput, match="larger steps"):
-        query.query("iphone-13", "literature", Budget(), "chat", endless, seconds=1)
+        query.query("iphone-13", LITERATURE, Budget(), "chat", endless, seconds=1)
 
 
 def test_exact_and_explored_keys_name_the_same_points() -> None:

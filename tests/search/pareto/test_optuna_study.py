@@ -14,6 +14,7 @@ import pytest
 from shapelaw.scaling.errors import BadInput
 from shapelaw.search.answer.query import Budget, query
 from shapelaw.search.space.space import Pattern, Range, Space
+from tests.published_law import LITERATURE
 
 SPACE = Space(
     name="few",
@@ -39,7 +40,7 @@ BUDGET = Budget(memory_bytes="400MB", decode_tokens_per_s=20, tokens=1e12)
 
 
 def ask(storage: str | None, space: Space = SPACE, seconds: float = 5.0):  # type: ignore[no-untyped-def]
-    return query("iphone-13", "literature", BUDGET, "chat", space, storage=storage, seconds=seconds)
+    return query("iphone-13", LITERATURE, BUDGET, "chat", space, storage=storage, seconds=seconds)
 
 
 def test_the_study_holds_the_front_and_optuna_agrees_that_it_is_one() -> None:

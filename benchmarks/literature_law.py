@@ -1,6 +1,4 @@
-"""The `literature` law: published coefficients composed into one law. Run to write it anew:
-
-    python -m results.literature
+"""Published coefficients composed into one law, which the pooled evidence is compared with.
 
 It was fitted by nobody as a whole. Each piece comes from another paper, corpus and tokenizer, so
 its absolute loss is a reference scale (Chinchilla's corpus); what it is for is comparing shapes.
@@ -18,8 +16,6 @@ L = (E + A·N_eff^-alpha + B·D^-beta)·(1 + c_x·bowl(ln x/x_opt))·(1 + c_r·b
   at 125M and 350M; points become loss by the 5.2 points its two sizes differ by. Bian et al. find
   GQA too noisy to model, so the draws run from nothing to several times that.
 """
-
-from pathlib import Path
 
 import numpy as np
 
@@ -125,15 +121,3 @@ def literature_law() -> Law:
         source="composed of published coefficients from different corpora: arXiv 2404.10102 (size "
         "and tokens), 2510.18245 (width and MLP ratios), 2604.21106 (sharing), 2402.14905 (GQA)",
     )
-
-
-def main() -> None:
-    """Write the law file that ships."""
-    path = Path(__file__).parent / "reference" / "laws" / f"{NAME}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    literature_law().to_file(path)
-    print(path)
-
-
-if __name__ == "__main__":
-    main()
