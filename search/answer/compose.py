@@ -22,6 +22,7 @@ from shapelaw.search.answer.remarks import (
     blind_axes,
     blind_spots,
     compared,
+    depth_warnings,
     extrapolation_warnings,
     gains,
     near_ties,
@@ -221,7 +222,8 @@ def _warnings(
             f"the level of the loss is not known: law {problem.law.label} pools other people's "
             "corpora; compare differences"
         )
-    found += extrapolation_warnings(problem, best) + blind_spots(problem, context.space.grid())
+    found += extrapolation_warnings(problem, best) + depth_warnings(problem, best)
+    found += blind_spots(problem, context.space.grid())
     found += rising(problem, best) + list(getattr(problem.law, "remarks", ()))
     if problem.budget.tokens is None and problem.budget.flops is None:
         found.append("training tokens were not given: 1e12 is taken (--tokens or --flops)")

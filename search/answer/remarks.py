@@ -177,6 +177,29 @@ def extrapolation_warnings(problem: Problem, best: Candidate) -> list[str]:
     return found
 
 
+def depth_warnings(problem: Problem, best: Candidate) -> list[str]:
+    """A line where the pick's depth lies outside the evidence's 90 % band of best depths."""
+    from shapelaw.scaling.evidence.evidence_law import EvidenceLaw
+
+    law = problem.law
+    while not isinstance(law, EvidenceLaw) and hasattr(law, "law"):
+        law = law.law
+    if not isinstance(law, EvidenceLaw):
+        return []
+    shape = best.architecture
+    n = float(shape.non_embedding_parameters)
+    low, high = np.quantile(law.best_depth(np.array([n]))[:, 0], [0.05, 0.95])
+    if shape.depth >= low and shape.n_blocks <= high:
+        return []
+    limits = ", ".join(limit.name for limit in problem.limits)
+    held = f"the budget ({limits})" if limits else "the walls of the space"
+    return [
+        f"{shape.depth} layers are outside the evidence's band of best depths at {n:.3g} "
+        f"parameters, {low:.0f} to {high:.0f} (90 %): {held} and the evidence's own uncertainty "
+        "decide here"
+    ]
+
+
 BLIND_MOST = 0.5
 """Of the probability of being best, where the space varies an axis that no run of the law varied:
 along it the order of shapes was never seen."""

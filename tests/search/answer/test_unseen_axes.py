@@ -49,3 +49,17 @@ def test_a_query_says_that_sharing_was_never_seen_and_is_not_sure_of_it(unshared
     assert said
     assert "through the applied depth" in said[0]
     assert answer.probability_best <= BLIND_MOST
+
+
+@pytest.mark.parametrize(("layers", "told"), [(2, True), (24, False)])
+def test_a_pick_outside_the_evidences_depths_says_so(layers: int, told: bool) -> None:
+    """Two layers are few for 3e7 parameters by every study that varied depth."""
+    space = Space(
+        name="one-depth",
+        d_model=[384, 1024],
+        n_blocks=layers,
+        head_dim=64,
+        d_ff=Range(512, 4096, 512),
+    )
+    found = query("iphone-13", "evidence", Budget(tokens=1e11), "chat", space)
+    assert any("band of best depths" in line for line in found.warnings) == told
