@@ -13,7 +13,7 @@ field's covariance K,
     c'K_TT c - 2 g'H'K_RT c + g' V g,        V = Var[H'(d_R + e)] + s^4 I.
 
 Where the runs are not at hand, the covariance P of a law's draws stands for them: A = s^2 P^-1 and
-V = A P A.
+V = A P A. So it is where the evidence is the prior: its draws carry population and runs together.
 
 This is Box & Draper's (1959) criterion of variance and bias together, taken over an uncertain form.
 A further run changes A, V and H'K_RT by sums over its own rows. It can do harm: a cheap run far
@@ -31,11 +31,15 @@ from scipy.linalg import block_diag
 from shapelaw.scaling.architecture import Architecture, ArchitectureBatch
 from shapelaw.scaling.bound_form import Model
 from shapelaw.scaling.errors import BadInput
+from shapelaw.scaling.evidence.evidence_law import EvidenceLaw
+from shapelaw.scaling.evidence.study_features import of_architectures
+from shapelaw.scaling.evidence.study_population import ROW_NOISE, RUN_NOISE
 from shapelaw.scaling.extrapolation import UNSEEN_EFFECT
 from shapelaw.scaling.features import architecture_features
 from shapelaw.scaling.law import Law, to_inner, wanted_features
 
 Array = np.ndarray
+AnyLaw = Law | EvidenceLaw
 Goal = Literal["best shape", "loss"]
 
 DRAWS = 400
@@ -58,6 +62,8 @@ VAGUE = 3.0
 """Width of what is known, without any run, of a parameter for which a form has no prior."""
 LEAST_GAIN = 1e-5
 """Of the share of the error left, that a further run must take away."""
+LEAST_COMPONENT = 1e-3
+"""Of the largest principal component of a law's draws, the least that counts."""
 SURE = 1e-6
 """Share of that width left to a parameter that all draws of a law agree on."""
 
@@ -106,7 +112,7 @@ class Runs:
         """Some of them."""
         return Runs(self.architectures.take(rows), self.tokens[rows], self.trunks[rows])
 
-    def log_loss(self, law: Law) -> Array:
+    def log_loss(self, law: AnyLaw) -> Array:
         """By the law [n]."""
         return np.log(law.loss(self.architectures, self.tokens))
 
@@ -211,7 +217,7 @@ class Outlook:
 
 
 def outlook_of(
-    law: Law,
+    law: AnyLaw,
     candidates: Sequence[Observable],
     asked: Mapping[Goal, Runs],
     held: Runs | None = None,
@@ -230,12 +236,13 @@ def outlook_of(
     Raises:
         BadInput: the best of fewer than two shapes is asked, or the law has neither runs nor draws.
     """
-    if held is None and len(law.draws) < 2:
+    if isinstance(law, EvidenceLaw):
+        held = None
+    elif held is None and len(law.draws) < 2:
         raise BadInput(f"law = {law.label}: has no bootstrap draws; fit it with --bootstrap 200")
     targets = {goal: _promising(law, runs) for goal, runs in asked.items()}
     possible = Runs.of([(one.architecture, t) for one in candidates for t in one.tokens])
     places = [*targets.values(), possible] + ([held] if held is not None else [])
-    model, widths = _model(law, places)
     features = _joined(
         [
             architecture_features(
@@ -244,7 +251,13 @@ def outlook_of(
             for one in places
         ]
     )
-    slopes = _slopes(law, model, widths, features)
+    if isinstance(law, EvidenceLaw):
+        slopes = _slopes_of_draws(law, places)
+        spread = np.eye(slopes.shape[1])
+    else:
+        model, widths = _model(law, places)
+        slopes = _slopes(law, model, widths, features)
+        spread = _spread(law, model, widths, slopes.shape[1]) if held is None else np.zeros((0, 0))
     kernel = doubt**2 * _form_error(features)
     noise, size = run_noise(law), slopes.shape[1]
     asked_rows = sum(len(runs) for runs in targets.values())
@@ -255,7 +268,6 @@ def outlook_of(
         missed = kernel[had, had] + noise_covariance(held.trunks, noise)
         score = slopes[had].T @ missed @ slopes[had] + noise**4 * np.eye(size)
     else:
-        spread = _spread(law, model, widths, size)
         information = noise**2 * np.linalg.inv(spread + SURE**2 * np.eye(size))
         score = information @ spread @ information
     shared = slopes[had].T @ kernel[had, target]
@@ -305,7 +317,7 @@ def _stacked(
     return block_diag(*contrasts), block_diag(*weights), best_of
 
 
-def _promising(law: Law, runs: Runs) -> Runs:
+def _promising(law: AnyLaw, runs: Runs) -> Runs:
     return runs.take(np.argsort(runs.log_loss(law))[:MOST_TARGETS])
 
 
@@ -343,6 +355,22 @@ def _slopes(law: Law, model: Model, widths: Array, features: Mapping[str, Array]
         UNSEEN_EFFECT * features[name][:, None] for name in UNSEEN_AXES if name not in law.features
     ]
     found: Array = np.concatenate([seen, *unseen], axis=1)
+    return found
+
+
+def _slopes_of_draws(law: EvidenceLaw, places: Sequence[Runs]) -> Array:
+    """ln loss at all places as a sum of independent unit normals: their coefficients [n, r].
+
+    The principal components of the law's draws there.
+    """
+    theta = law.theta[:DRAWS]
+    drawn = np.concatenate(
+        [law.log_loss_of(theta, of_architectures(one.architectures, one.tokens)) for one in places],
+        axis=1,
+    )
+    _, sizes, directions = np.linalg.svd(drawn - drawn.mean(axis=0), full_matrices=False)
+    kept = sizes > LEAST_COMPONENT * sizes[0]
+    found: Array = (sizes[kept, None] * directions[kept]).T / math.sqrt(len(theta) - 1)
     return found
 
 
@@ -401,8 +429,13 @@ def answers_of(mean: Array, covariance: Array, goal: Goal) -> tuple[Array, Array
     return contrast, weights / weights.sum(), best, probability
 
 
-def run_noise(law: Law) -> float:
-    """Standard deviation of ln loss of one run: from the residuals, shrunk to what is usual."""
+def run_noise(law: AnyLaw) -> float:
+    """Standard deviation of ln loss of one run: from the residuals, shrunk to what is usual.
+
+    Of the evidence, the median over its draws.
+    """
+    if isinstance(law, EvidenceLaw):
+        return float(np.median(np.hypot(*np.exp(law.theta[:, [ROW_NOISE, RUN_NOISE]]).T)))
     fitted = len(law.parameters)
     free = max(law.runs - fitted, 0) if law.residuals.size else 0
     squares = law.runs * float(np.var(law.residuals)) if free else 0.0

@@ -1,6 +1,6 @@
 """Which runs to do next: those that most reduce the uncertainty of the answer, within a budget.
 
-`sweeps.information` says what a run would tell; this says which runs there are, and proposes.
+`expected_error` says what a run would tell; this says which runs there are, and proposes.
 """
 
 import json
@@ -16,8 +16,7 @@ from shapelaw.results.record import RunRecord
 from shapelaw.results.tables.from_records import unusable
 from shapelaw.scaling.architecture import Architecture, ArchitectureBatch
 from shapelaw.scaling.errors import BadInput
-from shapelaw.scaling.law import Law
-from shapelaw.sweeps.adaptive.expected_error import Goal, Runs, outlook_of, pick
+from shapelaw.sweeps.adaptive.expected_error import AnyLaw, Goal, Runs, outlook_of, pick
 from shapelaw.sweeps.corpus.sources import CorpusSpec
 from shapelaw.sweeps.design.design import Design
 from shapelaw.sweeps.design.layout import Planned, layout
@@ -45,7 +44,7 @@ class Candidate:
 
 def propose(
     design: Design,
-    law: Law,
+    law: AnyLaw,
     count: int,
     *,
     flops: float | None = None,
@@ -58,8 +57,8 @@ def propose(
 
     Args:
         design: its shapes, sizes and budgets are what can be run.
-        law: fitted so far. How sure it is follows from the runs held, or from its bootstrap draws
-            where it has seen more runs than these.
+        law: fitted so far. How sure it is follows from the runs held, or from its draws where it
+            has seen more runs than these or has the evidence as its prior.
         count: trunks to propose, at most.
         flops: training FLOPs they may cost together; `count` times the median candidate where None.
         targets: the shapes the answer is about: those that fit a device, say. The shapes of the

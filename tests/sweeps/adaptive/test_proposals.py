@@ -8,9 +8,12 @@ import pytest
 
 from benchmarks import adaptive as simulation
 from benchmarks import candidate_pools
+from shapelaw.results.evidence.shipped_evidence import evidence_law
 from shapelaw.results.store import read_records
 from shapelaw.scaling.architecture import Architecture
 from shapelaw.scaling.errors import BadInput
+from shapelaw.scaling.evidence.study_features import of_architectures
+from shapelaw.scaling.evidence.study_law import INDEX
 from shapelaw.scaling.features import architecture_features
 from shapelaw.scaling.law import Law
 from shapelaw.sweeps.adaptive.expected_error import (
@@ -192,6 +195,23 @@ def test_a_question_about_sharing_is_answered_by_shared_runs() -> None:
     ]
     assert left == sorted(left, reverse=True)
     assert left[-1] < 0.85 * left[0]
+
+
+def test_the_evidence_unsure_of_sharing_asks_for_shared_runs() -> None:
+    """Its draws are the prior: before any run the expected error is their own spread."""
+    sure = evidence_law()
+    theta = np.repeat(sure.middle, 200, axis=0)
+    theta[:, INDEX["gain_immediate"]] += 1.5 * np.random.default_rng(0).standard_normal(200)
+    law = dataclasses.replace(sure, theta=theta)
+    asked = Runs.of([(target(), 3e6), (target(sharing=2), 3e6)])
+    before = outlook_of(law, candidates_of(GRID), {"best shape": asked}, doubt=0.0)
+    difference = law.log_loss_of(theta, of_architectures(asked.architectures, asked.tokens))
+    spread = float(np.var(difference[:, 1] - difference[:, 0], ddof=1))
+    assert before.errors(before.start)[0] == pytest.approx(spread, rel=1e-3)
+    proposal = propose(GRID, law, 2, targets=asked.architectures, tokens=3e6, goal="best shape")
+    assert all(run["architecture"]["sharing"] == 2 for run in proposal["runs"])
+    left = proposal["uncertainty"]
+    assert left["after"]["best shape"] < left["before"]["best shape"]
 
 
 def test_a_question_about_many_tokens_is_answered_by_long_runs() -> None:
