@@ -374,11 +374,11 @@ def test_the_familiar_choices_are_llama_like_and_mobilellm_and_lose() -> None:
 
 def test_extrapolation_is_named_with_its_factor() -> None:
     answer = query(
-        "iphone-13", LITERATURE, Budget(memory_bytes="150MB", tokens=1e13), "chat", PHONE
+        "iphone-13", LITERATURE, Budget(memory_bytes="150MB", tokens=4e12), "chat", PHONE
     )
     seen = load_law(LITERATURE).range["tokens"][1]
-    assert answer.best.extrapolated["tokens"] == pytest.approx(1e13 / seen)
-    assert any("tokens" in warning and "20" in warning for warning in answer.warnings)
+    assert answer.best.extrapolated["tokens"] == pytest.approx(4e12 / seen)
+    assert any("tokens" in warning and "8 times" in warning for warning in answer.warnings)
     # Weight bits vary in this space, and no law knows what they do to loss.
     assert any("weight bits" in warning for warning in answer.warnings)
 
