@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from shapelaw.results.literature import literature_law
+from benchmarks.literature_law import literature_law
 from shapelaw.results.shipped_laws import load_law
 from shapelaw.scaling.architecture import Architecture, ArchitectureBatch
 from shapelaw.scaling.evidence.evidence_law import EvidenceLaw

@@ -460,7 +460,7 @@ def test_a_law_asked_far_beyond_its_runs_is_heard_and_does_not_judge() -> None:
 
 def test_a_loss_to_reach_needs_a_law_of_ones_own() -> None:
     with pytest.raises(BadInput, match="level"):
-        query("iphone-13", LITERATURE, SMALL_BUDGET, "chat", PHONE, target_loss=2.6)
+        query("iphone-13", "evidence", SMALL_BUDGET, "chat", PHONE, target_loss=2.6)
 
 
 def test_what_the_pick_rests_on_is_said() -> None:
