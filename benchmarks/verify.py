@@ -46,8 +46,7 @@ def report(answer: str, truths: int, flops: float, seed: int = 1) -> dict[str, A
     """Counts of each verdict, and the share of them that is right."""
     plan = plan_verification(answer, flops)
     population = shipped_population()
-    drawn = population.new_studies(truths, np.random.default_rng(seed), unit_known=True)
-    theta = population.study(*drawn)
+    theta, _ = population.new_studies(truths, np.random.default_rng(seed), unit_known=True)
     found = [trial(plan, theta[[number]], number) for number in range(truths)]
     count = Counter(found)
     said = {name: count[name, True] + count[name, False] for name in (STANDS, FALLS, OPEN)}

@@ -53,8 +53,8 @@ def belief_of(theta: np.ndarray, question: Question) -> Belief:
 
 def belief_before(population: Population, question: Question, draws: int = 2000) -> Belief:
     """By the population alone: a study that nobody has run yet."""
-    drawn = population.new_studies(draws, np.random.default_rng(0), unit_known=True)
-    return belief_of(population.study(*drawn), question)
+    theta, _ = population.new_studies(draws, np.random.default_rng(0), unit_known=True)
+    return belief_of(theta, question)
 
 
 def runs_of(
@@ -83,7 +83,7 @@ def expected_power(
         runs: as they would be; their losses are not read.
     """
     generator = np.random.default_rng(seed)
-    theta = population.study(*population.new_studies(draws, generator, unit_known=True))
+    theta, _ = population.new_studies(draws, generator, unit_known=True)
     seen = runs.predicted(theta)
     row_noise, run_noise = np.exp(theta[:, -2]), np.exp(theta[:, -1])
     trunks = runs.run.max() + 1

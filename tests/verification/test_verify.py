@@ -92,7 +92,7 @@ def test_a_verdict_claims_no_more_than_the_draws() -> None:
 def test_runs_of_a_study_move_the_belief_towards_its_truth() -> None:
     plan = verification.plan_verification(ANSWER, 1e14)
     population, rival = shipped_population(), int(rivals_of(plan.question)[-1])
-    theta = population.study(*population.new_studies(400, np.random.default_rng(5)))
+    theta, _ = population.new_studies(400, np.random.default_rng(5))
     truths = belief_of(theta, plan.question).differences[:, rival]
     found = []
     for truth in (int(np.argsort(truths)[40]), int(np.argsort(truths)[-40])):
