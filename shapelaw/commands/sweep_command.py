@@ -91,7 +91,7 @@ def sweep(
         return
     if plan:
         from shapelaw.sweeps.design.plan import plan as plan_of
-        from shapelaw.sweeps.design.plan import plan_table
+        from shapelaw.sweeps.design.plan_table import plan_table
 
         outline = plan_of(loaded)
         print_json(outline) if as_json else show(plan_table(outline))

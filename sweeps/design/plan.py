@@ -8,12 +8,11 @@ nothing of its own; an optimum needs three values.
 import itertools
 from collections import Counter
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from shapelaw.scaling.architecture import Architecture
-from shapelaw.scaling.units import show_duration
 from shapelaw.sweeps.design import power
 from shapelaw.sweeps.design.corpus_notes import corpus_notes
 from shapelaw.sweeps.design.design import Design
@@ -21,9 +20,6 @@ from shapelaw.sweeps.design.layout import Dropped, Planned, layout
 from shapelaw.sweeps.training.trunk import resolve
 from shapelaw.sweeps.training_speed import Speed, known_speed
 from shapelaw.sweeps.worker_environment import default_cache_dir, default_workers
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
 
 CONFOUNDED = 0.95
 """Correlation of two columns above which a law can hardly tell their effects apart."""
@@ -248,11 +244,15 @@ def _power_notes(planned: list[Planned]) -> list[str]:
         return []
     best = min(found, key=lambda one: one["smallest_difference"])
     return [
-        f"between two shapes of {best['seeds']} seeds each, a difference of "
+        f"between two shapes of {_seeds(best['seeds'])} each, a difference of "
         f"{best['smallest_difference']:.2%} is seen with 90 % power at best (budgets to "
         f"{max(best['tokens']):,} tokens together); 0.3 % takes {best['seeds_for_three_permille']} "
         "seeds, or half as many over two pairs that ask the same."
     ]
+
+
+def _seeds(count: int) -> str:
+    return f"{count} seed" if count == 1 else f"{count} seeds"
 
 
 def _few(per_parameter: np.ndarray) -> bool:
@@ -315,68 +315,3 @@ def _row(one: Planned) -> dict[str, Any]:
         "tokens": [branch.tokens for branch in trunk.branches],
         "flops": trunk.flops,
     }
-
-
-def plan_table(outline: dict[str, Any], rows: int = 60) -> "RenderableType":
-    """The plan for people: parts, shapes, cost, and what it can tell."""
-    from rich.console import Group
-    from rich.table import Table
-    from rich.text import Text
-
-    head = Text(
-        f"{outline['design']}: {outline['runs']} runs on {outline['trunks']} trunks of "
-        f"{outline['shapes']} shapes, {outline['flops']:.3g} FLOPs "
-        f"({outline['flops'] / outline['flops_of_separate_runs']:.0%} of separate runs), about "
-        f"{show_duration(outline['seconds'])} on {outline['workers']} workers "
-        f"(speed: {outline['speed_from']})"
-    )
-    shapes = Table(box=None, padding=(0, 2), header_style="dim")
-    for title in (
-        "part",
-        "shape",
-        "d_model × blocks",
-        "r",
-        "GQA",
-        "parameters",
-        "off",
-        "seed",
-        "tokens",
-        "FLOPs",
-    ):
-        right = title in ("r", "GQA", "parameters", "off", "seed", "FLOPs")
-        shapes.add_column(title, justify="right" if right else "left")
-    for row in outline["rows"][:rows]:
-        shape = row["architecture"]
-        sharing = f" ×{shape['sharing']}" if shape["sharing"] > 1 else ""
-        shapes.add_row(
-            row["part"],
-            row["shape"],
-            f"{shape['d_model']}×{shape['n_blocks']}{sharing}",
-            f"{row['mlp_attention_ratio']:.2f}",
-            str(shape["n_heads"] // shape["n_kv_heads"]),
-            f"{row['non_embedding']:,}",
-            f"{row['deviation']:+.1%}",
-            str(row["seed"]),
-            ", ".join(f"{tokens:,}" for tokens in row["tokens"]),
-            f"{row['flops']:.2g}",
-        )
-    parts: list[RenderableType] = [head, shapes]
-    if len(outline["rows"]) > rows:
-        parts.append(Text(f"... and {len(outline['rows']) - rows} more trunks (--json has all)"))
-    parts += [
-        Text(f"left out: {point['what']} ({point['part']}): {point['why']}")
-        for point in outline["dropped"]
-    ]
-    told = outline["identified"]
-    for name, spread in told["varied"].items():
-        parts.append(
-            Text(
-                f"varies: {name} {spread['low']:.3g} to {spread['high']:.3g}, "
-                f"{spread['values']} values"
-            )
-        )
-    if told["crossed"]:
-        pairs = ", ".join(" and ".join(pair) for pair in told["crossed"])
-        parts.append(Text(f"crossed: {pairs}"))
-    parts += [Text(note) for note in outline["notes"]]
-    return Group(*parts)

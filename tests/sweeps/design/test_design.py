@@ -1,5 +1,6 @@
 """Designs: read strictly, laid out by pure combinators, solved to whole numbers near the size."""
 
+import io
 import itertools
 import math
 from pathlib import Path
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 
 from shapelaw.scaling.errors import BadInput
 from shapelaw.sweeps.design.design import Design, load_design, read_design
@@ -21,6 +23,7 @@ from shapelaw.sweeps.design.factorial_designs import (
 )
 from shapelaw.sweeps.design.layout import layout, trunk_jobs
 from shapelaw.sweeps.design.plan import plan
+from shapelaw.sweeps.design.plan_table import plan_table
 from shapelaw.sweeps.design.shapes import (
     Infeasible,
     Point,
@@ -433,3 +436,20 @@ def test_reference_can_tell_every_axis_apart() -> None:
 def test_an_empty_design_needs_a_size() -> None:
     with pytest.raises(BadInput, match="non_embedding"):
         trunk_jobs(Design(name="x"))
+
+
+@pytest.mark.parametrize("name", ["demo", "reference", "gpu"])
+def test_a_plan_is_readable_at_80_columns(name: str) -> None:
+    console = Console(width=80, record=True, file=io.StringIO())
+    outline = plan(load_design(name))
+    console.print(plan_table(outline, rows=10**6))
+    text = console.export_text()
+    assert max(map(len, text.splitlines())) <= 80
+    assert "…" not in text
+    # A shape stands once for all of its seeds, and no trunk is lost.
+    table = [line.split() for line in text.splitlines() if " × " in line and "blocks" not in line]
+    distinct = {
+        (row["part"], row["shape"], str(row["architecture"]), row["learning_rate"])
+        for row in outline["rows"]
+    }
+    assert len(table) == len(distinct)
