@@ -8,14 +8,19 @@ import base64
 import dataclasses
 import html
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from shapelaw.scaling.atomic_files import write_atomically
 from shapelaw.scaling.fit import Fit
 from shapelaw.scaling.law import Law
+from shapelaw.scaling.run_table import RunTable
 from shapelaw.scaling.terminal_text import literal, note
+from shapelaw.scaling.units import show_count
 
 _OUTLIERS_SHOWN = 5
 
@@ -177,21 +182,56 @@ def _holdout_table(holdout: Mapping[str, Any]) -> Any:
     return table
 
 
-def predict_tables(prediction: Mapping[str, Any], runs: Iterable[Any]) -> list[Any]:
-    """Predictions for the terminal, a row a run."""
+_LONGEST_RUN = 14
+"""Characters of a run's name that a row of predictions has room for; longer ones are numbered."""
+
+
+def predict_tables(prediction: Mapping[str, Any], table: RunTable) -> list[Any]:
+    """Predictions for the terminal, a row a run: what it is, what was seen, what was predicted."""
     from rich.table import Table
 
-    table = Table(title=literal(f"law: {prediction['law']}"), title_justify="left")
-    for column in ("run", "loss", "90 % interval", "extrapolated"):
-        table.add_column(column)
-    for name, row in zip(runs, prediction["rows"], strict=True):
-        table.add_row(
-            literal(name),
-            number(row["loss"]),
-            interval(row["interval"]),
-            ", ".join(row["extrapolated"]) or "",
+    shapes = [_shape_of(table, row) for row in range(len(table))]
+    observed = np.isfinite(table.loss) & (table.loss > 0)
+    short = all(len(str(name)) <= _LONGEST_RUN for name in table.run)
+    columns = {
+        "run" if short else "row": "left",
+        **({"shape": "left"} if any(shapes) else {}),
+        "N": "right",
+        "D": "right",
+        **({"observed": "right"} if observed.any() else {}),
+        "predicted": "right",
+        **({"error": "right"} if observed.any() else {}),
+        "90 %": "left",
+    }
+    shown = Table(
+        title=literal(f"law: {prediction['law']}"), title_justify="left",
+        box=None, padding=(0, 2, 0, 0), pad_edge=False,
+    )  # fmt: skip
+    for name, side in columns.items():
+        shown.add_column(name, justify="right" if side == "right" else "left", no_wrap=True)
+    for place, (name, row) in enumerate(zip(table.run, prediction["rows"], strict=True)):
+        low, high = row["interval"]
+        cells: dict[str, Any] = {
+            "run": literal(name),
+            "row": str(place + 1),
+            "shape": shapes[place],
+            "N": show_count(table.n[place]),
+            "D": show_count(table.d[place]),
+            "observed": f"{table.loss[place]:.4f}" if observed[place] else "–",
+            "predicted": f"{row['loss']:.4f}{'*' if row['extrapolated'] else ' '}",
+            "error": f"{np.log(row['loss'] / table.loss[place]):+.2%}" if observed[place] else "–",
+            "90 %": f"{low:.3f}–{high:.3f}",
+        }
+        shown.add_row(*(cells[column] for column in columns))
+    tables: list[Any] = [shown]
+    if any(shapes):
+        tables.append(
+            "shape: d_model × layers, r MLP over attention, g heads per KV head, s sharing"
         )
-    tables: list[Any] = [table]
+    beyond = Counter(axis for row in prediction["rows"] for axis in row["extrapolated"])
+    if beyond:
+        axes = ", ".join(f"{axis} in {count:,}" for axis, count in beyond.items())
+        tables.append(f"*: beyond what the law saw; by axis and number of rows: {axes}")
     if prediction.get("error"):
         error = prediction["error"]
         tables.append(
@@ -200,6 +240,29 @@ def predict_tables(prediction: Mapping[str, Any], runs: Iterable[Any]) -> list[A
         )
     tables += [note(line) for line in prediction.get("remarks", ())]
     return tables
+
+
+def _shape_of(table: RunTable, row: int) -> str:
+    """`64×4 r1.9 g2 s2`, as far as the table tells."""
+
+    def told(name: str) -> float:
+        column = table.shape.get(name)
+        return math.nan if column is None else float(column[row])
+
+    d_model, layers, sharing = told("d_model"), told("n_layers"), told("sharing")
+    ratio, group = told("mlp_attention_ratio"), told("gqa_group")
+    heads, kv_heads = told("n_heads"), told("n_kv_heads")
+    if math.isnan(group):
+        group = heads / kv_heads
+    if math.isnan(ratio):
+        ratio = 3 * told("d_ff") / (2 * told("head_dim") * (heads + kv_heads))
+    parts = [
+        "" if math.isnan(d_model) or math.isnan(layers) else f"{d_model:g}×{layers:g}",
+        "" if math.isnan(ratio) else f"r{ratio:.2g}",
+        "" if math.isnan(group) or group == 1 else f"g{group:g}",
+        "" if math.isnan(sharing) or sharing == 1 else f"s{sharing:g}",
+    ]
+    return " ".join(part for part in parts if part)
 
 
 # --- the report a person opens -------------------------------------------------------------------

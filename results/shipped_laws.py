@@ -4,6 +4,7 @@ from importlib import resources
 from pathlib import Path
 
 from shapelaw.results.evidence.shipped_evidence import EVIDENCE, evidence_law
+from shapelaw.scaling.close_names import close_names
 from shapelaw.scaling.errors import BadInput
 from shapelaw.scaling.evidence.evidence_law import EvidenceLaw
 from shapelaw.scaling.law import Law
@@ -46,6 +47,7 @@ def load_law(name_or_path: str | Path) -> AnyLaw:
         return EvidenceLaw.from_file(path) if _is_evidence(path) else Law.from_file(path)
     raise BadInput(
         f"law = {shown(name)}: no such file; laws by name: {', '.join(law_names()) or 'none'}"
+        f"{close_names(name, law_names())}"
     )
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 
+from shapelaw.scaling.close_names import close_names
 from shapelaw.scaling.errors import BadInput
 from shapelaw.scaling.terms import (
     Bowl,
@@ -414,5 +415,7 @@ def build_form(name: str, features: frozenset[str]) -> Form:
     if name == "literature":
         return literature(features)
     if name not in FORMS:
-        raise BadInput(f"form = {name}: one of auto, {', '.join(FORMS)} is needed")
+        raise BadInput(
+            f"form = {name}: one of auto, {', '.join(FORMS)} is needed{close_names(name, FORMS)}"
+        )
     return FORMS[name](features)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from shapelaw.scaling.architecture import Architecture
+from shapelaw.scaling.close_names import close_names
 from shapelaw.scaling.errors import BadInput
 from shapelaw.scaling.user_files import exists, read_document, refuse, shown
 from shapelaw.search.gguf_metadata import config_of_gguf, is_gguf
@@ -49,7 +50,7 @@ def load_model(name_or_file: str | Path) -> Model:
     if not exists(path):
         raise BadInput(
             f"architecture = {shown(name)}: a JSON, TOML or .gguf file, or a known name: "
-            f"{shown(', '.join(known_names()), 150)}"
+            f"{shown(', '.join(known_names()), 150)}{close_names(name, known_names())}"
         )
     if path.is_dir():
         path = path / "config.json"

@@ -13,6 +13,7 @@ from typing import Annotated
 import msgspec
 import numpy as np
 
+from shapelaw.scaling.close_names import close_names
 from shapelaw.scaling.errors import BadInput
 from shapelaw.scaling.units import whole_count, with_units
 from shapelaw.scaling.user_files import convert, exists, parse_toml, read_toml, shown
@@ -129,7 +130,10 @@ def load_workload(name_or_path: str | Path) -> Workload:
     elif exists(name):
         document = read_toml(name, "workload")
     else:
-        raise BadInput(f"workload = {shown(name)}: a file or one of {', '.join(workload_names())}")
+        raise BadInput(
+            f"workload = {shown(name)}: a file or one of {', '.join(workload_names())}"
+            f"{close_names(name, workload_names())}"
+        )
     counts = ("prompt", "generated", "context")
     return convert(
         with_units(document, dict.fromkeys(counts, whole_count)), Workload, "workload", name

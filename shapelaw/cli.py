@@ -44,7 +44,7 @@ def main() -> NoReturn:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
-        code = cli.main(standalone_mode=False)
+        code = cli.main(prog_name="shapelaw", standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)
     except BadInput as error:
         _end(str(error), 2)

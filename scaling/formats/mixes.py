@@ -13,6 +13,7 @@ from typing import Literal, get_args
 
 import msgspec
 
+from shapelaw.scaling.close_names import close_names
 from shapelaw.scaling.errors import BadInput
 
 Role = Literal["embedding", "head", "q", "k", "v", "o", "gate", "up", "down"]
@@ -184,7 +185,8 @@ def mix(name: str, family: Family | None = None) -> Mix:
     for where in searched:
         if wanted in MIXES[where]:
             return MIXES[where][wanted]
-    known = ", ".join(dict.fromkeys(name for where in searched for name in MIXES[where]))
+    names = list(dict.fromkeys(name for where in searched for name in MIXES[where]))
+    known = ", ".join(names) + close_names(name, names)
     kind = "" if family is None else f"{family} "
     raise BadInput(f"format = {name!r}: not a {kind}format; known: {known}")
 

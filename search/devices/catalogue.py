@@ -4,7 +4,6 @@ A shipped device takes its usual engine, or the one asked for: `m2-max`, `m2-max
 `iphone-15-pro@llama.cpp/cpu`.
 """
 
-import difflib
 import functools
 import os
 import tomllib
@@ -15,6 +14,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from shapelaw.scaling.close_names import close_names
 from shapelaw.scaling.errors import BadInput
 from shapelaw.scaling.user_files import exists, shown
 from shapelaw.search.devices.chip_and_engine import Chip, Engine, combine
@@ -103,8 +103,7 @@ def load_device(name_or_path: str | Path, engine_name: str | None = None) -> Dev
     if exists(name):
         return DeviceProfile.from_file(name)
     hint = " (run `shapelaw calibrate` first)" if name == "this-machine" else ""
-    close = difflib.get_close_matches(name, device_names(), n=3)
-    hint = f"; did you mean {' or '.join(close)}?" if close and not hint else hint
+    hint = hint or close_names(name, device_names())
     raise BadInput(f"device = {shown(name)!r}: a file or a name from `shapelaw devices`{hint}")
 
 
@@ -116,7 +115,8 @@ def _chosen(found: Chip, wanted: str | None) -> str:
     for known in found.engines:
         if asked in (known, known.split("/")[0]):
             return known
-    raise BadInput(f"engine = {wanted[:40]!r}: {found.name} runs {', '.join(found.engines)}")
+    close = close_names(asked, [known.split("/")[0] for known in found.engines])
+    raise BadInput(f"engine = {wanted[:40]!r}: {found.name} runs {', '.join(found.engines)}{close}")
 
 
 def describe(name: str | Path, engine_name: str | None = None) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from shapelaw.scaling.architecture import FIELDS, ArchitectureBatch
+from shapelaw.scaling.close_names import close_names
 from shapelaw.scaling.errors import BadInput
 from shapelaw.search.pareto.budget import Budget, Limit
 
@@ -117,7 +118,10 @@ def parse_objectives(text: str | tuple[str, ...] | None) -> tuple[Objective, ...
     )
     for name in names:
         if name not in OBJECTIVES:
-            raise BadInput(f"objectives: {name!r} is not one of {', '.join(OBJECTIVES)}")
+            raise BadInput(
+                f"objectives: {name!r} is not one of {', '.join(OBJECTIVES)}"
+                f"{close_names(name, OBJECTIVES)}"
+            )
     chosen = dict.fromkeys(("loss", *names))
     if len(chosen) < 2:
         raise BadInput("objectives = 'loss': at least one beside loss, such as loss,decode")

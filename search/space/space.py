@@ -26,6 +26,7 @@ import msgspec
 import numpy as np
 
 from shapelaw.scaling.architecture import MOST, SHARING_ORDERS, ArchitectureBatch, SharingOrder
+from shapelaw.scaling.close_names import close_names
 from shapelaw.scaling.errors import BadInput
 from shapelaw.scaling.units import parse_count, with_units
 from shapelaw.scaling.user_files import (
@@ -407,4 +408,5 @@ def load_space(name_or_path: str | Path) -> Space:
         return Space.from_file(name_or_path)
     raise BadInput(
         f"space = {shown(str(name_or_path))}: a file or one of {', '.join(space_names())}"
+        f"{close_names(str(name_or_path), space_names())}"
     )

@@ -5,19 +5,37 @@ from typing import Literal
 
 import click
 
+from shapelaw.commands.completion import architectures, completing, formats, workloads
+from shapelaw.commands.completion import devices as device_names
 from shapelaw.commands.output import JSON, print_json, say, show
 from shapelaw.scaling.terminal_text import note
 
 
 @click.command()
-@click.argument("arch")
-@click.option("--device", required=True, help="A catalogued device, this-machine, or a file.")
+@click.argument("arch", shell_complete=completing(architectures))
+@click.option(
+    "--device",
+    required=True,
+    help="A catalogued device, this-machine, or a file.",
+    shell_complete=completing(device_names),
+)
 @click.option("--engine", help="What runs the model there; the device's usual engine by default.")
-@click.option("--workload", default="chat", show_default=True, help="A preset or a file.")
+@click.option(
+    "--workload",
+    default="chat",
+    show_default=True,
+    help="A preset or a file.",
+    shell_complete=completing(workloads),
+)
 @click.option(
     "--bits", type=float, help="Weight precision: the engine's usual format. [default: 8]"
 )
-@click.option("--format", "weight_format", help="Instead, a format such as q4_k_m.")
+@click.option(
+    "--format",
+    "weight_format",
+    help="Instead, a format such as q4_k_m.",
+    shell_complete=completing(formats, files=False),
+)
 @click.option("--hot", is_flag=True, help="At the device's sustained speed.")
 @click.option("--picture", type=click.Path(path_type=Path), help="Draw it to this file.")
 @JSON
@@ -61,7 +79,7 @@ def explain(
 
 
 @click.command()
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=completing(device_names))
 @click.option("--engine", help="Of the engines that run there.")
 @JSON
 def devices(name: str | None, engine: str | None, as_json: bool) -> None:

@@ -4,12 +4,13 @@ from pathlib import Path
 
 import click
 
+from shapelaw.commands.completion import architectures, completing
 from shapelaw.commands.output import JSON, print_json, say, show
 from shapelaw.scaling.terminal_text import note
 
 
 @click.command()
-@click.argument("arch")
+@click.argument("arch", shell_complete=completing(architectures))
 @click.option("--to", "target", type=click.Choice(["hf", "gguf"]), required=True)
 @click.argument("directory", type=click.Path(path_type=Path))
 @click.option("--weights", type=click.Path(path_type=Path), help="Trained weights (safetensors).")

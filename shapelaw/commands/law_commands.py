@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from shapelaw.commands.completion import completing, forms, laws
 from shapelaw.commands.output import JSON, print_json, say, show
 from shapelaw.scaling.errors import BadInput
 from shapelaw.scaling.terminal_text import note
@@ -40,7 +41,13 @@ def _tables(
 
 @click.command()
 @click.argument("runs", nargs=-1, required=True)
-@click.option("--form", default="auto", show_default=True, help="A law form, or auto.")
+@click.option(
+    "--form",
+    default="auto",
+    show_default=True,
+    help="A law form, or auto.",
+    shell_complete=completing(forms, files=False),
+)
 @click.option(
     "--prior",
     type=click.Choice(["evidence", "none"]),
@@ -127,7 +134,7 @@ def fit(
 
 
 @click.command()
-@click.argument("law")
+@click.argument("law", shell_complete=completing(laws))
 @click.argument("runs", nargs=-1, required=True)
 @COLUMNS
 @JSON
@@ -145,4 +152,4 @@ def predict(law: str, runs: tuple[str, ...], columns: str | None, as_json: bool)
     else:
         from shapelaw.results.report import predict_tables
 
-        show(*predict_tables(prediction, table.run))
+        show(*predict_tables(prediction, table))

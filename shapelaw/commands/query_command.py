@@ -5,13 +5,31 @@ from typing import Any
 
 import click
 
+from shapelaw.commands.completion import (
+    completing,
+    devices,
+    formats,
+    laws,
+    objectives,
+    spaces,
+    workloads,
+)
 from shapelaw.commands.output import JSON, print_json, say, show
 from shapelaw.scaling.terminal_text import note
 
 
 @click.command()
-@click.option("--device", required=True, help="A catalogued device, this-machine, or a file.")
-@click.option("--law", help="A law file, evidence or reference [evidence].")
+@click.option(
+    "--device",
+    required=True,
+    help="A catalogued device, this-machine, or a file.",
+    shell_complete=completing(devices),
+)
+@click.option(
+    "--law",
+    help="A law file, evidence or reference [evidence].",
+    shell_complete=completing(laws),
+)
 @click.option("--memory", help="Most memory, such as 500MB.")
 @click.option("--decode", help="Least decode speed, such as 20tok/s.")
 @click.option("--ttft", help="Longest time to first token, such as 500ms.")
@@ -19,10 +37,28 @@ from shapelaw.scaling.terminal_text import note
 @click.option("--tokens", help="Training tokens, such as 1T.")
 @click.option("--flops", help="Training FLOPs, such as 1e21, instead of --tokens.")
 @click.option("--bits", help="Weight precisions to consider, such as 4,8: the usual formats.")
-@click.option("--formats", help="Weight formats to consider, such as q8_0,q4_k_m.")
-@click.option("--workload", default="chat", show_default=True, help="A preset or a file.")
-@click.option("--space", help="The shapes to search: phone, laptop, gpu, or a file.")
-@click.option("--objectives", help="Of the front: loss,decode,energy,ttft,memory,flops.")
+@click.option(
+    "--formats",
+    help="Weight formats to consider, such as q8_0,q4_k_m.",
+    shell_complete=completing(formats, several=True, files=False),
+)
+@click.option(
+    "--workload",
+    default="chat",
+    show_default=True,
+    help="A preset or a file.",
+    shell_complete=completing(workloads),
+)
+@click.option(
+    "--space",
+    help="The shapes to search: phone, laptop, gpu, or a file.",
+    shell_complete=completing(spaces),
+)
+@click.option(
+    "--objectives",
+    help="Of the front: loss,decode,energy,ttft,memory,flops.",
+    shell_complete=completing(objectives, several=True, files=False),
+)
 @click.option("--target-loss", type=float, help="Maximise throughput subject to this loss.")
 @click.option(
     "--confidence",
@@ -31,7 +67,13 @@ from shapelaw.scaling.terminal_text import note
     show_default=True,
     help="Probability with which the pick meets every budget.",
 )
-@click.option("--accelerator", default="h100", show_default=True, help="What it is trained on.")
+@click.option(
+    "--accelerator",
+    default="h100",
+    show_default=True,
+    help="What it is trained on.",
+    shell_complete=completing(devices, files=False),
+)
 @click.option(
     "--utilisation", type=float, default=0.4, show_default=True, help="Share of its peak reached."
 )

@@ -5,13 +5,14 @@ from typing import Any, Literal
 
 import click
 
+from shapelaw.commands.completion import completing, designs
 from shapelaw.commands.output import JSON, print_json, say, show
 from shapelaw.scaling.errors import BadInput, NoAnswer
 from shapelaw.scaling.terminal_text import note
 
 
 @click.command()
-@click.argument("design", required=False)
+@click.argument("design", required=False, shell_complete=completing(designs))
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the runs; resumes it.")
 @click.option(
     "--engine", type=click.Choice(["local", "ray", "slurm"]), default="local", show_default=True

@@ -16,6 +16,7 @@ import msgspec
 
 from shapelaw.results.record import ArchitectureFields
 from shapelaw.scaling.architecture import SharingOrder
+from shapelaw.scaling.close_names import close_names
 from shapelaw.scaling.errors import BadInput
 from shapelaw.scaling.units import parse_bytes, parse_flops, whole_count, with_units
 from shapelaw.scaling.user_files import LARGEST_TOML, convert, exists, parse_toml, read_bytes, shown
@@ -235,7 +236,7 @@ def load_design(name_or_path: str | os.PathLike[str]) -> Design:
             return load_design(_preset_folder() / f"{name_or_path}.toml")
         raise BadInput(
             f"design = {shown(str(name_or_path))}: a TOML file, or one of the presets "
-            f"{', '.join(presets())}"
+            f"{', '.join(presets())}{close_names(str(name_or_path), presets())}"
         )
     return read_design(read_bytes(path, "design", LARGEST_TOML), where=str(name_or_path))
 
