@@ -110,6 +110,14 @@ def infeasible(
     ways = [f"relax {alone}"] if alone else []
     if relaxation.together is not None and len(problem.limits) > 1:
         ways.append(f"make every budget {how}{relaxation.together:.3g} times as generous")
+    together = relaxation.together
+    if not highest > 0 and together is not None and together <= 1:
+        return Infeasible(
+            f"nothing in space {space.name} fits {profile.name} with {asked} with probability "
+            f"{confidence:g}, though some shapes are expected to: the device's figures are too "
+            "uncertain; lower --confidence, relax a budget, or measure the device (calibrate)",
+            relaxation,
+        )
     if highest > 0:
         return Infeasible(
             f"nothing in space {space.name} fits {profile.name} with {asked} with probability "
