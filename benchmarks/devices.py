@@ -2,9 +2,10 @@
 
     python -m benchmarks.devices [SECTION ...] [--rounds N] [--json] [--fit-catalogue]
 
-Sections: public iphone apple jetson energy sglang sparse speed jax llamacpp (all by default).
-Those that need public tables look for them beside the repository and say so where they are absent;
-jax and llamacpp measure this machine in N rounds (12 and 5), so run them on a quiet one.
+Sections: public iphone apple jetson energy sglang sparse speed jax llamacpp executorch (all by
+default). Those that need public tables look for them beside the repository and say so where they
+are absent; the last three measure this machine in N rounds (12, 5 and 3), so run them on a quiet
+one. llamacpp takes about half an hour, executorch lowers eleven shapes first.
 """
 
 import json
@@ -27,6 +28,7 @@ def sections() -> dict[str, Callable[[], list[str]]]:
         "speed": devices_published.speed,
         "jax": devices_measured.jax_engine,
         "llamacpp": devices_measured.llamacpp_engine,
+        "executorch": devices_measured.executorch_engine,
     }
 
 

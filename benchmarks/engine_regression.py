@@ -35,8 +35,18 @@ class Effect:
     """`log`, or `logit` for shares."""
     root: float
     engine: float
+    """Of engines, all that they have in common by kind and family included."""
     pair: float
     device: float = 0.0
+    pooled: bool = True
+    """Whether engines of one kind are alike in it."""
+
+    def spread(self, level: str) -> float:
+        """Standard deviation of the effects of one level."""
+        if level in ENGINE_SHARES:
+            share = ENGINE_SHARES[level] if self.pooled else float(level == "build")
+            return self.engine * math.sqrt(share)
+        return self.pair if level == "pair" else self.device
 
     def value(self, x: np.ndarray) -> np.ndarray:
         """On the natural scale."""
@@ -45,6 +55,36 @@ class Effect:
     def log_slope(self, x: float) -> float:
         """d ln value / d x."""
         return 1.0 if self.scale == "log" else 1 - 1 / (1 + math.exp(-x))
+
+
+LEVELS = ("kind", "family", "build", "pair", "device")
+ENGINE_SHARES = {"kind": 0.5, "family": 0.35, "build": 0.15}
+"""Of the variance among engines: what those of one kind of processor share (launches cost alike),
+what the builds of one engine share beside that, and what is a build's own."""
+
+KINDS = {"metal": "metal", "mps": "metal", "cuda": "cuda", "gpu": "gpu", "cpu": "cpu", "app": "cpu"}
+"""Backend, up to its first hyphen -> the kind of processor and interface."""
+
+
+def kind_of(engine: str) -> str:
+    """The kind of processor that an `engine/backend` runs on."""
+    return KINDS[engine.split("/")[1].split("-")[0]]
+
+
+def family_of(engine: str) -> str:
+    """An engine on a kind of processor, all its builds."""
+    return f"{engine.split('/')[0]}/{kind_of(engine)}"
+
+
+def level_keys(engine: str, device: str) -> dict[str, Any]:
+    """What a pair belongs to at each level."""
+    return {
+        "kind": kind_of(engine),
+        "family": family_of(engine),
+        "build": engine,
+        "pair": (engine, device),
+        "device": device,
+    }
 
 
 EFFECTS: dict[str, Effect] = {
@@ -61,7 +101,7 @@ EFFECTS: dict[str, Effect] = {
     "half_tokens": Effect("log", math.log(24), 0.8, 0.3),
     "per_prompt": Effect("log", math.log(1e-3), 1.0, 0.4),
     "per_prompt_layer": Effect("log", math.log(150e-6), 1.2, 0.4),
-    "runtime": Effect("log", math.log(60e6), 1.2, 0.4),
+    "runtime": Effect("log", math.log(60e6), 1.2, 0.4, pooled=False),
 }
 """Priors: set once from what engines of each kind are known for, wide. The spread among devices was
 widened once, after coverage of devices left out fell short with .3 for bandwidth."""
@@ -112,16 +152,96 @@ def prior_noise(row: Row) -> float:
     return row.noise or NOISE[row.quantity]
 
 
+@dataclasses.dataclass(frozen=True)
+class _Inputs:
+    """What the cost model needs of some rows (a row may come several times). Arrays [m]."""
+
+    batch: ArchitectureBatch
+    demand: Demand
+    quantity: np.ndarray
+    columns: dict[str, np.ndarray]
+
+    @classmethod
+    def of(cls, r: "Regression", index: np.ndarray) -> "_Inputs":
+        each = {
+            name: getattr(r, name)[index]
+            for name in (
+                "nominal",
+                "peak",
+                "chunk",
+                "reserved",
+                "kv_least",
+                "slots_kept",
+                "bits",
+                "kv_bits",
+                "activation_bits",
+                "generated",
+            )
+        }
+        each["cache_capacity"], each["cache_bandwidth"] = (level[index] for level in r.cache)
+        demand = Demand(
+            **{f.name: getattr(r.demand, f.name)[index] for f in dataclasses.fields(Demand)}
+        )
+        return cls(r.batch.take(index), demand, r.quantity[index], each)
+
+    def constants(self, x: dict[str, np.ndarray]) -> Constants:
+        """One entry a row, from each constant on its own scale."""
+        v = {name: EFFECTS[name].value(values) for name, values in x.items()}
+        r = self.columns
+        bandwidth = r["nominal"] * v["bandwidth_share"]
+        return Constants(
+            bandwidth=bandwidth,
+            kv_bandwidth=bandwidth * np.minimum(v["kv_share"], 1.0),
+            cache_capacity=(r["cache_capacity"],),
+            cache_bandwidth=(np.maximum(r["cache_bandwidth"], bandwidth),),
+            cache_retained=(1.0,),
+            peak=((16.0, r["peak"]),),
+            efficiency=v["efficiency"],
+            decode_efficiency=v["decode_efficiency"],
+            attention_efficiency=np.minimum(v["attention_efficiency"], 1.0),
+            decode_attention_efficiency=np.minimum(v["attention_efficiency"], 1.0),
+            half_tokens=v["half_tokens"],
+            prefill_chunk=r["chunk"],
+            per_token=v["per_token"],
+            per_layer=v["per_layer"],
+            per_sequence=v["per_sequence"],
+            per_prompt=v["per_prompt"],
+            per_prompt_layer=v["per_prompt_layer"],
+            packed_surplus=np.minimum(v["packed_surplus"], LARGEST_SURPLUS),
+            packed_slowdown=v["packed_slowdown"],
+            runtime=v["runtime"],
+            kv_reserved=r["reserved"],
+            kv_slots=r["slots_kept"],
+            kv_bits_least=r["kv_least"],
+        )
+
+    def predict(self, x: dict[str, np.ndarray]) -> np.ndarray:
+        """Logarithms of what each row measures, from each constant on its own scale."""
+        c, r = self.constants(x), self.columns
+        s = Shapes(self.batch, c, self.demand, r["bits"], r["kv_bits"], r["activation_bits"])
+        decode = total_seconds(decode_parts(s, c))
+        alone = total_seconds(prefill_parts(s, c))
+        together = total_seconds(prefill_parts(s, c, together=True))
+        sequences = self.demand.batch
+        speeds = {
+            "decode": sequences / decode,
+            "e2e": r["generated"] / (together + r["generated"] * decode / sequences),
+            "prefill": self.demand.new / alone,
+            "ttft": alone,
+        }
+        found = np.select(
+            [self.quantity == name for name in speeds], list(speeds.values()), total_memory(s, c)
+        )
+        return np.log(found)
+
+
 class Regression:
     """The rows, and the effects they bear on."""
 
     def __init__(self, rows: Sequence[Row]) -> None:
         self.rows = list(rows)
-        keys: dict[str, list[Any]] = {
-            "engine": [r.engine for r in rows],
-            "device": [r.device for r in rows],
-            "pair": [(r.engine, r.device) for r in rows],
-        }
+        each = [level_keys(r.engine, r.device) for r in rows]
+        keys: dict[str, list[Any]] = {level: [k[level] for k in each] for level in LEVELS}
         self.names: dict[str, list[Any]] = {level: sorted(set(keys[level])) for level in keys}
         self.at = {
             level: np.array([self.names[level].index(key) for key in keys[level]]) for level in keys
@@ -129,8 +249,8 @@ class Regression:
         self.slots: dict[tuple[str, str], slice] = {}
         start = 0
         for name, effect in EFFECTS.items():
-            for level in ("engine", "pair", "device"):
-                if getattr(effect, level):
+            for level in LEVELS:
+                if effect.spread(level):
                     size = len(self.names[level])
                     self.slots[name, level] = slice(start, start + size)
                     start += size
@@ -146,8 +266,8 @@ class Regression:
         chips = [chip(r.device) for r in rows]
         self.nominal = np.array([nominal_bandwidth(c) for c in chips])
         self.peak = np.array([peak_rate(c, r.engine) for c, r in zip(chips, rows, strict=True)])
-        caches = [cache_of(c) for c in chips]
-        self.cache = tuple(np.array([cache[i] for cache in caches]) for i in (0, 1))
+        caches = np.array([cache_of(c) for c in chips])
+        self.cache = (caches[:, 0], caches[:, 1])
         self.chunk = np.array([CHUNKS.get(e, 512.0) for e in label])
         self.reserved = np.array([RESERVED.get(r.engine, 0.0) for r in rows])
         self.kv_least = np.array([KV_BITS_LEAST.get(r.engine, 0.0) for r in rows])
@@ -158,75 +278,36 @@ class Regression:
         self.kv_bits = np.array([r.kv_bits for r in rows])
         self.activation_bits = np.array([r.activation_bits for r in rows])
         self.generated = np.array([float(r.workload.generated) for r in rows])
+        self.roots = {name: np.array([root_of(name, r.engine) for r in rows]) for name in EFFECTS}
+        everything = np.arange(len(rows))
+        copies = np.tile(everything, 1 + len(self.slots))
+        self._once, self._copies = (_Inputs.of(self, index) for index in (everything, copies))
 
     def scale_values(self, u: np.ndarray, name: str) -> np.ndarray:
         """A constant on its own scale, by row."""
-        effect = EFFECTS[name]
-        x = np.array([root_of(name, r.engine) for r in self.rows])
-        for level in ("engine", "pair", "device"):
+        x = self.roots[name]
+        for level in LEVELS:
             if (name, level) in self.slots:
-                x = x + getattr(effect, level) * u[self.slots[name, level]][self.at[level]]
+                spread = EFFECTS[name].spread(level)
+                x = x + spread * u[self.slots[name, level]][self.at[level]]
         return x
-
-    def constants(self, u: np.ndarray) -> Constants:
-        """One entry a row."""
-        v = {name: e.value(self.scale_values(u, name)) for name, e in EFFECTS.items()}
-        bandwidth = self.nominal * v["bandwidth_share"]
-        return Constants(
-            bandwidth=bandwidth,
-            kv_bandwidth=bandwidth * np.minimum(v["kv_share"], 1.0),
-            cache_capacity=(self.cache[0],),
-            cache_bandwidth=(np.maximum(self.cache[1], bandwidth),),
-            cache_retained=(1.0,),
-            peak=((16.0, self.peak),),
-            efficiency=v["efficiency"],
-            decode_efficiency=v["decode_efficiency"],
-            attention_efficiency=np.minimum(v["attention_efficiency"], 1.0),
-            decode_attention_efficiency=np.minimum(v["attention_efficiency"], 1.0),
-            half_tokens=v["half_tokens"],
-            prefill_chunk=self.chunk,
-            per_token=v["per_token"],
-            per_layer=v["per_layer"],
-            per_sequence=v["per_sequence"],
-            per_prompt=v["per_prompt"],
-            per_prompt_layer=v["per_prompt_layer"],
-            packed_surplus=np.minimum(v["packed_surplus"], LARGEST_SURPLUS),
-            packed_slowdown=v["packed_slowdown"],
-            runtime=v["runtime"],
-            kv_reserved=self.reserved,
-            kv_slots=self.slots_kept,
-            kv_bits_least=self.kv_least,
-        )
 
     def predict(self, u: np.ndarray) -> np.ndarray:
         """Logarithms of what each row measures."""
-        c = self.constants(u)
-        s = Shapes(self.batch, c, self.demand, self.bits, self.kv_bits, self.activation_bits)
-        decode = total_seconds(decode_parts(s, c))
-        alone = total_seconds(prefill_parts(s, c))
-        together = total_seconds(prefill_parts(s, c, together=True))
-        sequences = self.demand.batch
-        speeds = {
-            "decode": sequences / decode,
-            "e2e": self.generated / (together + self.generated * decode / sequences),
-            "prefill": self.demand.new / alone,
-            "ttft": alone,
-        }
-        found = np.select(
-            [self.quantity == name for name in speeds], list(speeds.values()), total_memory(s, c)
-        )
-        return np.log(found)
+        return self._once.predict({name: self.scale_values(u, name) for name in EFFECTS})
 
     def jacobian(self, u: np.ndarray, step: float = 1e-4) -> tuple[np.ndarray, np.ndarray]:
         """Predictions and their derivatives: effects of one kind and level touch separate rows, so
-        that one evaluation gives all of them."""
-        base = self.predict(u)
-        found = np.zeros((len(self.rows), self.size))
-        for (_, level), where in self.slots.items():
-            moved = u.copy()
-            moved[where] += step
+        that one copy of the rows gives all of them, and all copies are costed in one batch."""
+        n = len(self.rows)
+        x = {name: np.tile(self.scale_values(u, name), 1 + len(self.slots)) for name in EFFECTS}
+        for copy, (name, level) in enumerate(self.slots, start=1):
+            x[name][copy * n : (copy + 1) * n] += step * EFFECTS[name].spread(level)
+        base, *moved = self._copies.predict(x).reshape(-1, n)
+        found = np.zeros((n, self.size))
+        for (_, level), where, values in zip(self.slots, self.slots.values(), moved, strict=True):
             columns = np.arange(where.start, where.stop)[self.at[level]]
-            found[np.arange(len(self.rows)), columns] = (self.predict(moved) - base) / step
+            found[np.arange(n), columns] = (values - base) / step
         return base, found
 
     def fit(
@@ -235,31 +316,28 @@ class Regression:
         """Fit to the chosen rows, estimating each engine's noise in rounds."""
         self.noise = np.array([prior_noise(r) for r in self.rows])
         u = np.zeros(self.size) if start is None else start
-        covariance = np.eye(self.size)
         for _ in range(rounds):
-            u, covariance = self._solve(chosen, u)
-            self._estimate_noise(chosen, u, covariance)
-        u, covariance = self._solve(chosen, u)
-        return Posterior(self, u, covariance, self.noise.copy())
+            u, seen = self._solve(chosen, u)
+            self._estimate_noise(chosen, u, seen)
+        u, seen = self._solve(chosen, u)
+        return Posterior(self, u, seen, self.noise.copy())
 
-    def _solve(self, chosen: np.ndarray, u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _solve(self, chosen: np.ndarray, u: np.ndarray) -> tuple[np.ndarray, "Seen"]:
         def cost(at: np.ndarray) -> float:
             r = np.abs((self.predict(at) - self.log_measured)[chosen] / self.noise[chosen])
             return float(np.sum(np.where(r <= HUBER, r**2, 2 * HUBER * r - HUBER**2)) + at @ at)
 
         damping, now = 1e-3, cost(u)
-        hessian = np.eye(self.size)
+        seen = Seen(np.zeros((0, self.size)))
         for _ in range(25):
             base, slopes = self.jacobian(u)
             r = (base - self.log_measured)[chosen] / self.noise[chosen]
             weight = np.minimum(1.0, HUBER / np.maximum(np.abs(r), 1e-9))
-            scaled = slopes[chosen] / self.noise[chosen][:, None]
-            hessian = (scaled * weight[:, None]).T @ scaled + np.eye(self.size)
-            gradient = scaled.T @ (weight * r) + u
+            seen = Seen(slopes[chosen] * (np.sqrt(weight) / self.noise[chosen])[:, None])
+            gradient = seen.scaled.T @ (np.sqrt(weight) * r) + u
             before = now
             for _ in range(8):
-                step = -np.linalg.solve(hessian + damping * np.diag(np.diag(hessian)), gradient)
-                step = np.clip(step, -1.5, 1.5)
+                step = np.clip(-seen.solve(gradient, 1 + damping), -1.5, 1.5)
                 after = cost(u + step)
                 if after < now:
                     u, now, damping = u + step, after, damping / 5
@@ -267,12 +345,12 @@ class Regression:
                 damping *= 5
             if before - now < 1e-3:
                 break
-        return u, np.linalg.inv(hessian)
+        return u, seen
 
-    def _estimate_noise(self, chosen: np.ndarray, u: np.ndarray, covariance: np.ndarray) -> None:
+    def _estimate_noise(self, chosen: np.ndarray, u: np.ndarray, curvature: "Seen") -> None:
         """Each engine's residuals, shrunk towards the prior noise."""
         base, slopes = self.jacobian(u)
-        leverage = np.einsum("ij,jk,ik->i", slopes, covariance, slopes) / self.noise**2
+        leverage = curvature.variance(slopes) / self.noise**2
         squared = (base - self.log_measured) ** 2 / np.clip(1 - leverage, 0.15, 1)
         prior = np.array([prior_noise(r) for r in self.rows])
         keys = np.array([f"{r.engine} {group(r.quantity)}" for r in self.rows])
@@ -287,31 +365,60 @@ class Regression:
 
 
 @dataclasses.dataclass(frozen=True)
+class Seen:
+    """Curvature of a fit with standard normal effects: I + SᵀS for scaled slopes S [rows, effects].
+
+    There are three effects to a row, so everything is solved in the space of the rows.
+    """
+
+    scaled: np.ndarray
+
+    def _root(self, ridge: float) -> np.ndarray:
+        gram = self.scaled @ self.scaled.T
+        return np.asarray(np.linalg.cholesky(gram + ridge * np.eye(len(gram))))
+
+    def solve(self, gradient: np.ndarray, ridge: float = 1.0) -> np.ndarray:
+        """(ridge · I + SᵀS)⁻¹ gradient."""
+        root = self._root(ridge)
+        inner = np.linalg.solve(root.T, np.linalg.solve(root, self.scaled @ gradient))
+        return np.asarray((gradient - self.scaled.T @ inner) / ridge)
+
+    def covariance(self, rows: np.ndarray) -> np.ndarray:
+        """rows · (I + SᵀS)⁻¹ · rowsᵀ."""
+        reduced = np.linalg.solve(self._root(1.0), self.scaled @ rows.T)
+        return np.asarray(rows @ rows.T - reduced.T @ reduced)
+
+    def variance(self, rows: np.ndarray) -> np.ndarray:
+        """The diagonal of `covariance`."""
+        reduced = np.linalg.solve(self._root(1.0), self.scaled @ rows.T)
+        return np.maximum(np.sum(rows**2, axis=1) - np.sum(reduced**2, axis=0), 0.0)
+
+
+@dataclasses.dataclass(frozen=True)
 class Posterior:
     """A fit's optimum and curvature."""
 
     regression: Regression
     u: np.ndarray
-    covariance: np.ndarray
+    seen: Seen
     noise: np.ndarray
 
     def predictions(self) -> tuple[np.ndarray, np.ndarray]:
         """Logarithm and its standard deviation, noise included, for every row, seen or not."""
         base, slopes = self.regression.jacobian(self.u)
-        variance = np.einsum("ij,jk,ik->i", slopes, self.covariance, slopes)
-        return base, np.sqrt(variance + self.noise**2)
+        return base, np.sqrt(self.seen.variance(slopes) + self.noise**2)
 
     def constants_of(self, engine: str, device: str) -> "PairConstants":
         """A pair's constants; where a level was not seen, its prior spread."""
         r = self.regression
-        keys: dict[str, Any] = {"engine": engine, "device": device, "pair": (engine, device)}
+        keys = level_keys(engine, device)
         middle, slopes = [], []
         rows = np.zeros((len(EFFECTS), r.size))
         extra = np.zeros(len(EFFECTS))
         for i, (name, effect) in enumerate(EFFECTS.items()):
             x = root_of(name, engine)
             for level, key in keys.items():
-                spread = getattr(effect, level)
+                spread = effect.spread(level)
                 if not spread:
                     continue
                 if key in r.names[level]:
@@ -322,7 +429,7 @@ class Posterior:
                     extra[i] += spread**2
             middle.append(float(effect.value(np.array(x))))
             slopes.append(effect.log_slope(x))
-        joint = rows @ self.covariance @ rows.T + np.diag(extra)
+        joint = self.seen.covariance(rows) + np.diag(extra)
         joint *= np.outer(slopes, slopes)
         return PairConstants(
             dict(zip(EFFECTS, middle, strict=True)),

@@ -5,6 +5,7 @@ build it was measured with: `llama.cpp/metal-2023` is the build of November 2023
 """
 
 import dataclasses
+import re
 from typing import Literal
 
 from benchmarks import device_rows
@@ -57,6 +58,10 @@ ENGINES = {
 }
 
 
+APP = re.compile(r"react-native|\(app\b")
+"""Rows timed inside an application, of models that were exported by other tools than its own."""
+
+
 def engine_of(device: str, engine: str, source: str) -> str:
     """`engine/backend` by a public row's own words."""
     if engine in ENGINES:
@@ -64,7 +69,7 @@ def engine_of(device: str, engine: str, source: str) -> str:
     if engine.startswith("ollama"):
         return "ollama/cpu"
     if engine.startswith("ExecuTorch"):
-        return "executorch/cpu"
+        return "executorch/app" if APP.search(source) else "executorch/cpu"
     if "Metal" in engine:
         return "llama.cpp/metal"
     if "CPU" in engine or device == "raspberry-pi-5":

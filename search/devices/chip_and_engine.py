@@ -107,7 +107,6 @@ class Backend(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
     prefill_chunk: Tokens | None = None
     kv_reserved: Tokens | None = None
     kv_bits_least: float = 0.0
-    repacked_share: Share | None = None
     measured: dict[str, Measured] = {}
     """By device."""
 
@@ -154,7 +153,6 @@ def combine(chip: Chip, engine: Engine, backend: str) -> DeviceProfile:
             packed_surplus=f.packed_surplus,
             runtime=f.runtime,
             kv_reserved=runs.kv_reserved,
-            repacked_share=runs.repacked_share,
         ),
         compute=Compute(
             peak=chip.peak.get(runs.processor) or next(iter(chip.peak.values())),

@@ -56,8 +56,10 @@ class Constants:
     """Bits that the engine keeps keys and values in at least."""
     memory_factor: Number = 1.0
     """On all bytes held: 1 but in draws, where it is what the model leaves unexplained."""
-    repacked_share: Number = 0.0
-    """Share of packed block matrices that is held a second time, rearranged."""
+    activation_bits_least: Number = 0.0
+    """Bits that the engine keeps activations in at least."""
+    repacked: tuple[tuple[float, float], ...] = ()
+    """(nominal bits, share of the block matrices that is held a second time, rearranged)."""
     energy: tuple[float, float, float, float] = (math.nan,) * 4
     """Joules a DRAM byte, a cache byte, an operation; static watts. NaN where unknown."""
     price: float = math.nan
@@ -96,6 +98,14 @@ class Constants:
         wide = table[table[:, 0] >= UNPACKED]
         above = wide[-1, column] if len(wide) else empty
         return np.where(np.asarray(bits) < UNPACKED, found, above)
+
+    def repacked_share(self, bits: np.ndarray) -> np.ndarray | float:
+        """Share of the block matrices that is held twice [n], of the nearest precision listed."""
+        if not self.repacked:
+            return 0.0
+        listed, shares = np.array(self.repacked).T
+        distance = np.abs(np.log(np.asarray(bits)[..., None] / listed))
+        return np.asarray(shares[np.argmin(distance, axis=-1)])
 
     def peak_at(self, activation_bits: Any) -> Number:
         """The rate for activations of this precision: the narrowest listed that holds them."""
@@ -190,7 +200,12 @@ def constants(profile: DeviceProfile) -> Constants:
         kv_reserved=get("memory.kv_reserved", 0.0),
         kv_slots=float(does.kv_slots),
         kv_bits_least=does.kv_bits_least,
-        repacked_share=get("memory.repacked_share", 0.0),
+        activation_bits_least=does.activation_bits_least,
+        repacked=tuple(
+            (float(bits), values[f"weights.{bits}.repacked_share"])
+            for bits in profile.weights
+            if f"weights.{bits}.repacked_share" in values
+        ),
         energy=(
             joules("per_dram_byte"),
             joules("per_cache_byte"),

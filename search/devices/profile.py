@@ -76,8 +76,6 @@ class Memory(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
     """What the engine itself holds beside weights, KV cache and activations."""
     kv_reserved: Tokens | None = None
     """Tokens a sequence is reserved keys and values for from the start."""
-    repacked_share: Share | None = None
-    """Share of packed block matrices that is held a second time, rearranged."""
 
 
 class Cache(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -143,6 +141,8 @@ class WeightFormat(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit
     """Time to unpack and multiply one weight in decode; overlaps with reading it."""
     prefill_slowdown: Share | None = None
     """Prefill time at this precision over that at the peak's; 1 where not given."""
+    repacked_share: Share | None = None
+    """Share of the block matrices that the engine holds a second time, rearranged."""
 
 
 class EnergyCosts(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -169,6 +169,8 @@ class EngineTraits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit
     """Sequences that KV cache is reserved for at least."""
     kv_bits_least: float = 0.0
     """Bits that keys and values take whatever is asked for; 0: as asked for."""
+    activation_bits_least: float = 0.0
+    """The same of activations."""
 
 
 class Uncertainty(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -345,7 +347,8 @@ def _check_value(where: str, dotted: str, dimension: str, figure: Figure, value:
     if dimension == "bytes per weight" and value >= 1:
         raise BadInput(f"{where}.value = {figure.value}: less than 1 byte a weight is needed")
     may_be_zero = dimension not in ("bytes", "bandwidth", "operation rate", "bits", "share")
-    if value == 0 and not (may_be_zero or dotted == "memory.runtime"):
+    named = dotted == "memory.runtime" or dotted.endswith(".repacked_share")
+    if value == 0 and not (may_be_zero or named):
         raise BadInput(f"{where}.value = 0: must be above zero")
     # Cached or fused prefill can only be slower than the peak's precision by a factor above 1.
     if dimension == "share" and value > 1 and not dotted.endswith("_slowdown"):

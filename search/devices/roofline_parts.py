@@ -193,7 +193,7 @@ class Shapes:
     ) -> None:
         self.demand = w if isinstance(w, Demand) else Demand.of(w)
         self.kv_bytes = np.maximum(kv_bits, c.kv_bits_least) / 8
-        self.activation_bytes = activation_bits / 8
+        self.activation_bytes = np.maximum(activation_bits, c.activation_bits_least) / 8
         self.d_model = a.d_model.astype(np.float64)
         self.d_ff = a.d_ff.astype(np.float64)
         self.vocab = a.vocab_size.astype(np.float64)
@@ -438,7 +438,7 @@ def memory_parts(s: Shapes, c: Constants) -> dict[str, np.ndarray]:
     live = chunk * (4 * s.d_model + s.query_width + s.kv_width + 2 * s.d_ff)
     held = {
         "weights": s.weight_bytes,
-        "repacked weights": s.stack_bytes * s.stored.packed * c.repacked_share,
+        "repacked weights": s.stack_bytes * c.repacked_share(s.bits),
         "KV cache": sequences * (tokens + pages) * s.kv_width * s.kv_bytes,
         "activations": live * s.activation_bytes + d.batch * s.vocab * 4,
         "runtime": c.runtime + np.zeros_like(s.d_model),

@@ -93,7 +93,12 @@ def devices(name: str | None, engine: str | None, as_json: bool) -> None:
 
 @click.command()
 @click.option("--name", required=True, help="Name of the profile, such as this-machine.")
-@click.option("--engine", type=click.Choice(["jax", "llama.cpp"]), default="jax", show_default=True)
+@click.option(
+    "--engine",
+    type=click.Choice(["jax", "llama.cpp", "executorch"]),
+    default="jax",
+    show_default=True,
+)
 @click.option(
     "--llama-bench",
     type=click.Path(path_type=Path),
@@ -104,7 +109,7 @@ def devices(name: str | None, engine: str | None, as_json: bool) -> None:
 @JSON
 def calibrate(
     name: str,
-    engine: Literal["jax", "llama.cpp"],
+    engine: Literal["jax", "llama.cpp", "executorch"],
     llama_bench: Path | None,
     quick: bool,
     out: Path | None,

@@ -27,6 +27,7 @@ from shapelaw.search.devices.calibration.constants_fit import (
 from shapelaw.search.devices.calibration.fitted_profile import fitted_rows, profile_of
 from shapelaw.search.devices.calibration.least_squares import Observation, Phase, predict
 from shapelaw.search.devices.calibration.llama_bench import read_llama_bench, settings_taken
+from shapelaw.search.devices.calibration.memory_fit import fit_memory, with_memory
 from shapelaw.search.devices.calibration.timing import (
     Engine,
     Progress,
@@ -36,14 +37,20 @@ from shapelaw.search.devices.calibration.timing import (
     repeatability,
     time_cases,
 )
-from shapelaw.search.devices.calibration.timing_shapes import Case, jax_cases, llama_cpp_cases
+from shapelaw.search.devices.calibration.timing_shapes import (
+    Case,
+    executorch_cases,
+    jax_cases,
+    llama_cpp_cases,
+)
 from shapelaw.search.devices.profile import NAME, DeviceProfile
 
 PROMPT = 128
-LONG_PROMPT = 384
-"""A second prompt length tells what a prompt costs once from what each of its tokens costs."""
+LONG_PROMPT: dict[Engine, int] = {"jax": 384, "llama.cpp": 2048, "executorch": 384}
+"""A second prompt length tells what a prompt costs once from what each of its tokens costs, and
+what a token costs after a long prompt from what it costs after a short one."""
 DECODE_TOKENS = 24
-ROUNDS: dict[Engine, int] = {"jax": 12, "llama.cpp": 3}
+ROUNDS: dict[Engine, int] = {"jax": 12, "llama.cpp": 3, "executorch": 3}
 """Of timing every shape. The more rounds, the less the memory's other users show; a round of the
 jax engine takes seconds."""
 
@@ -59,17 +66,9 @@ class Measured:
     """Precision of keys and activations."""
 
     def observations(self) -> list[Observation]:
-        """Prefill at each prompt length, decode at the first.
-
-        Of jax, decode at each: there attention is slower than memory, so context tells its speed.
-        """
-        first = min(t.prompt_tokens for t in self.timed)
-        decode = [
-            t.observation("decode", self.bits)
-            for t in self.timed
-            if t.prompt_tokens == first or self.engine == "jax"
-        ]
-        return decode + [t.observation("prefill", self.bits) for t in self.timed]
+        """Prefill and decode at each prompt length."""
+        phases: tuple[Phase, ...] = ("decode", "prefill")
+        return [t.observation(phase, self.bits) for phase in phases for t in self.timed]
 
 
 def calibrate(
@@ -117,14 +116,25 @@ def calibrate(
         repeatability(measured.timed, "prefill"),
     )
     report["timings"] = [_timing_row(t) for t in measured.timed]
+    profile = profile_of(name, engine, fit, measured_here=True)
+    memory = fit_memory(measured.timed, profile)
+    if memory is not None:
+        profile = with_memory(profile, memory, profile.memory.bandwidth.source)
+        report["memory"] = {
+            "runtime_bytes": memory.runtime,
+            "repacked_share": {f"{bits:g}": share for bits, share in memory.repacked.items()},
+            "error": memory.error,
+        }
     report["seconds"] = time.perf_counter() - started
-    return profile_of(name, engine, fit, measured_here=True), report
+    return profile, report
 
 
 def cases_for(engine: Engine, *, quick: bool = False) -> list[Case]:
     """The calibration's shapes for an engine."""
     if engine == "jax":
         return jax_cases(activation_bits("jax"), quick=quick)
+    if engine == "executorch":
+        return executorch_cases(quick=quick)
     return llama_cpp_cases(quick=quick)
 
 
@@ -137,7 +147,7 @@ def take(
     progress: Progress | None = None,
 ) -> Measured:
     """Time the cases and the bare device."""
-    prompts = (PROMPT,) if quick else (PROMPT, LONG_PROMPT)
+    prompts = (PROMPT,) if quick else (PROMPT, LONG_PROMPT[engine])
     timed = time_cases(
         engine,
         cases,
@@ -223,6 +233,8 @@ def _timing_row(timed: Timed) -> dict[str, Any]:
         "decode_s": timed.seconds("decode"),
         "prefill_repeatability": timed.repeatability("prefill"),
         "decode_repeatability": timed.repeatability("decode"),
+        "peak_bytes": timed.peak_bytes,
+        "file_bytes": timed.file_bytes,
     }
 
 

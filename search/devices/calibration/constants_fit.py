@@ -74,6 +74,7 @@ def template(engine: str, bare: dict[str, float], observations: Sequence[Observa
         runtime=0.0,
         energy=(math.nan,) * 4,
         price=math.nan,
+        shares_blocks=engine != "llama.cpp",
     )
 
 

@@ -21,7 +21,12 @@ from shapelaw.search.devices.profile import (
 
 APP_SHARE = 0.5
 """Of a computer's memory one program may reasonably take."""
-RUNTIME_MB = {"jax": 400.0, "llama.cpp": 100.0}
+RUNTIME_MB = {"jax": 400.0, "llama.cpp": 45.0, "executorch": 350.0}
+"""Beside the model, where it was not measured."""
+LEAST_CONTEXT = 512.0
+"""Tokens that the llama.cpp engine here asks keys and values for at least."""
+ACTIVATION_BITS = {"llama.cpp": 32.0, "executorch": 32.0}
+FORMATS = {"llama.cpp": "gguf", "executorch": "executorch"}
 
 
 def profile_of(name: str, engine: str, fit: Fit, *, measured_here: bool) -> DeviceProfile:
@@ -56,6 +61,11 @@ def profile_of(name: str, engine: str, fit: Fit, *, measured_here: bool) -> Devi
             ),
             bandwidth=fitted(c.bandwidth / 1e9, "GB/s", "bandwidth"),
             runtime=assumed(RUNTIME_MB[engine], "MB", f"typical of {engine}"),
+            kv_reserved=(
+                assumed(LEAST_CONTEXT, "tokens", "the least context this engine is started with")
+                if engine == "llama.cpp" and measured_here
+                else None
+            ),
         ),
         cache=[
             Cache(
@@ -103,7 +113,9 @@ def profile_of(name: str, engine: str, fit: Fit, *, measured_here: bool) -> Devi
             )
             for bits, stored, unpack, slowdown in c.weights
         },
-        traits=EngineTraits(formats="gguf" if engine == "llama.cpp" else None),
+        traits=EngineTraits(
+            formats=FORMATS.get(engine), activation_bits_least=ACTIVATION_BITS.get(engine, 0.0)
+        ),
         uncertainty=Uncertainty(source=source, spread=_spread(fit), errors=CALIBRATED_ERRORS),
         notes=_notes(engine),
     ).validate()

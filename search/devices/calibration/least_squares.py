@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from shapelaw.scaling.architecture import Architecture, ArchitectureBatch
+from shapelaw.scaling.formats.mixes import mix
 from shapelaw.search.devices.constants import Constants
 from shapelaw.search.devices.cost import total_seconds
 from shapelaw.search.devices.roofline_parts import Shapes, decode_parts, prefill_parts
@@ -36,6 +37,8 @@ class Observation:
     seconds: float
     kv_bits: float = 16.0
     activation_bits: float = 16.0
+    weight_format: str | None = None
+    """The GGUF format the weights were stored in; by plain bits where it is not known."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,9 +108,9 @@ class Predictor:
     """Seconds the cost model gives for a list of observations, grouped once for many calls."""
 
     def __init__(self, observations: Sequence[Observation]) -> None:
-        groups: dict[tuple[Workload, str, float, float], list[int]] = {}
+        groups: dict[tuple[Workload, str, float, float, str | None], list[int]] = {}
         for index, o in enumerate(observations):
-            key = (o.workload, o.phase, o.kv_bits, o.activation_bits)
+            key = (o.workload, o.phase, o.kv_bits, o.activation_bits, o.weight_format)
             groups.setdefault(key, []).append(index)
         self._size = len(observations)
         self._groups = [
@@ -123,8 +126,9 @@ class Predictor:
     def __call__(self, c: Constants) -> np.ndarray:
         """Seconds [n], in the order of the observations."""
         result = np.empty(self._size)
-        for rows, workload, phase, kv_bits, activation_bits, batch, bits in self._groups:
-            shapes = Shapes(batch, c, workload, bits, kv_bits, activation_bits)
+        for rows, workload, phase, kv_bits, activation_bits, name, batch, bits in self._groups:
+            formats = None if name is None else ([mix(name, "gguf")], np.zeros(len(rows), int))
+            shapes = Shapes(batch, c, workload, bits, kv_bits, activation_bits, formats=formats)
             parts = decode_parts if phase == "decode" else prefill_parts
             result[rows] = total_seconds(parts(shapes, c))
         return result

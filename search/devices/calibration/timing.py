@@ -20,7 +20,7 @@ SMALL_PARAMETERS = 1e6
 SMALL_VISITS = 3
 """A round to each small shape. A neighbour on the same core slows them for seconds at a time, so
 they are come back to rather than timed for longer."""
-Engine = Literal["jax", "llama.cpp"]
+Engine = Literal["jax", "llama.cpp", "executorch"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +32,14 @@ class Timed:
     decode_tokens: int
     prefill: tuple[float, ...]
     decode: tuple[float, ...]
+    peak: tuple[float, ...] = ()
+    """Most bytes held in each round, by engines that run in a process of their own."""
+    file_bytes: int | None = None
+
+    @property
+    def peak_bytes(self) -> float | None:
+        """The median of the rounds; None where the engine does not tell."""
+        return float(np.median(self.peak)) if self.peak else None
 
     def observation(self, phase: Literal["decode", "prefill"], bits: float) -> Observation:
         """For the fits: the settled best. `bits` is the precision of keys and activations."""
@@ -44,6 +52,7 @@ class Timed:
             self.seconds(phase),
             bits,
             bits,
+            self.case.weight_format,
         )
 
     def seconds(self, phase: Literal["decode", "prefill"]) -> float:
@@ -65,6 +74,8 @@ def merged(turns: Sequence[Timed]) -> Timed:
         turns[0],
         prefill=tuple(seconds for turn in turns for seconds in turn.prefill),
         decode=tuple(seconds for turn in turns for seconds in turn.decode),
+        peak=tuple(held for turn in turns for held in turn.peak),
+        file_bytes=turns[-1].file_bytes,
     )
 
 
@@ -72,6 +83,8 @@ def activation_bits(engine: Engine) -> float:
     """Precision of keys and activations the engine runs with here."""
     if engine == "llama.cpp":
         return 16.0
+    if engine == "executorch":
+        return 32.0
     from shapelaw.search.devices.engines.jax import precision_bits
 
     return float(precision_bits())
@@ -90,9 +103,12 @@ def time_cases(
     prompts: Sequence[int],
     decode_tokens: int,
     rounds: int,
+    everywhere: bool = False,
     progress: Progress | None = None,
 ) -> list[Timed]:
     """Time every case at the first prompt length and every third also at the others, in rounds.
+
+    With `everywhere`, each case at each prompt length.
 
     Small cases of the jax engine are visited several times a round, between the others.
 
@@ -102,10 +118,10 @@ def time_cases(
         BadInput: an unknown engine, or one not installed. NoAnswer: the engine failed.
     """
     check_engine(engine)
-    found: dict[tuple[int, int], tuple[list[float], list[float]]] = {
-        (index, prompt): ([], [])
-        for index in range(len(cases))
-        for prompt in (prompts if index % 3 == 1 else prompts[:1])
+    found = {
+        (index, prompt): Timed(case, prompt, decode_tokens, (), ())
+        for index, case in enumerate(cases)
+        for prompt in (prompts if everywhere or index % 3 == 1 else prompts[:1])
     }
     order = visiting_order(cases) if engine == "jax" else list(range(len(cases)))
     with tempfile.TemporaryDirectory(prefix="shapelaw-") as folder:
@@ -116,21 +132,17 @@ def time_cases(
                     progress(f"{engine}: round {round_ + 1} of {rounds}, {len(cases)} shapes")
                 for index in order:
                     runner = kept.get(index) or _prepare(engine, cases[index], Path(folder))
-                    if engine == "llama.cpp":
+                    if engine != "jax":
                         kept[index] = runner  # its file is written once
-                    for prompt in (p for i, p in found if i == index):
-                        prefill, decode = _run(runner, prompt, decode_tokens)
-                        found[index, prompt][0].append(prefill)
-                        found[index, prompt][1].append(decode)
+                    for prompt in [p for i, p in found if i == index]:
+                        once = _timed(runner, cases[index], prompt, decode_tokens)
+                        found[index, prompt] = merged([found[index, prompt], once])
                     if engine == "jax":
                         runner.close()
         finally:
             for runner in kept.values():
                 runner.close()
-    return [
-        Timed(cases[index], prompt, decode_tokens, tuple(prefill), tuple(decode))
-        for (index, prompt), (prefill, decode) in found.items()
-    ]
+    return list(found.values())
 
 
 def visiting_order(cases: Sequence[Case]) -> list[int]:
@@ -155,16 +167,23 @@ def _prepare(engine: Engine, case: Case, folder: Path) -> Runner:
         from shapelaw.search.devices.engines import jax
 
         return jax.prepare(case.architecture, weight_bits=case.weight_bits)
+    if engine == "executorch":
+        from shapelaw.search.devices.engines import executorch
+
+        return executorch.prepare(case.architecture, weight_bits=case.weight_bits, folder=folder)
     from shapelaw.search.devices.engines import llamacpp
 
     return llamacpp.prepare(case.architecture, weight_bits=case.weight_bits, folder=folder)
 
 
-def _run(runner: Runner, prompt: int, decode_tokens: int) -> tuple[float, float]:
+def _timed(runner: Runner, case: Case, prompt: int, decode_tokens: int) -> Timed:
+    """One round of one case."""
     try:
-        return runner.run(prompt, decode_tokens)
+        prefill, decode = runner.run(prompt, decode_tokens)
     except (RuntimeError, MemoryError) as error:
         raise NoAnswer(f"the engine failed: {' '.join(str(error).split())[:200]}") from None
+    peak = () if runner.peak_bytes is None else (runner.peak_bytes,)
+    return Timed(case, prompt, decode_tokens, (prefill,), (decode,), peak, runner.file_bytes)
 
 
 def repeatability(timed: Sequence[Timed], phase: Literal["decode", "prefill"]) -> float:

@@ -8,6 +8,7 @@ models trained for minutes: from 30 us a token to 15 ms, evenly in the logarithm
 import dataclasses
 
 from shapelaw.scaling.architecture import Architecture
+from shapelaw.search.devices.engines.llamacpp import PRECISIONS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,6 +17,8 @@ class Case:
 
     architecture: Architecture
     weight_bits: float
+    weight_format: str | None = None
+    """Of a GGUF file."""
 
     @property
     def label(self) -> str:
@@ -123,6 +126,27 @@ LLAMA_CPP_QUICK = (
 )
 
 
+EXECUTORCH = (
+    (8, 256, 2, 704, 1),
+    (24, 128, 2, 384, 1),
+    (4, 512, 4, 1408, 1),
+    (12, 384, 2, 1024, 2),
+    (16, 320, 1, 896, 1),
+    (6, 256, 2, 704, 3),
+    (4, 768, 4, 2048, 1),
+    (20, 192, 1, 512, 1),
+)
+EXECUTORCH_QUICK = ((4, 128, 2, 384, 1), (2, 256, 2, 704, 1), (2, 128, 2, 384, 2))
+
+
+def executorch_cases(*, quick: bool = False) -> list[Case]:
+    """Shapes for ExecuTorch: few, since lowering one for XNNPACK takes tens of seconds."""
+    return [
+        Case(shape(blocks, width, kv, d_ff, sharing=sharing, vocabulary=JAX_VOCABULARY), 32.0)
+        for blocks, width, kv, d_ff, sharing in (EXECUTORCH_QUICK if quick else EXECUTORCH)
+    ]
+
+
 def jax_cases(bits: float, *, quick: bool = False) -> list[Case]:
     """Shapes for the jax engine, which runs one precision on a machine."""
     listed = (
@@ -151,6 +175,6 @@ def jax_cases(bits: float, *, quick: bool = False) -> list[Case]:
 def llama_cpp_cases(*, quick: bool = False) -> list[Case]:
     """Shapes and precisions for llama.cpp: at most twenty."""
     return [
-        Case(shape(blocks, width, kv, d_ff), float(bits))
+        Case(shape(blocks, width, kv, d_ff), float(bits), PRECISIONS[bits])
         for blocks, width, kv, d_ff, bits in (LLAMA_CPP_QUICK if quick else LLAMA_CPP)
     ]

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from shapelaw.scaling.errors import BadInput
 
-ENGINES = ("jax", "llama.cpp")
+ENGINES = ("jax", "llama.cpp", "executorch")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +31,14 @@ class Timing:
 
 class Runner(Protocol):
     """A model ready to be timed."""
+
+    @property
+    def peak_bytes(self) -> float | None:
+        """The most that the last run's process held; None where it is not the engine's alone."""
+
+    @property
+    def file_bytes(self) -> int | None:
+        """What the engine's file of the model weighs; None where there is no file."""
 
     def run(self, prompt_tokens: int, decode_tokens: int) -> tuple[float, float]:
         """Seconds of the prefill and of one decode step."""

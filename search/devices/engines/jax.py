@@ -40,7 +40,10 @@ def precision_bits() -> int:
 
 
 class JaxRunner:
-    """A model of random weights on the default device."""
+    """A model of random weights on the default device, in this process and in no file."""
+
+    peak_bytes = None
+    file_bytes = None
 
     def __init__(self, architecture: Architecture) -> None:
         self._jnp = jnp = _jax().numpy

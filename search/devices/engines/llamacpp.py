@@ -6,17 +6,15 @@ environment they need. GGUF has no shared form: a block applied twice is stored 
 """
 
 import importlib.util
-import json
 import os
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from shapelaw.scaling.architecture import Architecture
 from shapelaw.scaling.errors import BadInput, NoAnswer
 from shapelaw.search.devices.engines import Timing, best, check_request
+from shapelaw.search.devices.engines.worker_process import run_worker
 
 PRECISIONS: dict[float, Literal["f16", "q8_0", "q4_0"]] = {16.0: "f16", 8.0: "q8_0", 4.0: "q4_0"}
 """Nominal weight bits -> the file's format (8.5 and 4.5 bits with scales)."""
@@ -26,8 +24,7 @@ SPIN_COUNT = "2000"
 quiet machine that changes nothing; on a busy one the default, to spin for milliseconds, makes the
 engine slower by up to a hundred times whenever a thread is descheduled."""
 
-PATIENCE = 600.0
-"""Seconds after which a process that has not answered is given up."""
+WORKER = Path(__file__).with_name("llamacpp_process.py")
 
 
 def available() -> bool:
@@ -58,6 +55,7 @@ class LlamaCppRunner:
         if not available():
             raise BadInput("engine = llama.cpp: install the extra `llamacpp` (xllamacpp and gguf)")
         self._threads = threads or default_threads()
+        self.peak_bytes: float | None = None
         self._folder = tempfile.TemporaryDirectory(prefix="shapelaw-", dir=folder)
         self.path = Path(self._folder.name) / "model.gguf"
         try:
@@ -89,49 +87,18 @@ class LlamaCppRunner:
             "repeats": repeats,
             "threads": self._threads,
         }
-        answer = run_worker(job)
+        answer = run_worker("llama.cpp", WORKER, job, spin_count=SPIN_COUNT)
+        self.peak_bytes = float(answer["peak_bytes"])
         return [(float(prefill), float(decode)) for prefill, decode in answer["runs"]]
+
+    @property
+    def file_bytes(self) -> int:
+        """What the GGUF file weighs."""
+        return self.path.stat().st_size
 
     def close(self) -> None:
         """Delete the file."""
         self._folder.cleanup()
-
-
-def run_worker(job: dict[str, Any], command: list[str] | None = None) -> dict[str, Any]:
-    """One job in a process of its own.
-
-    Raises:
-        NoAnswer: it crashed, failed, or took too long; one line says how.
-    """
-    worker = command or [sys.executable, "-P", str(Path(__file__).with_name("llamacpp_process.py"))]
-    environment = {**os.environ, "GOMP_SPINCOUNT": os.environ.get("GOMP_SPINCOUNT", SPIN_COUNT)}
-    try:
-        done = subprocess.run(
-            worker,
-            input=json.dumps(job),
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-            env=environment,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        raise NoAnswer(f"the llama.cpp engine did not answer within {PATIENCE:g} s") from None
-    except OSError as error:
-        raise NoAnswer(f"the llama.cpp engine did not start: {error}") from None
-    if done.returncode:
-        how = (
-            f"was ended by signal {-done.returncode}"
-            if done.returncode < 0
-            else f"ended with code {done.returncode}"
-        )
-        said = (done.stderr.strip().splitlines() or ["nothing said"])[-1]
-        raise NoAnswer(f"the llama.cpp engine {how}: {said[:200]}")
-    try:
-        answer = json.loads(done.stdout.strip().splitlines()[-1])
-    except (ValueError, IndexError):
-        raise NoAnswer("the llama.cpp engine ended without an answer") from None
-    return dict(answer)
 
 
 def prepare(

@@ -3,9 +3,12 @@
 Run as a script, so that it imports the engine and nothing else of the project.
 """
 
+import contextlib
 import json
 import os
+import resource
 import sys
+from pathlib import Path
 from typing import Any
 
 FIRST_TOKEN = 300
@@ -31,10 +34,21 @@ def main() -> None:
     parameters.cpuparams_batch.n_threads = job["threads"]
     server = xllamacpp.Server(parameters)
     runs = [_complete(server, job, seed) for seed in range(job["repeats"])]
-    json.dump({"runs": runs}, answer)
+    json.dump({"runs": runs, "peak_bytes": _peak_bytes()}, answer)
     answer.write("\n")
     answer.flush()
     os._exit(0)  # the engine's threads take their time to end, and there is nothing left to do
+
+
+def _peak_bytes() -> int:
+    """The most memory this process ever held: resident pages, the file's own among them."""
+    with contextlib.suppress(OSError):
+        # Unlike getrusage, not what the parent held when it started this process.
+        for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def _complete(server: Any, job: dict[str, Any], seed: int) -> tuple[float, float]:

@@ -27,9 +27,11 @@ from shapelaw.search.devices.calibration.timing_shapes import (
 from shapelaw.search.devices.catalogue import load_device
 from shapelaw.search.devices.constants import Constants, constants
 from shapelaw.search.devices.device_tables import calibration_tables
-from shapelaw.search.devices.engines import best, llamacpp, settled
+from shapelaw.search.devices.engines import best, executorch, llamacpp, settled
+from shapelaw.search.devices.engines.worker_process import run_worker
 from shapelaw.search.workload import Workload
 
+NOWHERE = Path("/no/such/script")
 TRUE = dataclasses.replace(
     constants(load_device("iphone-13")),
     bandwidth=2e10,
@@ -53,6 +55,9 @@ TRUE = dataclasses.replace(
 
 class Pretend:
     """An engine whose speed follows the known constants, with a little noise."""
+
+    peak_bytes = None
+    file_bytes = None
 
     def __init__(self, case: Case, noise: float, generator: np.random.Generator) -> None:
         self.case, self.noise, self.generator = case, noise, generator
@@ -218,25 +223,28 @@ def test_a_bad_request_is_one_line(name: str, engine: Any) -> None:
 )
 def test_an_engine_that_crashes_is_one_line(program: str, said: str) -> None:
     with pytest.raises(NoAnswer, match=said) as error:
-        llamacpp.run_worker({}, [sys.executable, "-c", program])
+        run_worker("pretend", NOWHERE, {}, command=[sys.executable, "-c", program])
     assert "\n" not in str(error.value)
 
 
-def test_an_engine_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(llamacpp, "PATIENCE", 0.2)
+def test_an_engine_that_hangs_is_given_up() -> None:
+    sleeper = [sys.executable, "-c", "import time; time.sleep(30)"]
     with pytest.raises(NoAnswer, match="did not answer"):
-        llamacpp.run_worker({}, [sys.executable, "-c", "import time; time.sleep(30)"])
+        run_worker("pretend", NOWHERE, {}, patience=0.2, command=sleeper)
 
 
 def test_an_engine_that_is_not_there_is_one_line() -> None:
     with pytest.raises(NoAnswer, match="did not start"):
-        llamacpp.run_worker({}, ["/no/such/engine"])
+        run_worker("pretend", NOWHERE, {}, command=["/no/such/engine"])
 
 
 def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(llamacpp, "available", lambda: False)
     with pytest.raises(BadInput, match="llamacpp"):
         llamacpp.measure(shape(1, 64, 1, 64), weight_bits=8)
+    monkeypatch.setattr(executorch, "available", lambda: False)
+    with pytest.raises(BadInput, match="extra `executorch`"):
+        executorch.prepare(shape(1, 64, 1, 64))
 
 
 def test_a_gguf_that_cannot_be_written_leaves_nothing(
@@ -439,7 +447,7 @@ def test_a_broken_model_file_is_one_line(tmp_path: Path) -> None:
         "threads": 1,
     }
     with pytest.raises(NoAnswer) as error:
-        llamacpp.run_worker(job)
+        run_worker("llama.cpp", llamacpp.WORKER, job)
     assert "\n" not in str(error.value)
 
 
