@@ -15,11 +15,13 @@ from shapelaw.scaling.forms import build_form
 from shapelaw.scaling.holdout.form_choice import Choice, choose
 from shapelaw.scaling.holdout.splits import rehearsed, score_split, varying
 from shapelaw.scaling.law import Law, OtherForm, fingerprint_of, to_natural
+from shapelaw.scaling.new_shapes import NewShapes
 from shapelaw.scaling.noise import NoiseTrend, noise_trend
 from shapelaw.scaling.run_table import RunTable, clusters
 from shapelaw.scaling.terms import Form
 from shapelaw.scaling.uncertainty.bootstrap import NoiseModel, noise_model, resample
 from shapelaw.scaling.uncertainty.drift import drift_of
+from shapelaw.scaling.uncertainty.shape_spread import new_shapes_of
 
 _MEMBER_STARTS = 8  # of the other forms of a stack
 
@@ -110,18 +112,31 @@ def estimate_law(
         size,
     )
     scored: dict[str, Any] = {}
-    drift = None
+    drift, new_shapes = None, None
     if choice is not None:
         scored = dict(choice.scores.get("stack" if len(choice.forms) > 1 else name, {}))
         scored["candidates"] = choice.scores
-        drift = drift_of(
-            table, choice.table, choice.splits, choice.predictions, members, noise, trend
-        )
+        held_out = (choice.table, choice.splits, choice.predictions, members, noise, trend)
+        drift = drift_of(table, *held_out)
+        new_shapes = new_shapes_of(table, *held_out, drift)
     elif holdout:
         thin, splits, predictions = rehearsed(table, name, delta=delta)
         scored = {split: score_split(thin, values) for split, values in predictions.items()}
-        drift = drift_of(table, thin, splits, {name: predictions}, members, noise, trend)
-    law = _law(table, features, members, noise, trend, drift, label or name, source, informative)
+        held_out = (thin, splits, {name: predictions}, members, noise, trend)
+        drift = drift_of(table, *held_out)
+        new_shapes = new_shapes_of(table, *held_out, drift)
+    law = _law(
+        table,
+        features,
+        members,
+        noise,
+        trend,
+        drift,
+        new_shapes,
+        label or name,
+        source,
+        informative,
+    )
     return Estimate(law, members, noise, residuals, choice, scored)
 
 
@@ -168,6 +183,7 @@ def _law(
     noise: NoiseModel,
     trend: NoiseTrend,
     drift: Drift | None,
+    new_shapes: NewShapes | None,
     label: str,
     source: str,
     informative: frozenset[str],
@@ -198,5 +214,6 @@ def _law(
         residuals=noise.quantiles,
         noise=trend,
         drift=drift,
+        new_shapes=new_shapes,
         runs=len(set(table.run)),
     )

@@ -32,10 +32,12 @@ from shapelaw.scaling.law_file import (
     DriftFile,
     FormFile,
     LawFile,
+    NewShapesFile,
     NoiseFile,
     read_law_file,
     write_law_file,
 )
+from shapelaw.scaling.new_shapes import NewShapes
 from shapelaw.scaling.noise import NoiseTrend
 from shapelaw.scaling.notebook_display import Displayed
 from shapelaw.scaling.run_table import RunTable
@@ -100,6 +102,8 @@ class Law(Displayed):
     """How the noise of a run changes with N and D; None: not at all."""
     drift: Drift | None = None
     """What extrapolation adds; None: nothing beyond what the draws say."""
+    new_shapes: NewShapes | None = None
+    """By how much runs of shapes not seen spread further; None: not at all."""
 
     def __post_init__(self) -> None:
         for one in self._each():
@@ -253,7 +257,9 @@ class Law(Displayed):
             # Each draw meets several quantiles of the noise, in an order that pairs them evenly.
             picks = (np.arange(len(spread)) * _NOISE_STEP) % 1.0
             noise = np.quantile(self.residuals, picks)
-            scale = 1.0 if self.noise is None else self.noise.scale(features)
+            scale: Array | float = 1.0 if self.noise is None else self.noise.scale(features)
+            if self.new_shapes is not None:
+                scale = scale * self.new_shapes.scale(features)
             spread = np.concatenate(
                 [spread + np.roll(noise, shift)[:, None] * scale for shift in (0, 7, 31)]
             )
@@ -374,7 +380,7 @@ class Law(Displayed):
 
     def to_file(self, path: str | Path) -> None:
         """Write as JSON."""
-        noise, drift = self.noise, self.drift
+        noise, drift, new = self.noise, self.drift, self.new_shapes
         file = LawFile(
             form=self.form,
             features=list(self.features),
@@ -396,6 +402,11 @@ class Law(Displayed):
             drift=None
             if drift is None
             else DriftFile(quantiles=drift.quantiles.tolist(), range=_lists(drift.range)),
+            new_shapes=None
+            if new is None
+            else NewShapesFile(
+                factor=new.factor, features=list(new.features), seen=new.seen.tolist()
+            ),
             range=_lists(self.range),
             count=self.count,  # type: ignore[arg-type]
             fingerprint=self.fingerprint,
@@ -413,13 +424,15 @@ class Law(Displayed):
             BadInput: no such file, not a law file, or an unknown field.
         """
         file = read_law_file(path)
-        noise, drift = file.noise, file.drift
+        noise, drift, new = file.noise, file.drift, file.new_shapes
         return cls(
             form=file.form,
             parameters=file.parameters,
-            draws=_draws(file.draws),
+            draws=_draws(file.draws, len(file.parameters)),
             others=tuple(
-                OtherForm(one.form, one.weight, one.parameters, _draws(one.draws))
+                OtherForm(
+                    one.form, one.weight, one.parameters, _draws(one.draws, len(one.parameters))
+                )
                 for one in file.others
             ),
             range=_pairs(file.range),
@@ -435,6 +448,9 @@ class Law(Displayed):
             drift=None
             if drift is None
             else Drift(np.array(drift.quantiles, dtype=float), _pairs(drift.range)),
+            new_shapes=None
+            if new is None
+            else NewShapes(new.factor, tuple(new.features), np.array(new.seen, dtype=np.int64)),
             runs=file.runs,
         )
 
@@ -462,8 +478,8 @@ def _pairs(ranges: Mapping[str, list[float]]) -> dict[str, tuple[float, float]]:
     return {axis: (ends[0], ends[1]) for axis, ends in ranges.items()}
 
 
-def _draws(rows: list[list[float]]) -> Array:
-    return np.array(rows, dtype=float).reshape(len(rows), -1)
+def _draws(rows: list[list[float]], parameters: int) -> Array:
+    return np.array(rows, dtype=float) if rows else np.empty((0, parameters))
 
 
 def wanted_features(form: Form) -> tuple[str, ...]:

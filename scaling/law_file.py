@@ -13,6 +13,7 @@ from shapelaw.scaling.user_files import convert, parse_json, read_bytes, reason_
 LARGEST_COEFFICIENT = 1e100
 LARGEST_EXPONENT = 100.0
 """No loss falls with the hundredth power of anything."""
+LARGEST_FACTOR = 1e6
 LARGEST_RESIDUAL = 10.0
 """ln(observed / predicted): a run that loses twenty thousand times what it should."""
 
@@ -44,10 +45,19 @@ class DriftFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     range: dict[str, Ends]
 
 
-class LawFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A law as it stands in a file. Version 1 has one form, and neither trend nor drift."""
+class NewShapesFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What a shape that was not seen adds to the noise of its runs."""
 
-    law_version: Literal[1, 2] = 2
+    factor: Annotated[float, msgspec.Meta(ge=1, le=LARGEST_FACTOR)]
+    features: list[str]
+    seen: list[int]
+
+
+class LawFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A law as it stands in a file. Version 1 has one form, and neither trend nor drift; version 2
+    knows nothing of new shapes."""
+
+    law_version: Literal[1, 2, 3] = 3
     form: str
     features: list[str]
     """Features the forms were built for."""
@@ -60,6 +70,7 @@ class LawFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     """Quantiles of ln(observed / predicted): the noise of one run."""
     noise: NoiseFile | None = None
     drift: DriftFile | None = None
+    new_shapes: NewShapesFile | None = None
     range: dict[str, Ends]
     """What was seen: axis -> [least, most], in natural units."""
     count: Count

@@ -9,7 +9,7 @@ import numpy as np
 
 from shapelaw.scaling.bound_form import Array
 
-EVENNESS = 0.1
+EVENNESS = 0.5
 """What full agreement with one form costs, in shares of the best form's error per ln(forms)."""
 _CORNER = 1e-4  # |error| is smoothed below this, in ln loss
 

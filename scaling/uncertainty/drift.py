@@ -94,7 +94,7 @@ def measured_drift(
         noise: standard deviation of each row's noise [rows].
         usual: the same at large.
     """
-    from scipy.stats import t as student
+    from scipy.special import stdtrit
 
     log_n, log_d = np.log(table.n), np.log(table.d)
     total, freedom = PRIOR_BLOCKS * (USUAL * usual) ** 2, PRIOR_BLOCKS
@@ -109,5 +109,5 @@ def measured_drift(
         freedom += 1
     spread = np.sqrt(total / freedom)
     picks = (np.arange(_QUANTILES) + 0.5) / _QUANTILES
-    quantiles = spread * student.ppf(picks, max(freedom, _LEAST_FREEDOM))
+    quantiles = spread * stdtrit(max(freedom, _LEAST_FREEDOM), picks)
     return Drift(quantiles, size_range(np.log(range_of.n), np.log(range_of.d)))
