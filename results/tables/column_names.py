@@ -35,6 +35,7 @@ FINISHED = frozenset(_NAMES["others"]["finished"])
 EPOCHS: list[str] = _NAMES["others"]["epochs"]
 MIXING = frozenset(_NAMES["others"]["mixing"])
 """Columns that say which losses compare with which."""
+_UNIT_TAILS = {tail: unit for unit, tails in _NAMES["units"].items() for tail in tails}
 _PREFIXES = frozenset(_NAMES["others"]["prefixes"])
 
 UNITS: dict[str, tuple[str, ...]] = {
@@ -132,11 +133,32 @@ def resolve(path: Path, table: Iterable[str], columns: Mapping[str, str]) -> Col
 
 def refuse_missing(path: Path, table: Iterable[str], ours: str) -> NoReturn:
     """Raises BadInput: no column is `ours`, with those there are and how to name one."""
+    table = list(table)
+    for name in table:
+        unit = unit_in_name(name, ours)
+        if unit:
+            refuse(
+                "runs",
+                path,
+                f"no column for {ours}; column {shown(name, 40)!r} looks like {ours} in {unit}: "
+                f"--columns {ours}={shown(name, 40)}:{unit} reads it",
+            )
     refuse(
         "runs",
         path,
         f"no column for {ours}; it has {_listed(table)}; say which with --columns {ours}=NAME",
     )
+
+
+def unit_in_name(name: str, ours: str) -> str:
+    """`params_m` is N in millions and `Tokens (B)` D in billions; "" where a name says no unit."""
+    if ours not in ("n", "d"):
+        return ""
+    for spelling in spellings(name):
+        stem, _, tail = spelling.rpartition("_")
+        if stem in SYNONYMS[ours] and tail in _UNIT_TAILS:
+            return _UNIT_TAILS[tail]
+    return ""
 
 
 def _as_said(

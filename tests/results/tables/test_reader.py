@@ -61,6 +61,17 @@ def test_columns_are_found_by_obvious_names_or_as_told(tmp_path: Path) -> None:
         read_table(odd, {"size": "size"})
 
 
+def test_a_unit_in_a_name_is_asked_about(tmp_path: Path) -> None:
+    path = tmp_path / "runs.csv"
+    path.write_text("params_m,Tokens (B),loss\n20,1,3.4\n50,2,3.1\n")
+    with pytest.raises(BadInput, match="n=params_m:millions"):
+        read_table(path)
+    with pytest.raises(BadInput, match=r"Tokens .B.:billions"):
+        read_table(path, columns={"n": "params_m:millions"})
+    table, _ = read_table(path, columns={"n": "params_m:millions", "d": "Tokens (B):billions"})
+    assert (table.n[1], table.d[1]) == (5e7, 2e9)
+
+
 def test_rows_of_one_shape_are_one_run_where_none_is_named(tmp_path: Path) -> None:
     rows = [(*row, 64 * (1 + k // 3), 4) for k, row in enumerate(ROWS)]
     table, _ = read_table(write(tmp_path, csv_of(rows, HEADER + ",d_model,n_layers")))
