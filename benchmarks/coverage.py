@@ -1,6 +1,7 @@
 """Whether 90 % intervals hold 90 %: fits to synthetic runs whose law is known.
 
     python -m benchmarks.coverage [--repetitions 200] [--only TEXT] [--objective huber|squared]
+                                  [--json]
 
 Each repetition draws new noise (per trunk and per row, in ln loss) around a fixed truth on a fixed
 design, fits as a user would, and asks whether each parameter's interval holds its true value, and
@@ -12,10 +13,12 @@ spread over all there are.
 
 import argparse
 import dataclasses
+import json
 import os
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -254,36 +257,64 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--repetitions", type=int, default=200)
     parser.add_argument("--only", default="", help="cases whose form or design has this in it")
     parser.add_argument("--objective", choices=("huber", "squared"), default="huber")
+    parser.add_argument("--json", action="store_true")
     options = parser.parse_args(arguments)
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    print(f"{options.objective}, {options.repetitions} repetitions, {DRAWS} draws each")
-    print(
-        f"{'form':12s} {'design':34s} {'parameter':12s} {'truth':>9s} {'covered':>8s} "
-        f"{'not identified':>15s}"
-    )
+    if not options.json:
+        print(f"{options.objective}, {options.repetitions} repetitions, {DRAWS} draws each")
+        print(
+            f"{'form':12s} {'design':34s} {'parameter':12s} {'truth':>9s} {'covered':>8s} "
+            f"{'not identified':>15s}"
+        )
+    rows = []
     with ProcessPoolExecutor() as pool:
         for case in cases():
             if options.only not in f"{case.form} {case.design}":
                 continue
-            found = measure(case, options.objective, options.repetitions, pool)
-            covered = np.array([one.covered for one in found])
-            flagged = np.array([one.flagged for one in found])
-            head = f"{case.form:12s} {case.design:34s}"
-            for k, name in enumerate(case.parameters()):
-                print(
-                    f"{head} {name:12s} {case.truth[name]:9.4g} {covered[:, k].mean():8.2f} "
-                    f"{flagged[:, k].mean():15.2f}"
-                )
-            known = covered[~flagged]
-            print(
-                f"{head} {'identified':12s} {'':9s} "
-                f"{known.mean() if known.size else float('nan'):8.2f} {flagged.mean():15.2f}"
-            )
-            for name, share in (
-                ("seen", [one.seen for one in found]),
-                ("3× larger", [one.larger for one in found]),
-            ):
-                print(f"{head} {'runs ' + name:22s} {np.mean(share):8.2f}", flush=True)
+            rows.append(summary(case, measure(case, options.objective, options.repetitions, pool)))
+            if not options.json:
+                show(case, rows[-1])
+    if options.json:
+        print(json.dumps({"repetitions": options.repetitions, "cases": rows}))
+
+
+def summary(case: Case, found: list[Outcome]) -> dict[str, Any]:
+    """Every share of a case, as plain values."""
+    covered = np.array([one.covered for one in found])
+    flagged = np.array([one.flagged for one in found])
+    known = covered[~flagged]
+    return {
+        "form": case.form,
+        "design": case.design,
+        "parameters": {
+            name: {
+                "covered": float(covered[:, k].mean()),
+                "not_identified": float(flagged[:, k].mean()),
+            }
+            for k, name in enumerate(case.parameters())
+        },
+        "identified_covered": float(known.mean()) if known.size else None,
+        "not_identified": float(flagged.mean()),
+        "runs_seen": float(np.mean([one.seen for one in found])),
+        "runs_3x_larger": float(np.mean([one.larger for one in found])),
+    }
+
+
+def show(case: Case, row: dict[str, Any]) -> None:
+    """For people."""
+    head = f"{case.form:12s} {case.design:34s}"
+    for name, one in row["parameters"].items():
+        print(
+            f"{head} {name:12s} {case.truth[name]:9.4g} {one['covered']:8.2f} "
+            f"{one['not_identified']:15.2f}"
+        )
+    known = row["identified_covered"]
+    print(
+        f"{head} {'identified':12s} {'':9s} {float('nan') if known is None else known:8.2f} "
+        f"{row['not_identified']:15.2f}"
+    )
+    for name, share in (("seen", row["runs_seen"]), ("3× larger", row["runs_3x_larger"])):
+        print(f"{head} {'runs ' + name:22s} {share:8.2f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
 """Fitting side by side: ours, the replication's way, and PyPI `chinchilla`.
 
-    python -m benchmarks.fit [TABLE.csv] [--full]
+    python -m benchmarks.fit [TABLE.csv] [--full] [--json]
 
 On the 240 points of the Chinchilla figure (245 less the 5 highest losses): time to the optimum and
 4,000 bootstrap draws, and the objective reached. Without `--full` the replication's way is timed on
 a subset of its 4,500 starts and 4,000 draws, interleaved with ours, and scaled up; the table says
-so.
+so. Then a made-up table of 100,000 rows: CPU time and peak memory of `auto` and of `shape`.
 """
 
 import argparse
@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy.optimize import minimize
@@ -29,6 +30,7 @@ from shapelaw.scaling.run_table import RunTable
 DEFAULT_TABLE = Path(__file__).parents[2] / "shared" / "data" / "runs" / "chinchilla.csv"
 DRAWS, STARTS, DELTA = 4000, 4500, 1e-3
 DROPPED_HIGHEST = 5
+LARGE_ROWS, LARGE_RUNS = 100_000, 5_000
 _SUBSET_STARTS, _SUBSET_DRAWS = 60, 30
 _REPEATS = 3
 _PEER = "chinchilla"
@@ -166,18 +168,9 @@ def _median_of(several: list[Callable[[], float]]) -> list[float]:
     return [float(np.median(found)) for found in times]
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Run and print one table."""
-    parser = argparse.ArgumentParser(description="Fitting side by side.")
-    parser.add_argument("table", nargs="?", type=Path, default=DEFAULT_TABLE)
-    parser.add_argument("--full", action="store_true", help="every start and draw of each way")
-    options = parser.parse_args(arguments)
-    if not options.table.is_file():
-        print(f"skipped: {options.table.name} is not here; give a table of runs")
-        return
-    table, _ = read_table(options.table)
-    table = table.take(np.sort(np.argsort(table.loss)[:-DROPPED_HIGHEST]))
-    starts, draws = (STARTS, DRAWS) if options.full else (_SUBSET_STARTS, _SUBSET_DRAWS)
+def compare(table: RunTable, full: bool) -> dict[str, Any]:
+    """Every way on the points of the Chinchilla figure."""
+    starts, draws = (STARTS, DRAWS) if full else (_SUBSET_STARTS, _SUBSET_DRAWS)
     last: dict[str, tuple[float, ...]] = {}
 
     def run_ours() -> float:
@@ -190,29 +183,128 @@ def main(arguments: list[str] | None = None) -> None:
         return first * STARTS / starts + second * DRAWS / draws
 
     ours(table)  # first calls load libraries
-    if options.full:
-        mine, theirs = run_ours(), run_replication()
-    else:
-        mine, theirs = _median_of([run_ours, run_replication])
-    scaled = "" if options.full else f" (from {starts} starts, {draws} draws, scaled up)"
-    print(f"{len(table)} runs; fit and {DRAWS} bootstrap draws")
-    print(f"{'way':44s} {'seconds':>9s} {'objective':>18s} {'at optimum':>11s} {'ours is':>9s}")
-    print(f"{'shapelaw':44s} {mine:9.2f} {last['ours'][1]:18.13f} {last['ours'][2]:11.0%}")
-    print(
-        f"{'L-BFGS-B without gradients, BFGS bootstrap':44s} {theirs:9.2f} "
-        f"{last['replication'][2]:18.13f} {last['replication'][3]:11.0%} {theirs / mine:8.0f}×"
-        f"{scaled}",
-        flush=True,
+    mine, theirs = (
+        (run_ours(), run_replication()) if full else _median_of([run_ours, run_replication])
     )
-    other = peer(table, options.full)
-    name = "PyPI chinchilla 0.2.0 (fit alone)"
-    if isinstance(other, str):
-        print(f"{name:44s} skipped: {other}")
+    other = peer(table, full)
+    return {
+        "runs": len(table),
+        "draws": DRAWS,
+        "shapelaw": {
+            "seconds": mine,
+            "objective": last["ours"][1],
+            "at_optimum": last["ours"][2],
+        },
+        "replication": {
+            "seconds": theirs,
+            "objective": last["replication"][2],
+            "at_optimum": last["replication"][3],
+            "starts_run": starts,
+            "draws_run": draws,
+            "times_slower": theirs / mine,
+        },
+        "peer": {"skipped": other}
+        if isinstance(other, str)
+        else {"seconds": other[0], "objective": other[1], "starts": other[2]},
+    }
+
+
+def many_rows(form: str) -> dict[str, Any]:
+    """CPU seconds and peak memory of a fit, with all its draws, to a very large table.
+
+    In a process of its own, so that the peak is its own.
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", _MANY_ROWS_RUN, form], capture_output=True, text=True, check=True
+    )
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def large_table() -> RunTable:
+    """100,000 checkpoints of 5,000 runs of a known law, each run with a shift of its own."""
+    generator = np.random.default_rng(0)
+    run = np.repeat(np.arange(LARGE_RUNS), LARGE_ROWS // LARGE_RUNS)
+    width = np.exp(generator.uniform(np.log(128), np.log(4096), LARGE_RUNS))[run]
+    depth = np.exp(generator.uniform(np.log(4), np.log(64), LARGE_RUNS))[run]
+    n = 12 * width**2 * depth
+    d = n * np.exp(generator.uniform(np.log(2), np.log(200), len(run)))
+    noise = 0.004 * generator.standard_normal(LARGE_RUNS)[run]
+    noise = noise + 0.003 * generator.standard_normal(len(run))
+    loss = 1.6 + 150 * n**-0.4 + 4 * width**-0.45 + 0.9 * depth**-0.7 + 1500 * d**-0.45 * n**0.1
+    return RunTable(
+        n=n,
+        d=d,
+        loss=loss * np.exp(noise),
+        run=run.astype(str),
+        shape={"d_model": width, "n_layers": depth},
+    )
+
+
+_MANY_ROWS_RUN = """
+import json, resource, sys, time
+from benchmarks.fit import large_table
+from shapelaw.scaling.fit import fit_law
+table = large_table()
+begin = time.process_time()
+fit = fit_law(table, sys.argv[1])
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+print(json.dumps({"rows": len(table), "form": fit.law.form, "cpu_seconds": time.process_time()
+                  - begin, "peak_gib": peak / 2**20,
+                  "mean_abs_log": fit.diagnostics["mean_abs_log"]}))
+"""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run and print."""
+    parser = argparse.ArgumentParser(description="Fitting side by side.")
+    parser.add_argument("table", nargs="?", type=Path, default=DEFAULT_TABLE)
+    parser.add_argument("--full", action="store_true", help="every start and draw of each way")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args(arguments)
+    found: dict[str, Any] = {}
+    if options.table.is_file():
+        table, _ = read_table(options.table)
+        found = compare(
+            table.take(np.sort(np.argsort(table.loss)[:-DROPPED_HIGHEST])), options.full
+        )
+    found["many_rows"] = {form: many_rows(form) for form in ("auto", "shape")}
+    print(json.dumps(found)) if options.json else show(found, options.table.name)
+
+
+def show(found: dict[str, Any], name: str) -> None:
+    """For people."""
+    if "shapelaw" in found:
+        mine, theirs, other = found["shapelaw"], found["replication"], found["peer"]
+        print(f"{found['runs']} runs; fit and {found['draws']} bootstrap draws")
+        print(f"{'way':44s} {'seconds':>9s} {'objective':>18s} {'at optimum':>11s}")
+        for way, one in (
+            ("shapelaw", mine),
+            ("L-BFGS-B without gradients, BFGS bootstrap", theirs),
+        ):
+            print(
+                f"{way:44s} {one['seconds']:9.2f} {one['objective']:18.13f} "
+                f"{one['at_optimum']:11.0%}"
+            )
+        print(
+            f"shapelaw is {theirs['times_slower']:.0f} times faster (the other was run from "
+            f"{theirs['starts_run']} starts with {theirs['draws_run']} draws, and scaled up)"
+        )
+        way = "PyPI chinchilla 0.2.0 (fit alone)"
+        if "skipped" in other:
+            print(f"{way:44s} skipped: {other['skipped']}")
+        else:
+            print(
+                f"{way:44s} {other['seconds']:9.2f} {other['objective']:18.13f} "
+                f"({other['starts']} of its grid's {_grid_size()} starts)"
+            )
     else:
-        seconds, value, count = other
-        note = "" if options.full else f" ({count} starts of its grid's {_grid_size()})"
-        better = "better" if last["ours"][1] < value else "worse"
-        print(f"{name:44s} {seconds:9.2f} {value:18.13f} {'':11s} {better:>9s}{note}")
+        print(f"skipped: {name} is not here; give a table of runs")
+    for form, one in found["many_rows"].items():
+        print(
+            f"{one['rows']} rows, {form}: {one['cpu_seconds']:.1f} s of CPU, peak "
+            f"{one['peak_gib']:.2f} GiB, mean |Δ ln L| {one['mean_abs_log']:.5f}"
+        )
 
 
 def _grid_size() -> int:
