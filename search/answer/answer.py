@@ -268,6 +268,8 @@ class Answer(Displayed):
     warnings: list[str]
     formats: list[FormatOption] = dataclasses.field(default_factory=list)
     """Every format that was asked for, with the best it can do; empty where only bits were."""
+    format_by_tokens: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    """The best of the formats at other training tokens, their shapes kept, with their prices."""
     measured: list[dict[str, Any]] | None = None
     storage: str | None = None
     front_points: Points
@@ -380,6 +382,7 @@ class Answer(Displayed):
             "binding": self.binding,
             "near_ties": [beside.to_dict() for beside in self.near_ties],
             "formats": [option.to_dict() for option in self.formats],
+            "format_by_tokens": self.format_by_tokens,
             "baselines": [beside.to_dict() for beside in self.baselines],
             "edges": [edge.to_dict() for edge in self.edges],
             "sources": [source.to_dict() for source in self.sources],

@@ -4,6 +4,7 @@ One idea a line, readable at 80 columns. A loss is told as a difference to the f
 level is known only by a law fitted to runs of the user's own.
 """
 
+import itertools
 import math
 from collections.abc import Iterable
 from typing import Any
@@ -134,7 +135,9 @@ def _format_rows(answer: Answer) -> list[tuple[str, str]]:
             "weights",
             f"{found['format']}, a file of {units.show_bytes(found['file_bytes'])}; rounding costs "
             f"{price['nats']:.3f} nats ({low:.3f} to {high:.3f})"
-            + ("" if price["in_loss"] else ", not in the loss"),
+            + ("" if price["published"] else ", by its rounding noise alone")
+            + ("" if price["in_loss"] else ", not in the loss")
+            + _trade(answer),
         )
     ]
     for option in answer.formats:
@@ -144,13 +147,18 @@ def _format_rows(answer: Answer) -> list[tuple[str, str]]:
             rows.append((option.format, "nothing fits"))
             continue
         gap = option.loss - answer.best.loss
-        rows.append(
-            (
-                option.format,
-                f"{amount(gap)} nats {'worse' if gap > 0 else 'better'} at its best, of which "
-                f"rounding costs {option.price.nats:.3f}",
+        says = f"{amount(gap)} nats {'worse' if gap > 0 else 'better'} at its best"
+        if option.trade is not None:
+            says += (
+                f": beside {option.trade.beside} it costs {option.trade.cost:.3f} and gains "
+                f"{option.trade.gain:.3f}"
             )
-        )
+        if not option.price.published:
+            says += "; its price is by rounding noise alone"
+        rows.append((option.format, says))
+    changes = _format_changes(answer)
+    if changes:
+        rows.append(("by tokens", changes))
     return rows
 
 
@@ -180,6 +188,28 @@ def _loss_rows(answer: Answer) -> list[tuple[str, str]]:
         far = ", ".join(f"{axis} {factor:.2g}×" for axis, factor in best.extrapolated.items())
         rows.append(("", f"[yellow]extrapolated: {far} beyond what the law saw[/]"))
     return rows
+
+
+def _trade(answer: Answer) -> str:
+    """What the pick's format gains beside the widest asked for."""
+    trade = next((option.trade for option in answer.formats if option.chosen), None)
+    return "" if trade is None else f" and gains {trade.gain:.3f} beside {trade.beside}"
+
+
+def _format_changes(answer: Answer) -> str:
+    """Up to how many tokens a parameter which of the formats is best; nothing for one format."""
+    rows = answer.format_by_tokens
+    if len(answer.formats) < 2 or not rows:
+        return ""
+    runs = [list(group) for _, group in itertools.groupby(rows, key=lambda row: row["format"])]
+    ends = [run[-1]["tokens_per_parameter"] for run in runs]
+    names = [run[0]["format"] for run in runs]
+    first, last = rows[0]["tokens_per_parameter"], ends[-1]
+    if len(runs) == 1:
+        return f"{names[0]} is best from {first} to {last:,} tokens a parameter"
+    *before, final = names
+    said = ", ".join(f"{name} up to {end:,}" for name, end in zip(before, ends, strict=False))
+    return f"best is {said} tokens a parameter, then {final} (from {first} to {last:,} asked)"
 
 
 def _sure_rows(answer: Answer) -> list[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""Weight formats in an answer: which are meant, what they cost in loss, what their files weigh."""
+"""Weight formats in an answer: which are meant, who reads them, their price, their files."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -10,10 +10,11 @@ from shapelaw.results.format_evidence import public_format_prices
 from shapelaw.scaling.architecture import Architecture, ArchitectureBatch
 from shapelaw.scaling.errors import BadInput
 from shapelaw.scaling.formats.gguf_file import gguf_file_bytes
-from shapelaw.scaling.formats.mixes import FAMILIES, USUAL, Family, Mix, mix, usual_format
+from shapelaw.scaling.formats.mixes import FAMILIES, MIXES, USUAL, Family, Mix, mix, usual_format
 from shapelaw.scaling.formats.price import FormatPrices
 from shapelaw.scaling.formats.stored_tensors import stored_tensors
 from shapelaw.search.devices.constants import constants
+from shapelaw.search.devices.stored_weights import nominal_bits
 
 if TYPE_CHECKING:
     from shapelaw.search.devices.profile import DeviceProfile
@@ -30,7 +31,8 @@ class FormatPrice:
     interval: tuple[float, float]
     source: str
     published: bool
-    """Whether the format's own types are among the published ones; else its noise speaks."""
+    """Whether the format's own types are among the published ones; else its noise speaks, and the
+    format is no pick below 8 bits."""
     in_loss: bool
     """Whether the answer's losses contain it."""
 
@@ -40,11 +42,36 @@ class FormatPrice:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Trade:
+    """What a format costs and gains beside another one, each with its own best shape.
+
+    Nats per token. The gain is what the shapes that its smaller files leave room for are better by
+    before rounding; the cost is what rounding takes more.
+    """
+
+    beside: str
+    cost: float
+    gain: float
+    net_interval: tuple[float, float] | None
+    """Of gain less cost, by joint draws of law and prices; None where the law has none."""
+    probability_better: float | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return dataclasses.asdict(self) | {
+            "net": self.gain - self.cost,
+            "net_interval": None if self.net_interval is None else list(self.net_interval),
+        }
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class FormatOption:
     """A format that was asked for, and the best that it can do under the budgets."""
 
     format: str
     family: Family
+    engine: str
+    """What reads its files on the device."""
     architecture: Architecture | None
     """None where nothing fits."""
     loss: float
@@ -52,6 +79,8 @@ class FormatOption:
     decode_tokens_per_s: float
     file_bytes: int
     price: FormatPrice | None
+    trade: Trade | None
+    """Beside the widest format that fits; None for that one."""
     chosen: bool
 
     def to_dict(self) -> dict[str, Any]:
@@ -60,14 +89,25 @@ class FormatOption:
         return {
             "format": self.format,
             "family": self.family,
+            "engine": self.engine,
             "feasible": fits,
             "architecture": None if self.architecture is None else self.architecture.to_dict(),
             "loss": self.loss if fits else None,
             "decode_tokens_per_s": self.decode_tokens_per_s if fits else None,
             "file_bytes": self.file_bytes if fits else None,
             "format_price": None if self.price is None else self.price.to_dict(),
+            "trade": None if self.trade is None else self.trade.to_dict(),
+            "price_known": self.price is None or self.price.published,
             "chosen": self.chosen,
         }
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ServedFormat:
+    """A weight format, and the device with an engine that reads its files."""
+
+    mix: Mix
+    device: "DeviceProfile"
 
 
 def family_of(device: "DeviceProfile") -> Family:
@@ -77,25 +117,37 @@ def family_of(device: "DeviceProfile") -> Family:
 
 
 def asked_formats(
-    formats: str | Sequence[str] | None, bits: Sequence[float] | None, device: "DeviceProfile"
-) -> list[Mix]:
+    formats: str | Sequence[str] | None,
+    bits: Sequence[float] | None,
+    devices: Sequence["DeviceProfile"],
+) -> list[ServedFormat]:
     """The formats to search: those named, or the usual ones at the bits named; else none.
 
+    Args:
+        devices: the device with each engine it may run, the usual one first: a format is costed
+            with the first that reads its files.
+
     Raises:
-        BadInput: a name of no format; formats and bits both.
+        BadInput: a name of no format, or of none that the engines read; formats and bits both.
     """
-    family = family_of(device)
+    usual = devices[0]
     if formats is not None:
         if bits is not None:
             raise BadInput("formats and bits: name one of them")
         names = formats.split(",") if isinstance(formats, str) else list(formats)
-        found = [_named(name.strip(), family) for name in names if name.strip()]
-        if not found:
+        words = list(dict.fromkeys(name.strip().lower() for name in names if name.strip()))
+        if not words:
             raise BadInput("formats: one or more are needed, such as q8_0,q4_k_m")
-        return list(dict.fromkeys(found))
+        return [_named(word, devices) for word in words]
+    family = family_of(usual)
     if bits is None or any(each not in USUAL[family] for each in bits):
         return []
-    return [usual_format(each, family) for each in bits]
+    return [ServedFormat(usual_format(each, family), usual) for each in bits]
+
+
+def eight_bits_beside(served: ServedFormat) -> ServedFormat:
+    """The usual 8-bit format of the same engine."""
+    return ServedFormat(usual_format(8, served.mix.family), served.device)
 
 
 def usual_for(bits: float, device: "DeviceProfile") -> Mix | None:
@@ -104,12 +156,37 @@ def usual_for(bits: float, device: "DeviceProfile") -> Mix | None:
     return usual_format(bits, family) if bits in USUAL[family] else None
 
 
-def _named(name: str, family: Family) -> Mix:
-    """Of the engine's own family where it has the name, else of the first that does."""
-    try:
-        return mix(name, family)
-    except BadInput:
-        return mix(name)
+def _named(name: str, devices: Sequence["DeviceProfile"]) -> ServedFormat:
+    """By the first engine whose files know the name; an engine of plain bits takes any."""
+    for device in devices:
+        family = device.engine_traits().formats
+        if family is None:
+            return ServedFormat(mix(name), device)
+        if name in MIXES[family_of(device)]:
+            return ServedFormat(MIXES[family_of(device)][name], device)
+    mix(name)
+    known = {family_of(device): device.engine for device in reversed(devices)}
+    reads = "; ".join(
+        f"{engine} reads {', '.join(n for n in MIXES[family] if n not in _PLAIN)}"
+        for family, engine in known.items()
+    )
+    raise BadInput(f"formats = {name}: no file of it runs on {devices[0].name}: {reads}"[:300])
+
+
+_PLAIN = ("f32", "f16", "bf16")
+
+
+def other_engines(served: Sequence[ServedFormat], usual: "DeviceProfile") -> list[str]:
+    """What to say where a format is costed with another engine than the device's usual one."""
+    found: dict[str, list[Mix]] = {}
+    for each in served:
+        if each.device.engine != usual.engine:
+            found.setdefault(each.device.engine, []).append(each.mix)
+    return [
+        f"{', '.join(mix.name for mix in mixes)}: {usual.engine}, the usual engine of "
+        f"{usual.name}, does not read {mixes[0].family} files; costed with {engine}"
+        for engine, mixes in found.items()
+    ]
 
 
 def price_of(
@@ -131,6 +208,15 @@ def price_of(
         published=published,
         in_loss=in_loss,
     )
+
+
+def may_be_picked(found: Mix, price: FormatPrice) -> bool:
+    """Not where a format below 8 bits has a price that nobody measured."""
+    return price.published or nominal_bits(found) >= LEAST_BITS_UNPRICED
+
+
+LEAST_BITS_UNPRICED = 8.0
+"""From so many bits on a format costs so little that its rounding noise says enough."""
 
 
 def file_bytes_of(found: Mix, architecture: Architecture, device: "DeviceProfile") -> int:

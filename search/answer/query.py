@@ -5,6 +5,7 @@ can be enumerated), and composes the answer. `answer_command` does the same from
 command line.
 """
 
+import dataclasses
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,10 +13,9 @@ import numpy as np
 from shapelaw.results.format_evidence import public_format_prices
 from shapelaw.scaling.architecture import Architecture
 from shapelaw.scaling.errors import BadInput
-from shapelaw.scaling.formats.mixes import Mix
 from shapelaw.search.answer.answer import Answer
 from shapelaw.search.answer.compose import Context, compose
-from shapelaw.search.answer.format_choice import asked_formats
+from shapelaw.search.answer.format_choice import ServedFormat, asked_formats, other_engines
 from shapelaw.search.answer.format_search import best_over_formats
 from shapelaw.search.answer.law_choice import Judges, default_law, demotion, is_shipped
 from shapelaw.search.answer.space_search import Infeasible, infeasible, search_space
@@ -89,8 +89,8 @@ def query(
         law: where none is named, the package's own pooled evidence. A law asked more than
             law_choice.FACTOR times beyond its runs is demoted: it is heard, another judges.
         formats: weight formats to search with the shape, such as `q8_0,q4_k_m`: each with the
-            bytes of its file and its price in loss. Without them the engine's usual format at
-            the space's bits.
+            bytes of its file and its price in loss, on the first of the device's engines that
+            reads it. Without them the usual engine's usual format at the space's bits.
         objectives: names among problem.OBJECTIVES that span the front; loss is always one.
         target_loss: reach this loss (nats per token) with that probability and be as fast as
             possible, instead of the least loss. Needs a law fitted to runs of one's own: no other
@@ -125,23 +125,27 @@ def query(
     if target_loss is not None and all(o.name != "decode" for o in chosen):
         chosen = parse_objectives((*(o.name for o in chosen), "decode"))
 
-    mixes = asked_formats(formats, budget.bits, profile)
+    served = asked_formats(formats, budget.bits, _engines(device, profile))
 
     def answered(judges: Judges) -> Answer:
-        if not mixes:
+        if not served:
             return of_format(judges, None)
-        return best_over_formats(mixes, lambda mix: of_format(judges, mix))
+        answer = best_over_formats(served, judges.judge, lambda each: of_format(judges, each))
+        remarks = other_engines(served, profile)
+        return dataclasses.replace(answer, warnings=[*remarks, *answer.warnings])
 
-    def of_format(judges: Judges, mix: Mix | None) -> Answer:
+    def of_format(judges: Judges, each: ServedFormat | None) -> Answer:
         believed, shapes = judges.judge, where
+        runs_on = profile if each is None else each.device
+        mix = None if each is None else each.mix
         if mix is not None:
             believed = PricedLaw(believed, mix, public_format_prices())
             shapes = where.with_bits((nominal_bits(mix),))
-        asked = Problem(believed, DeviceCost(profile, work, mix), budget, chosen, target_loss)
-        _check_energy(asked, profile)
+        asked = Problem(believed, DeviceCost(runs_on, work, mix), budget, chosen, target_loss)
+        _check_energy(asked, runs_on)
         problem = prepared(asked, shapes.grid(), confidence)
-        searched = search_space(problem, shapes, profile.name, work.name, storage, seconds, seed)
-        context = Context(profile, work, shapes, confidence, training, judges)
+        searched = search_space(problem, shapes, runs_on.name, work.name, storage, seconds, seed)
+        context = Context(runs_on, work, shapes, confidence, training, judges)
         return compose(problem, context, searched, measure, storage)
 
     tokens = float(budget.tokens or DEFAULT_TOKENS) if budget.flops is None else 0.0
@@ -182,6 +186,15 @@ def _resolve(
     if space is None:
         space = default_space(device)
     return device, law, workload, space
+
+
+def _engines(device: "DeviceProfile | str", profile: "DeviceProfile") -> "list[DeviceProfile]":
+    """The device with every engine that it may be costed with, the usual one first."""
+    if not isinstance(device, str):
+        return [profile]
+    from shapelaw.search.devices.catalogue import with_each_engine
+
+    return with_each_engine(device)
 
 
 def _check_energy(problem: Problem, profile: "DeviceProfile") -> None:

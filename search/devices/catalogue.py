@@ -107,6 +107,21 @@ def load_device(name_or_path: str | Path, engine_name: str | None = None) -> Dev
     raise BadInput(f"device = {shown(name)!r}: a file or a name from `shapelaw devices`{hint}")
 
 
+def with_each_engine(name_or_path: str | Path) -> list[DeviceProfile]:
+    """A shipped device with each engine it runs, the usual one first; else the profile alone.
+
+    Where the name says the engine (`m2@mlx`), a file is named, or the device was calibrated here,
+    there is no choice.
+
+    Raises:
+        BadInput: as `load_device`.
+    """
+    name = str(name_or_path)
+    if name not in _shipped("chips") or exists(name) or name in _calibrated():
+        return [load_device(name)]
+    return [load_device(name, label) for label in engines_of(name)]
+
+
 def _chosen(found: Chip, wanted: str | None) -> str:
     """`engine/backend` of a device."""
     if wanted is None:

@@ -39,13 +39,13 @@ def space(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def ask(space: Path, **options: Any) -> Answer:
-    asked: dict[str, Any] = {"memory": "400MB", "tokens": "1T"} | options
-    return answer_command("m2", law="reference", space=str(space), **asked)
+def ask(space: Path, device: str = "m2", **options: Any) -> Answer:
+    asked: dict[str, Any] = {"law": "reference", "memory": "400MB", "tokens": "1T"} | options
+    return answer_command(device, space=str(space), **asked)
 
 
-@pytest.fixture
-def together(space: Path) -> Answer:
+@pytest.fixture(scope="module")
+def together(space: Path, exact_devices: None) -> Answer:
     return ask(space, formats=FORMATS)
 
 
@@ -73,11 +73,67 @@ def test_losses_hold_the_price_and_the_answer_says_so(together: Answer) -> None:
     assert best["file_bytes"] < 400e6
 
 
-def test_a_format_of_other_files_is_marked(space: Path) -> None:
-    answer = ask(space, formats="int4_g32")
-    assert any("executorch" in warning for warning in answer.warnings)
-    assert answer.formats[0].price is not None
-    assert answer.to_dict()["best"]["format_price"]["published"] is False
+def test_what_a_format_costs_and_gains(together: Answer) -> None:
+    by_name = {option.format: option for option in together.formats}
+    assert by_name["q8_0"].trade is None
+    for name in ("q4_k_m", "q4_0", "q2_k"):
+        trade, wide = by_name[name].trade, by_name["q8_0"]
+        assert trade is not None
+        assert trade.beside == "q8_0"
+        # By all draws; the losses compared are means over the few that stand for them.
+        assert trade.gain - trade.cost == pytest.approx(wide.loss - by_name[name].loss, abs=2e-3)
+        price, wide_price = by_name[name].price, wide.price
+        assert price is not None
+        assert wide_price is not None
+        assert trade.cost == pytest.approx(price.nats - wide_price.nats, rel=0.05)
+        assert trade.net_interval is not None
+        assert trade.net_interval[0] < trade.gain - trade.cost < trade.net_interval[1]
+
+
+def test_prices_rise_with_tokens_and_the_choice_follows(together: Answer) -> None:
+    rows = together.format_by_tokens
+    assert [row["tokens_per_parameter"] for row in rows][:: len(rows) - 1] == [20, 5000]
+    for name in FORMATS.split(","):
+        prices = [row["prices"][name] for row in rows]
+        assert prices == sorted(prices)
+        assert prices[-1] > 3 * prices[0]
+    # The narrower the format, the sooner tokens make it too dear: never back to it.
+    width = {name: place for place, name in enumerate(("q2_k", "q4_0", "q4_k_m", "q8_0"))}
+    chosen = [width[row["format"]] for row in rows]
+    assert chosen == sorted(chosen)
+    assert chosen[0] < chosen[-1]
+
+
+def test_the_pick_changes_its_format_with_the_tokens(space: Path) -> None:
+    size = 313e6
+    picks = [
+        ask(space, formats="q8_0,q4_0", law="evidence", tokens=f"{ratio * size / 1e9:g}B")
+        for ratio in (20, 5000)
+    ]
+    named = [next(o.format for o in answer.formats if o.chosen) for answer in picks]
+    assert named == ["q4_0", "q8_0"]
+
+
+def test_a_format_is_costed_with_an_engine_that_reads_it(space: Path) -> None:
+    answer = ask(space, formats="q4_k_m,int8", device="iphone-13", memory="380MB")
+    by_name = {option.format: option for option in answer.formats}
+    assert by_name["q4_k_m"].engine.startswith("llama.cpp")
+    assert by_name["int8"].engine.startswith("ExecuTorch")
+    assert any("q4_k_m: ExecuTorch" in warning for warning in answer.warnings)
+    assert answer.device.engine == next(o.engine for o in answer.formats if o.chosen)
+    with pytest.raises(BadInput, match=r"q4_k_m.*no file of it runs.*MLX"):
+        ask(space, formats="q4_k_m", device="m2@mlx")
+
+
+def test_a_price_that_nobody_measured_is_no_pick_below_8_bits(space: Path) -> None:
+    asked = {"formats": "int4_g32", "memory": "240MB", "tokens": "20B", "law": "evidence"}
+    answer = ask(space, device="iphone-13", **asked)
+    by_name = {option["format"]: option for option in answer.to_dict()["formats"]}
+    assert by_name["int8"]["chosen"]
+    assert not by_name["int4_g32"]["chosen"]
+    assert not by_name["int4_g32"]["price_known"]
+    assert by_name["int4_g32"]["loss"] < by_name["int8"]["loss"]
+    assert any("int4_g32: nobody published" in warning for warning in answer.warnings)
 
 
 def test_bits_name_the_usual_format(space: Path) -> None:
