@@ -10,9 +10,19 @@ from shapelaw.results.format_evidence import public_format_prices
 from shapelaw.scaling.architecture import Architecture, ArchitectureBatch
 from shapelaw.scaling.errors import BadInput
 from shapelaw.scaling.formats.gguf_file import gguf_file_bytes
-from shapelaw.scaling.formats.mixes import FAMILIES, MIXES, USUAL, Family, Mix, mix, usual_format
+from shapelaw.scaling.formats.mixes import (
+    BLOCK_ROLES,
+    FAMILIES,
+    MIXES,
+    USUAL,
+    Family,
+    Mix,
+    mix,
+    usual_format,
+)
 from shapelaw.scaling.formats.price import FormatPrices
 from shapelaw.scaling.formats.stored_tensors import stored_tensors
+from shapelaw.scaling.formats.tensor_types import TENSOR_TYPES
 from shapelaw.search.devices.constants import constants
 from shapelaw.search.devices.stored_weights import nominal_bits
 
@@ -210,13 +220,24 @@ def price_of(
     )
 
 
-def may_be_picked(found: Mix, price: FormatPrice) -> bool:
-    """Not where a format below 8 bits has a price that nobody measured."""
-    return price.published or nominal_bits(found) >= LEAST_BITS_UNPRICED
-
-
 LEAST_BITS_UNPRICED = 8.0
 """From so many bits on a format costs so little that its rounding noise says enough."""
+
+MOST_FALLBACK = 1.5
+"""Bits a block weight takes over those of the format's own type, beyond which a file is of the
+format by name only: a q2_k whose rows are no whole blocks is stored in 4.5 bits."""
+
+
+def fallback(found: Mix, architecture: Architecture) -> float | None:
+    """Bits a block weight where llama.cpp's fallbacks leave the format's name alone; else None."""
+    blocks = [t for t in stored_tensors(found, architecture) if t.role in BLOCK_ROLES]
+    bits = 8 * sum(t.bytes for t in blocks) / sum(t.weights for t in blocks)
+    return bits if bits > MOST_FALLBACK * TENSOR_TYPES[found.base].bits else None
+
+
+def priced(found: Mix, price: FormatPrice) -> bool:
+    """Whether the price was measured, or the format has bits enough to do without."""
+    return price.published or nominal_bits(found) >= LEAST_BITS_UNPRICED
 
 
 def file_bytes_of(found: Mix, architecture: Architecture, device: "DeviceProfile") -> int:

@@ -1,8 +1,8 @@
 """Formats searched with the shape: each with its own bytes and price, the best of the bests taken.
 
 A format divides the space of (shape, format) into parts that share no point; the joint optimum is
-the best of the parts' optima. A format below 8 bits whose price nobody measured is shown beside the
-pick and is none itself.
+the best of the parts' optima. A format below 8 bits whose price nobody measured, and one that a
+shape's fallbacks leave by name only, is shown beside the pick and is none itself.
 """
 
 import dataclasses
@@ -22,12 +22,14 @@ from shapelaw.search.answer.format_choice import (
     ServedFormat,
     Trade,
     eight_bits_beside,
+    fallback,
     family_of,
     file_bytes_of,
-    may_be_picked,
     price_of,
+    priced,
 )
 from shapelaw.search.devices.stored_weights import nominal_bits
+from shapelaw.search.pareto.expected_loss import possible_draws
 from shapelaw.search.pareto.priced_law import PricedLaw
 from shapelaw.search.pareto.problem import LossModel
 
@@ -44,8 +46,16 @@ class _Best:
     price: FormatPrice
 
     @property
+    def priced(self) -> bool:
+        return priced(self.served.mix, self.price)
+
+    @property
+    def fallback(self) -> float | None:
+        return fallback(self.served.mix, self.answer.best.architecture)
+
+    @property
     def eligible(self) -> bool:
-        return may_be_picked(self.served.mix, self.price)
+        return self.priced and self.fallback is None
 
     @property
     def goal(self) -> float:
@@ -58,7 +68,7 @@ class _Best:
         shape = ArchitectureBatch.of([self.answer.best.architecture])
         seen = self.answer.best.training_tokens if tokens is None else tokens
         stored = PricedLaw(judge, self.served.mix, public_format_prices())
-        return judge.loss_draws(shape, seen)[:, 0], stored.loss_draws(shape, seen)[:, 0]
+        return possible_draws(judge, shape, seen)[:, 0], possible_draws(stored, shape, seen)[:, 0]
 
 
 def best_over_formats(
@@ -192,17 +202,25 @@ def _by_tokens(fitting: Sequence[_Best], judge: LossModel, answer: Answer) -> li
 
 def _remarks(chosen: _Best, fitting: Sequence[_Best]) -> list[str]:
     found = []
-    unknown = [one.served.mix.name for one in fitting if not one.eligible]
-    if chosen.eligible and unknown:
+    unknown = [one.served.mix.name for one in fitting if not one.priced and one is not chosen]
+    if unknown:
         found.append(
             f"{', '.join(unknown)}: nobody published what it costs in loss; priced by its rounding "
             "noise and shown beside the pick, no pick itself"
         )
-    elif not chosen.eligible:
+    if not chosen.priced:
         found.append(
             f"{chosen.served.mix.name} is picked because nothing at 8 bits fits: nobody published "
             "what it costs in loss, and its rounding noise stands for that"
         )
+    for one in fitting:
+        if one.fallback is not None:
+            shape = one.answer.best.architecture
+            found.append(
+                f"{one.served.mix.name} at d_model {shape.d_model}, d_ff {shape.d_ff} is one by "
+                f"name: rows that are no whole blocks are stored in {one.fallback:.1f} bits a "
+                "weight" + ("" if one is chosen else "; no pick")
+            )
     mix, device = chosen.served.mix, chosen.served.device
     if device.engine_traits().formats is None and mix.family != family_of(device):
         found.append(

@@ -14,6 +14,7 @@ from shapelaw.scaling.architecture import ArchitectureBatch
 from shapelaw.scaling.errors import BadInput
 from shapelaw.scaling.formats.mixes import mix
 from shapelaw.search.answer.answer import Answer
+from shapelaw.search.answer.format_choice import fallback
 from shapelaw.search.answer.query import answer_command
 from shapelaw.search.architectures import load_architecture
 from shapelaw.search.pareto.priced_law import PricedLaw
@@ -104,14 +105,13 @@ def test_prices_rise_with_tokens_and_the_choice_follows(together: Answer) -> Non
     assert chosen[0] < chosen[-1]
 
 
-def test_the_pick_changes_its_format_with_the_tokens(space: Path) -> None:
-    size = 313e6
+def test_the_pick_changes_its_format_with_the_tokens(space: Path, together: Answer) -> None:
+    early = ask(space, formats=FORMATS, tokens="4.2B")
     picks = [
-        ask(space, formats="q8_0,q4_0", law="evidence", tokens=f"{ratio * size / 1e9:g}B")
-        for ratio in (20, 5000)
+        next(o.format for o in answer.formats if o.chosen)
+        for answer in (early, together)  # 20 and 5,000 tokens a parameter
     ]
-    named = [next(o.format for o in answer.formats if o.chosen) for answer in picks]
-    assert named == ["q4_0", "q8_0"]
+    assert picks == ["q4_k_m", "q8_0"]
 
 
 def test_a_format_is_costed_with_an_engine_that_reads_it(space: Path) -> None:
@@ -134,6 +134,15 @@ def test_a_price_that_nobody_measured_is_no_pick_below_8_bits(space: Path) -> No
     assert not by_name["int4_g32"]["price_known"]
     assert by_name["int4_g32"]["loss"] < by_name["int8"]["loss"]
     assert any("int4_g32: nobody published" in warning for warning in answer.warnings)
+
+
+def test_a_format_by_name_only_is_told_from_one_that_stores_its_type() -> None:
+    wide = load_architecture("mobilellm-125m")  # 576: rows of no whole super-blocks
+    aligned = dataclasses.replace(wide, d_model=768, n_heads=12, n_kv_heads=4, d_ff=1536)
+    assert fallback(mix("q2_k"), wide) == pytest.approx(4.23, abs=0.01)  # but for its down matrices
+    assert fallback(mix("q2_k"), aligned) is None
+    assert fallback(mix("q4_k_m"), wide) is None
+    assert fallback(mix("q4_0"), wide) is None
 
 
 def test_bits_name_the_usual_format(space: Path) -> None:
