@@ -25,7 +25,7 @@ from shapelaw.scaling.evidence.study_population import (
 
 PARTICLES = 1000
 _EFFECTIVE = 0.5
-_MOVES = 30
+_MOVES = 60
 _CANDIDATES = 100
 """Draws of the population among which a particle's own is chosen anew."""
 _SCALES = (1.0, 0.5, 0.25)
