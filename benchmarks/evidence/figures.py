@@ -38,9 +38,14 @@ def depth_figure(
     axis = axes[0, 0]
     axis.fill_between(sizes, depth[0], depth[2], color=BLUE, alpha=0.18, lw=0, label="90 %")
     axis.plot(sizes, depth[1], color=BLUE, label="median")
+    taken: list[tuple[float, float]] = []
     for name, (n, layers) in models.items():
         axis.plot(n, layers, "o", color=RED, ms=4)
-        axis.annotate(name, (n, layers), (4, -3), textcoords="offset points", fontsize=7)
+        near = [1 for m, d in taken if abs(np.log(n / m)) < 0.8 and abs(np.log(layers / d)) < 0.15]
+        taken.append((n, layers))
+        axis.annotate(
+            name, (n, layers), (4, -3 - 9 * len(near)), textcoords="offset points", fontsize=7
+        )
     axis.set(xscale="log", yscale="log", xlabel="non-embedding parameters", ylabel="layers")
     axis.legend(frameon=False)
     _save(figure, path)
@@ -58,6 +63,7 @@ def forest_figure(parameters: Mapping[str, Mapping[str, Ends]], path: Path) -> N
             axis.plot(middle, place, "o", color=colour, ms=4)
         axis.set_yticks(range(len(studies)), list(studies)[::-1], fontsize=7)
         axis.set_title(parameter, fontsize=9)
+        axis.locator_params(axis="x", nbins=4)
     for axis in axes.ravel()[len(parameters) :]:
         axis.axis("off")
     _save(figure, path)

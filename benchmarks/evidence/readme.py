@@ -139,12 +139,10 @@ def _shape(sheet: Mapping[str, Any], law: EvidenceLaw) -> str:
     for parameter, names in _TOLD.items():
         new = np.quantile(law.theta[:, PARAMETERS.index(parameter)], [0.05, 0.5, 0.95]).tolist()
         found = {
-            _FIGURE_NAMES.get(name, name): sheet["by_study"][name][parameter]
-            for name in names
-            if name in sheet["by_study"]
+            name: sheet["by_study"][name][parameter] for name in names if name in sheet["by_study"]
         }
         rows.append([f"**{parameter}**", "a new study", _span(new)])
-        rows += [["", name, _span(ends)] for name, ends in found.items()]
+        rows += [["", _FIGURE_NAMES.get(name, name), _span(ends)] for name, ends in found.items()]
         drawn[parameter] = {"a new study": new, **found}
     forest_figure(drawn, FOLDER / "figures" / "forest.png")
     return "\n\n".join(
