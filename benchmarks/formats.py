@@ -4,7 +4,8 @@
 
 Sizes: every row of `file_sizes.csv`, and files written here against what was predicted for them.
 Prices: every row of `perplexity.csv` predicted by a fit that left its model out, beside the mean
-and the median of the format over the other models (of the same subset).
+and the median of the format over the other models (of the same subset). Own runs: the report of
+`benchmarks.format_runs`. Query: the question of the README's phone at few and many tokens.
 """
 
 import argparse
@@ -17,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import format_runs
 from benchmarks.format_prices import DATA, PriceFit, PriceRow, read_rows
 from shapelaw.scaling.architecture import Architecture
 from shapelaw.scaling.formats.gguf_file import gguf_file_bytes
@@ -122,6 +124,34 @@ def prices(path: Path) -> dict[str, Any]:
     return found
 
 
+ASKED = "q8_0,q4_k_m,q4_0,q2_k"
+
+
+def choices() -> dict[str, Any]:
+    """What `query` picks for a phone at 1e12 tokens, and at 20 and 5,000 tokens a parameter."""
+    from shapelaw.search.answer.query import answer_command
+
+    def asked(tokens: float) -> Any:
+        return answer_command("iphone-13", memory="400MB", tokens=tokens, formats=ASKED)
+
+    middle = asked(1e12)
+    size = float(middle.best.architecture.non_embedding_parameters)
+    found: dict[str, Any] = {}
+    for label, answer in (
+        ("1e12", middle),
+        ("20_a_parameter", asked(20 * size)),
+        ("5000_a_parameter", asked(5000 * size)),
+    ):
+        found[label] = {
+            "picked": next(option.format for option in answer.formats if option.chosen),
+            "trades": {
+                option.format: None if option.trade is None else option.trade.to_dict()
+                for option in answer.formats
+            },
+        }
+    return found
+
+
 def main() -> None:
     """Print the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -133,6 +163,8 @@ def main() -> None:
         found["published_sizes"] = published_sizes(options.data / "file_sizes.csv")
     if (options.data / "perplexity.csv").exists():
         found["prices"] = prices(options.data / "perplexity.csv")
+    found["own_runs"] = format_runs.report(format_runs.read_records(format_runs.RECORDS))
+    found["query"] = choices()
     if options.json:
         print(json.dumps(found))
         return

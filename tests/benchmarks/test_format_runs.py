@@ -20,7 +20,7 @@ def records() -> list[RunRecord]:
 
 def test_the_law_recovers_the_exponents_that_made_the_prices(records: list[RunRecord]) -> None:
     source = np.random.default_rng(0)
-    truth = np.array([-3.5, 0.5, 0.4, -4.5, 0.1, 0.3])
+    truth = np.array([-3.5, 0.5, 0.4, -4.5, 0.1, 0.3, 0.2])
     plain = [record for record in records if record.recipe.weight_format == "f16"]
     whole, blocks = format_runs.Prices(plain, "q4_0").predicted(truth)
     made = []
@@ -49,3 +49,13 @@ def test_rounding_while_training_saves_part_of_the_price(records: list[RunRecord
     saved = format_runs.share_saved(records)
     low, high = saved["interval"]
     assert 0 < low < saved["ratio"] < high < 1
+    assert saved["difference_interval"][1] < 0
+    assert saved["trunks"] == 4
+
+
+def test_the_report_in_the_folder_is_of_these_records(records: list[RunRecord]) -> None:
+    page = (format_runs.RECORDS / "REPORT.md").read_text(encoding="utf-8")
+    plain = [record for record in records if record.recipe.weight_format == "f16"]
+    assert f"{len(plain)} runs of" in page
+    saved = format_runs.share_saved(records)
+    assert f"costs {saved['ratio']:.2f} of after" in page
