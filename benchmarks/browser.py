@@ -6,6 +6,7 @@ Needs a `chromium` on the path and the package `websocket-client`.
 import json
 import shutil
 import subprocess
+import tarfile
 import time
 import urllib.request
 from collections.abc import Callable
@@ -16,6 +17,34 @@ from typing import Any
 def chromium() -> str | None:
     """The browser's path, where there is one."""
     return shutil.which("chromium") or shutil.which("chromium-browser")
+
+
+AXE = "axe-core@4.10.3"
+"""Deque's accessibility rules, as npm has them."""
+
+_KEPT = Path(__file__).parents[1] / "build" / "axe-core"
+
+
+def axe_core() -> str | None:
+    """The rules' script: from build/axe-core, else asked of npm's registry once; None without."""
+    script = _KEPT / "axe.min.js"
+    npm = shutil.which("npm")
+    if not script.exists() and npm is not None:
+        _KEPT.mkdir(parents=True, exist_ok=True)
+        command = [npm, "pack", AXE, "--silent", "--fetch-retries=0", "--fetch-timeout=10000"]
+        try:
+            done = subprocess.run(command, cwd=_KEPT, capture_output=True, timeout=60, check=False)
+        except subprocess.TimeoutExpired:
+            return None
+        packed = next(iter(_KEPT.glob("axe-core-*.tgz")), None)
+        if done.returncode or packed is None:
+            return None
+        with tarfile.open(packed) as archive:
+            member = archive.extractfile("package/axe.min.js")
+            assert member is not None
+            script.write_bytes(member.read())
+        packed.unlink()
+    return script.read_text(encoding="utf-8") if script.exists() else None
 
 
 class Browser:
@@ -87,10 +116,11 @@ class Browser:
         assert "exceptionDetails" not in result, result
         return result["result"].get("value")
 
-    def open(self, path: Path) -> None:
+    def open(self, path: Path, fragment: str = "") -> None:
         """Load a file and wait for its plots."""
-        self.call("Page.navigate", url=path.as_uri())
-        self._until(lambda: self.run("document.documentElement?.dataset.ready") == "plots")
+        self.call("Page.navigate", url="about:blank")
+        self.call("Page.navigate", url=path.as_uri() + fragment)
+        self._until(lambda: self.run("document.documentElement?.dataset.ready") == "curves")
 
     def press(self, key: str, times: int = 1) -> None:
         """Press a key on whatever has the focus."""
@@ -111,6 +141,8 @@ class Browser:
                     key=key,
                     code=key,
                     windowsVirtualKeyCode=codes[key],
+                    # What a button answers to is the character, not the key.
+                    **({"text": "\r"} if key == "Enter" and kind == "keyDown" else {}),
                 )
         self.settle()
 

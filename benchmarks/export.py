@@ -1,7 +1,7 @@
-"""Exports and the explorer against what they promise. Run: python -m benchmarks.export
+"""Exports and the page against what they promise. Run: python -m benchmarks.export
 
 Logits of random and of trained models in `transformers` against this project's decoder, log
-probabilities of llama.cpp against `transformers`, and the explorer in headless Chromium: picks
+probabilities of llama.cpp against `transformers`, and the page in headless Chromium: picks
 against the query's, requests, load time.
 """
 
@@ -148,19 +148,16 @@ def _greedy(path: Path, prompt: list[int], count: int) -> bytes:
     return str(answer["choices"][0]["text"]).encode()
 
 
-def explorer_rows(folder: Path) -> list[tuple[str, str, str]]:
+def page_rows(folder: Path) -> list[tuple[str, str, str]]:
     """Size, time to write, load times, requests, and picks that equal the query's."""
     from benchmarks.browser import Browser
-    from benchmarks.literature_law import literature_law
     from shapelaw.search.answer.query import Budget, query
-    from shapelaw.search.page.page import write_explorer
-    from shapelaw.search.page.page_points import explored
+    from shapelaw.search.page.page import write_answer_page
+    from shapelaw.search.page.stop_answers import stop_answers
 
-    answer = query(
-        "iphone-13", literature_law(), Budget(memory_bytes="500MB", decode_tokens_per_s=30)
-    )
+    answer = query("iphone-13", None, Budget(memory_bytes="400MB", decode_tokens_per_s=20))
     start = time.perf_counter()
-    page = write_explorer(answer, folder / "explorer.html")
+    page = write_answer_page(answer, folder / "answer.html")
     wrote = time.perf_counter() - start
     browser = Browser(folder / "chromium")
     loads, plots = [], []
@@ -176,54 +173,46 @@ def explorer_rows(folder: Path) -> list[tuple[str, str, str]]:
         for event in browser.events
         if event["method"] == "Network.requestWillBeSent"
     }
-    foreign = [url for url in asked if not url.startswith(("file:", "data:"))]
+    foreign = [url for url in asked if not url.startswith(("file:", "data:", "about:"))]
     browser.close()
-    kept = explored(answer.problem, answer.space.grid(), answer.confidence)
-    same = _picks(answer, kept, 20)
+    found = stop_answers(answer)
     return [
-        ("page", "", f"{page.stat().st_size / 1e6:.1f} MB, {len(kept.points):,} shapes"),
+        ("page", "", f"{page.stat().st_size / 1e6:.1f} MB, {found.n_picks:,} shapes"),
+        ("answers in it", "", f"{found.picks.size:,}"),
         ("written in", "", f"{wrote:.2f} s"),
         ("loaded in (best, worst of 5)", "Chromium", f"{min(loads):.2f} s, {max(loads):.2f} s"),
         ("plots drawn after", "Chromium", f"{min(plots):.2f} s, {max(plots):.2f} s"),
         ("requests beyond the file", "Chromium", str(len(foreign))),
-        ("picks equal to query's", "", same),
+        ("picks equal to query's", "", _picks(answer, found, 24)),
     ]
 
 
-def _picks(answer: Any, kept: Any, tries: int) -> str:
-    """Random slider positions, each asked of the query as well."""
+def _picks(answer: Any, found: Any, tries: int) -> str:
+    """Random stops of every slider, each asked of the query as well."""
     from shapelaw.search.answer.query import Budget, Infeasible, query
 
-    fields = {
-        "memory_bytes": "memory_bytes",
-        "decode_tokens_per_s": "decode_tokens_per_s",
-        "ttft_s": "ttft_s",
-        "energy_per_token_j": "energy_j",
-    }
+    fields = {"memory": "memory_bytes", "decode": "decode_tokens_per_s", "ttft": "ttft_s"}
     rng, same = np.random.default_rng(0), 0
-    for _ in range(tries):
-        limits = {
-            slider.column: float(rng.choice(slider.positions))
-            for slider in kept.sliders
-            if rng.random() < 0.5
+    places = np.argwhere(found.picks >= 0)
+    for place in rng.choice(places, tries, replace=False):
+        serving, training, *stops = place.tolist()
+        named: dict[str, Any] = {
+            fields.get(each.name, "energy_j"): float(each.values[stop])
+            for each, stop in zip(found.stops, stops, strict=True)
+            if stop > 0
         }
-        fits = np.ones(len(kept.points), dtype=bool)
-        for slider in kept.sliders:
-            if slider.column in limits:
-                column = kept.points.columns[slider.column]
-                fits &= (
-                    column >= limits[slider.column]
-                    if slider.at_least
-                    else column <= limits[slider.column]
-                )
-        rows = np.flatnonzero(fits)
-        asked: dict[str, Any] = {fields[name]: value for name, value in limits.items()}
-        budget = Budget(**asked)
+        tokens = found.trainings[training].budget.tokens
         try:
-            best = query(answer.device, answer.law, budget, answer.workload, answer.space).best
-            same += len(rows) > 0 and (kept.points.architectures[int(rows[0])] == best.architecture)
+            best = query(
+                answer.device,
+                None,
+                Budget(**named, tokens=tokens),
+                found.servings[serving].workload,
+                answer.space,
+            ).best
+            same += found.shapes[int(found.picks[tuple(place)])] == best.architecture
         except Infeasible:
-            same += len(rows) == 0
+            pass
     return f"{same} of {tries}"
 
 
@@ -237,7 +226,7 @@ def main() -> None:
         for title, rows in (
             ("Hugging Face: largest difference of a logit", hf_rows(folder)),
             ("A trained run", trained_rows(folder)),
-            ("The explorer", explorer_rows(folder)),
+            ("The page", page_rows(folder)),
         ):
             table = Table(title=title, title_justify="left", box=None, show_header=False)
             for row in rows:

@@ -1,21 +1,16 @@
-"""Views of results for people: tables for the terminal, one self-contained HTML report.
+"""Views of results for people: tables for the terminal.
 
 Tables are made of the dictionaries of the command line's contract, so that what a person sees and
 what `--json` prints cannot differ.
 """
 
-import base64
-import dataclasses
-import html
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from shapelaw.scaling.atomic_files import write_atomically
 from shapelaw.scaling.fit import Fit
 from shapelaw.scaling.law import Law
 from shapelaw.scaling.run_table import RunTable
@@ -263,64 +258,3 @@ def _shape_of(table: RunTable, row: int) -> str:
         "" if math.isnan(sharing) or sharing == 1 else f"s{sharing:g}",
     ]
     return " ".join(part for part in parts if part)
-
-
-# --- the report a person opens -------------------------------------------------------------------
-
-
-@dataclasses.dataclass(frozen=True)
-class Section:
-    """One part of a report."""
-
-    heading: str
-    paragraphs: Sequence[str] = ()
-    header: Sequence[str] = ()
-    rows: Sequence[Sequence[Any]] = ()
-    pictures: Sequence[Path] = ()
-
-
-_STYLE = """
-:root { color-scheme: light dark; --line: #8884; --quiet: #8889; }
-body { font: 16px/1.55 system-ui, sans-serif; max-width: 60rem; margin: 3rem auto;
-       padding: 0 1rem; }
-h1 { font-weight: 650; letter-spacing: -.02em; } h2 { margin-top: 2.5rem; font-weight: 600; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; display: block;
-        overflow-x: auto; }
-th, td { text-align: left; padding: .35rem .9rem .35rem 0; border-bottom: 1px solid var(--line); }
-th { font-weight: 600; } img { max-width: 100%; height: auto; background: #fff;
-     border: 1px solid var(--line); border-radius: 6px; margin: .6rem 0; }
-footer { color: var(--quiet); margin-top: 3rem; font-size: .85rem; }
-"""
-
-
-def write_report(path: Path, title: str, sections: Sequence[Section], footer: str) -> None:
-    """One HTML file with its pictures inside; every text escaped; no script, no request."""
-    parts = [
-        "<!doctype html><html lang='en'><head><meta charset='utf-8'>"
-        "<meta name='viewport' content='width=device-width, initial-scale=1'>"
-        f"<title>{html.escape(title)}</title><style>{_STYLE}</style></head><body>"
-        f"<h1>{html.escape(title)}</h1>"
-    ]
-    for section in sections:
-        parts.append(f"<h2>{html.escape(section.heading)}</h2>")
-        parts += [f"<p>{html.escape(text)}</p>" for text in section.paragraphs]
-        if section.rows:
-            parts.append(_html_table(section.header, section.rows))
-        parts += [_html_picture(picture) for picture in section.pictures]
-    parts.append(f"<footer>{html.escape(footer)}</footer></body></html>")
-    write_atomically(path, "\n".join(parts))
-
-
-def _html_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    head = "".join(f"<th>{html.escape(name)}</th>" for name in header)
-    body = "".join(
-        "<tr>" + "".join(f"<td>{html.escape(number(cell))}</td>" for cell in row) + "</tr>"
-        for row in rows
-    )
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-
-
-def _html_picture(path: Path) -> str:
-    data = base64.b64encode(path.read_bytes()).decode("ascii")
-    name = html.escape(path.stem.replace("-", " ").replace("_", " "))
-    return f"<img alt='{name}' src='data:image/png;base64,{data}'>"

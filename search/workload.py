@@ -42,6 +42,21 @@ class Workload(
     prefill_attention: PrefillSparsity | None = None
     decode_attention: DecodeSparsity | None = None
 
+    def served(self, batch: int | None = None, context: int | None = None) -> "Workload":
+        """The same requests with so many sequences decoded together, and so many tokens in view.
+
+        Raises:
+            BadInput: less than one of either.
+        """
+        for name, value in (("batch", batch), ("context", context)):
+            if value is not None and value < 1:
+                raise BadInput(f"{name} = {value}: 1 or more is needed")
+        return msgspec.structs.replace(
+            self,
+            batch=self.batch if batch is None else batch,
+            context=self.context if context is None else context,
+        )
+
     @property
     def mean_history(self) -> float:
         """Tokens before the mean turn's prompt."""

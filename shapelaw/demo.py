@@ -1,4 +1,4 @@
-"""`shapelaw demo`: sweep, fit, measure, query and a report, on this machine, in minutes.
+"""`shapelaw demo`: sweep, fit, measure, query and two pages, on this machine, in minutes.
 
 Part of the front door, because only the front door knows all the rooms. Every step is what its own
 command does; run again, each step reuses what the folder already holds.
@@ -10,8 +10,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from shapelaw.results.report import Section, interval, number, write_report
 
 if TYPE_CHECKING:
     from shapelaw.scaling.fit import Fit
@@ -28,7 +26,7 @@ def run_demo(out: Path, say: Say, show: Say) -> dict[str, Any]:
     """All steps; returns what `shapelaw demo --json` prints.
 
     Args:
-        out: folder for the runs, law, device profile, pictures and report.
+        out: folder for the runs, law, device profile, pictures and pages.
         say: progress for the person at the terminal.
         show: the answer.
     """
@@ -45,28 +43,26 @@ def run_demo(out: Path, say: Say, show: Say) -> dict[str, Any]:
     )
     sweep_summary = _sweep(out)
     say(Text.assemble(("2/4 fit", "bold"), "    a law of loss that knows about shape"))
-    fitted, pictures = _fit(out, show)
+    fitted = _fit(out, show)
     say(Text.assemble(("3/4 measure", "bold"), " what this machine can do"))
     profile = _measure(out, say)
     say(Text.assemble(("4/4 query", "bold"), "  the best shape here, and on a phone"))
     here, phone = _query(out, fitted, profile)
-    pictures += _pictures(out, here, phone)
+    pages = _pages(out, fitted, here, phone)
 
     seconds = time.perf_counter() - start
     memory = peak_memory_bytes()
-    report = out / "report.html"
-    _report(report, sweep_summary, fitted, profile, here, phone, pictures, seconds, memory)
 
     from shapelaw.search.answer.answer_tables import answer_tables
 
     show(*answer_tables(here), *answer_tables(phone))
     show(f"time {seconds:.0f} s, peak memory {memory / 2**30:.2f} GiB (driver and largest worker)")
-    show(f"report: {report}")
+    show(f"pages: {', '.join(map(str, pages))}")
     return {
         "sweep": sweep_summary,
         "fit": fitted.report(),
         "answers": [here.to_dict(), phone.to_dict()],
-        "report": str(report),
+        "pages": [str(page) for page in pages],
         "seconds": seconds,
         "peak_memory_bytes": memory,
     }
@@ -96,7 +92,7 @@ def _sweep(out: Path) -> dict[str, Any]:
     }
 
 
-def _fit(out: Path, show: Say) -> "tuple[Fit, list[Path]]":
+def _fit(out: Path, show: Say) -> "Fit":
     from shapelaw.results.report import fit_tables
     from shapelaw.results.tables.reader import read_table
     from shapelaw.scaling.fit import fit_law
@@ -107,7 +103,8 @@ def _fit(out: Path, show: Say) -> "tuple[Fit, list[Path]]":
     fitted = fit_law(table, form="shape", label="demo", source="shapelaw demo", dropped=dropped)
     fitted.law.to_file(out / "law.json")
     show(*fit_tables(fitted.report()))
-    return fitted, write_all(fitted, out / "plots")
+    write_all(fitted, out / "plots")
+    return fitted
 
 
 def _measure(out: Path, say: Say) -> "DeviceProfile":
@@ -134,61 +131,15 @@ def _query(out: Path, fitted: "Fit", profile: "DeviceProfile") -> "tuple[Answer,
     return here, phone
 
 
-def _pictures(out: Path, here: "Answer", phone: "Answer") -> list[Path]:
+def _pages(out: Path, fitted: "Fit", here: "Answer", phone: "Answer") -> list[Path]:
+    """The page of each answer, and each front as a picture."""
     from shapelaw.search.answer.plots import write_front
-    from shapelaw.search.page.page import write_explorer
+    from shapelaw.search.page.law_runs import LawRuns
+    from shapelaw.search.page.page import write_answer_page
 
-    write_explorer(phone, out / "explorer.html")
-    paths = [out / "plots" / "pareto-this-machine.png", out / "plots" / "pareto-phone.png"]
-    for answer, path in zip((here, phone), paths, strict=True):
-        write_front(answer, path)
-    return paths
-
-
-def _report(
-    path: Path,
-    sweep_summary: dict[str, Any],
-    fitted: "Fit",
-    profile: "DeviceProfile",
-    here: "Answer",
-    phone: "Answer",
-    pictures: list[Path],
-    seconds: float,
-    memory: int,
-) -> None:
-    fit = fitted.report()
-    sections = [
-        Section("The answer", [_sentence(here), _sentence(phone)]),
-        Section(
-            "The law",
-            [f"Form {fit['form']}, fitted to {fit['runs']} runs."],
-            ("parameter", "value", "90 % interval"),
-            [
-                (name, value, interval(fit["intervals"].get(name)))
-                for name, value in fit["parameters"].items()
-            ],
-        ),
-        Section("Pictures", pictures=[picture for picture in pictures if picture.suffix == ".png"]),
-        Section("The runs", [f"{key}: {value}" for key, value in sweep_summary.items()]),
-    ]
-    write_report(
-        path,
-        "shapelaw demo",
-        sections,
-        f"{seconds:.0f} s, peak memory {memory / 2**30:.2f} GiB. Beside this file: "
-        "runs.jsonl (every run), law.json, this-machine.toml, explorer.html, plots/.",
-    )
-
-
-def _sentence(answer: "Answer") -> str:
-    found = answer.to_dict()
-    best = found["best"]
-    shape = best["architecture"]
-    return (
-        f"On {found['device']}, by the law {found['law']}: hidden size {shape['d_model']}, "
-        f"{shape['n_blocks']} blocks each applied {shape['sharing']} times, MLP size "
-        f"{shape['d_ff']}, {shape['n_heads']} query and {shape['n_kv_heads']} key-value heads. "
-        f"Predicted loss {number(best['loss'])} {interval(best['loss_interval'])}, "
-        f"{number(best['decode_tokens_per_s'])} tokens/s, "
-        f"{number(best['memory_bytes'] / 1e6)} MB. Scarce: {best['scarce']}."
-    )
+    pages = [out / "this-machine.html", out / "phone.html"]
+    write_answer_page(here, pages[0], LawRuns.of_fit(fitted))
+    write_answer_page(phone, pages[1])
+    write_front(here, out / "plots" / "pareto-this-machine.png")
+    write_front(phone, out / "plots" / "pareto-phone.png")
+    return pages

@@ -270,6 +270,8 @@ class Answer(Displayed):
     """Every format that was asked for, with the best it can do; empty where only bits were."""
     format_by_tokens: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     """The best of the formats at other training tokens, their shapes kept, with their prices."""
+    demoted: LossModel | None = None
+    """The law that was named but is only heard: see law_choice."""
     measured: list[dict[str, Any]] | None = None
     storage: str | None = None
     front_points: Points

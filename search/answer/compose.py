@@ -152,6 +152,7 @@ def compose(
         near_ties=parts["near"],
         baselines=parts["known"],
         warnings=_warnings(problem, context, best, heard),
+        demoted=context.judges.demoted,
         storage=storage,
         front_points=front,
         front_coordinates=searched.coordinates_of(front.keys),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from shapelaw.results.format_evidence import public_format_prices
+from shapelaw.scaling import units
 from shapelaw.scaling.architecture import Architecture
 from shapelaw.scaling.errors import BadInput
 from shapelaw.search.answer.answer import Answer
@@ -220,6 +221,8 @@ def answer_command(
     bits: str | None = None,
     formats: str | None = None,
     workload: str = "chat",
+    batch: int | None = None,
+    context: int | str | None = None,
     space: str | None = None,
     objectives: str | None = None,
     target_loss: float | None = None,
@@ -239,11 +242,15 @@ def answer_command(
         flops=flops,
         bits=bits,
     )
+    from shapelaw.search.workload import load_workload
+
+    in_view = None if context is None else units.whole_count(context, "context")
+    served = load_workload(workload).served(batch, in_view)
     return query(
         device,
         law,
         budget,
-        workload,
+        served,
         space,
         formats=formats,
         objectives=objectives,

@@ -1,12 +1,12 @@
-"""The explorer: one offline HTML file that answers a query again as its budgets are moved.
+"""The page: one offline HTML file with the answer, why, the alternatives and the evidence.
 
 Nothing in it reaches the network, and its content-security policy forbids it. Text that comes from
 a file (names of devices, laws, spaces) enters the page as JSON with every `<` escaped, and the page
 shows it as text only.
 
 A program that drives the page finds the sliders as `#slider-memory` (decode, ttft, energy,
-target_loss), whose value is a position and whose `data-limit` is the budget it stands for, and the
-pick as JSON in `data-architecture` of `#pick`.
+training, batch, context), whose value is a stop and whose `data-limit` is what it stands for, and
+the pick as JSON in `data-architecture` of `#pick`. The state stands in the address's fragment.
 """
 
 import base64
@@ -20,20 +20,35 @@ from typing import Any
 
 from shapelaw.scaling.atomic_files import write_atomically
 from shapelaw.search.answer.answer import Answer
+from shapelaw.search.page.law_runs import LawRuns
 
 SCRIPTS = ("numbers.js", "choice.js", "shape.js", "plots.js", "page.js")
 """In the order they are run."""
 
 
-def write_explorer(answer: Answer, path: str | Path) -> Path:
-    """Write the page for an answer of `search.query.query`; a page of that name is replaced.
+def write_answer_page(answer: Answer, path: str | Path, runs: LawRuns | None = None) -> Path:
+    """Write the page of an answer of `search.answer.query.query`; one of that name is replaced.
+
+    Args:
+        runs: of the law that judged, where they are at hand: they are shown.
 
     Raises:
         BadInput: the file cannot be written.
     """
     from shapelaw.search.page.page_data import page_data
 
-    return write_page(page_data(answer), Path(path))
+    return write_page(page_data(answer, runs), Path(path))
+
+
+def write_law_page(runs: LawRuns, path: str | Path) -> Path:
+    """Write the page of a law and its runs: what shape does to the loss, the law and its runs.
+
+    Raises:
+        BadInput: the file cannot be written.
+    """
+    from shapelaw.search.page.page_data import law_page_data
+
+    return write_page(law_page_data(runs), Path(path))
 
 
 def write_page(data: dict[str, Any], path: Path) -> Path:
@@ -48,7 +63,7 @@ def page(data: dict[str, Any]) -> str:
     return _filled(
         _asset("page.html"),
         {
-            "title": escape(f"Which shape for {data['device']['title']}?"),
+            "title": escape(_title(data)),
             "policy": _policy([program, plotting]),
             "style": _asset("page.css"),
             "data": embedded(data),
@@ -56,6 +71,12 @@ def page(data: dict[str, Any]) -> str:
             "plotting": plotting,
         },
     )
+
+
+def _title(data: dict[str, Any]) -> str:
+    if data["answer"] is None:
+        return f"What shape does to the loss, by law {data['law']['label']}"
+    return f"Which shape for {data['answer']['device']['title']}?"
 
 
 def embedded(data: Any) -> str:

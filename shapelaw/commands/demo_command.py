@@ -11,7 +11,7 @@ from shapelaw.commands.output import JSON, print_json, say, show
 @click.option("--out", type=click.Path(path_type=Path), default=Path("demo"), show_default=True)
 @JSON
 def demo(out: Path, as_json: bool) -> None:
-    """Sweep, fit, measure and query on this machine, in minutes; leaves a report in a folder."""
+    """Sweep, fit, measure and query on this machine, in minutes; leaves two pages in a folder."""
     from shapelaw.demo import run_demo
 
     summary = run_demo(out, say, say if as_json else show)

@@ -68,6 +68,7 @@ def _tables(
 )
 @click.option("--out", type=click.Path(path_type=Path), help="Write the law to this file.")
 @click.option("--plots", type=click.Path(path_type=Path), help="Write the pictures to this folder.")
+@click.option("--html", type=click.Path(path_type=Path), help="Write the law's page to this file.")
 @JSON
 def fit(
     runs: tuple[str, ...],
@@ -82,6 +83,7 @@ def fit(
     objective: str,
     out: Path | None,
     plots: Path | None,
+    html: Path | None,
     as_json: bool,
 ) -> None:
     """Fit a scaling law to RUNS: a sweep's folder, or CSV, JSONL or Parquet tables."""
@@ -103,6 +105,11 @@ def fit(
         )
         if out is not None:
             law.to_file(out)
+        if html is not None:
+            from shapelaw.search.page.law_runs import LawRuns
+            from shapelaw.search.page.page import write_law_page
+
+            write_law_page(LawRuns(law, table), html)
         print_json(report) if as_json else show(*evidence_tables(report))
         return
     fitted = fit_law(
@@ -122,13 +129,18 @@ def fit(
         from shapelaw.scaling.plots import write_all
 
         write_all(fitted, plots)
+    if html is not None:
+        from shapelaw.search.page.law_runs import LawRuns
+        from shapelaw.search.page.page import write_law_page
+
+        write_law_page(LawRuns.of_fit(fitted), html)
     if as_json:
         print_json(fitted.report())
     else:
         from shapelaw.results.report import fit_tables
 
         show(*fit_tables(fitted.report()))
-        for name, value in (("law", out), ("pictures", plots)):
+        for name, value in (("law", out), ("pictures", plots), ("page", html)):
             if value is not None:
                 say(f"{name}: {value}")
 

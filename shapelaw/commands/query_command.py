@@ -49,6 +49,8 @@ from shapelaw.scaling.terminal_text import note
     help="A preset or a file.",
     shell_complete=completing(workloads),
 )
+@click.option("--batch", type=click.IntRange(min=1), help="Sequences decoded together.")
+@click.option("--context", help="Tokens in view of a decoded token, such as 8k.")
 @click.option(
     "--space",
     help="The shapes to search: phone, laptop, gpu, or a file.",
@@ -79,7 +81,7 @@ from shapelaw.scaling.terminal_text import note
 )
 @click.option("--measure", type=click.IntRange(min=1), help="Time the K best on this machine.")
 @click.option("--storage", help="An Optuna storage URL that keeps the study.")
-@click.option("--html", type=click.Path(path_type=Path), help="Write the explorer to this file.")
+@click.option("--html", type=click.Path(path_type=Path), help="Write the page to this file.")
 @JSON
 def query(device: str, as_json: bool, html: Path | None, **options: Any) -> None:
     """Which shape is best on DEVICE under the budgets, how sure that is, and what is scarce."""
@@ -89,10 +91,10 @@ def query(device: str, as_json: bool, html: Path | None, **options: Any) -> None
     for warning in answer.warnings:
         say(note(warning))
     if html is not None:
-        from shapelaw.search.page.page import write_explorer
+        from shapelaw.search.page.page import write_answer_page
 
-        write_explorer(answer, html)
-        say(f"explorer: {html}")
+        write_answer_page(answer, html)
+        say(f"page: {html}")
     if as_json:
         print_json(answer.to_dict())
     else:

@@ -14,12 +14,6 @@ function unpackedAll(columns, Kind) {
     Object.entries(columns).map(([name, text]) => [name, unpacked(text, Kind)]));
 }
 
-const count = data.points.n;
-const shape = unpackedAll(data.points.shape, Int32Array);
-const numbers = unpackedAll(data.points.numbers, Float64Array);
-const extrapolated = unpackedAll(data.points.extrapolated, Float32Array);
-const totalParameters = unpacked(data.points.total_parameters, Float64Array);
-
 function scaled(value, steps) {
   if (!Number.isFinite(value)) return 'unknown';
   const step = steps.find(([factor]) => Math.abs(value) >= factor * 0.9995) || steps.at(-1);
@@ -28,27 +22,36 @@ function scaled(value, steps) {
   return `${shown ? digits : 0} ${step[1]}`.trimEnd();
 }
 
+const BYTES = [[1e12, 'TB'], [1e9, 'GB'], [1e6, 'MB'], [1e3, 'kB'], [1, 'B']];
+const SECONDS = [[1, 's'], [1e-3, 'ms'], [1e-6, 'µs'], [1e-9, 'ns']];
+const JOULES = [[1, 'J'], [1e-3, 'mJ'], [1e-6, 'µJ'], [1e-9, 'nJ']];
+const COUNTS = [[1e12, 'T'], [1e9, 'B'], [1e6, 'M'], [1e3, 'k'], [1, '']];
+
 const show = {
-  bytes: value => scaled(value, [[1e12, 'TB'], [1e9, 'GB'], [1e6, 'MB'], [1e3, 'kB'], [1, 'B']]),
-  seconds: value => scaled(value, [[1, 's'], [1e-3, 'ms'], [1e-6, 'µs'], [1e-9, 'ns']]),
-  joules: value => scaled(value, [[1, 'J'], [1e-3, 'mJ'], [1e-6, 'µJ'], [1e-9, 'nJ']]),
-  count: value => scaled(value, [[1e12, 'T'], [1e9, 'B'], [1e6, 'M'], [1e3, 'k'], [1, '']])
-    .replace(' ', ''),
+  bytes: value => scaled(value, BYTES),
+  seconds: value => scaled(value, SECONDS),
+  joules: value => scaled(value, JOULES),
+  count: value => scaled(value, COUNTS).replace(' ', ''),
   operations: value => scaled(value,
     [[1e12, 'TFLOP'], [1e9, 'GFLOP'], [1e6, 'MFLOP'], [1e3, 'kFLOP'], [1, 'FLOP']]),
   speed: value => value >= 999.5 ? `${Math.round(value).toLocaleString('en')} tok/s`
     : `${Number(value.toPrecision(3))} tok/s`,
-  loss: value => value.toFixed(4),
-  gain: value => `${value >= 0 ? '+' : '−'}${Math.abs(value).toFixed(4)}`,
+  // A difference of losses: what lies below a thousandth of a nat is noise of any run.
+  gap: value => `${value < 0 ? '−' : '+'}${Math.abs(value).toFixed(3)}`,
+  share: value => value > 0.995 && value < 1 ? '> 99 %' : value > 0 && value < 0.005 ? '< 1 %'
+    : `${Math.round(100 * value)} %`,
+  money: value => value >= 1e6 ? `$${(value / 1e6).toPrecision(3)}M`
+    : value >= 1000 ? `$${Math.round(value).toLocaleString('en')}` : `$${value.toPrecision(2)}`,
 };
+
+const showBudget = {memory: show.bytes, decode: show.speed, ttft: show.seconds, energy: show.joules};
 
 // A slider's own values are round: three digits would hide that they are exact.
 const showLimit = {
-  memory: value => exact(value, [[1e12, 'TB'], [1e9, 'GB'], [1e6, 'MB'], [1e3, 'kB'], [1, 'B']]),
+  memory: value => exact(value, BYTES),
   decode: value => `${plain(value)} tok/s`,
-  ttft: value => exact(value, [[1, 's'], [1e-3, 'ms'], [1e-6, 'µs']]),
-  energy: value => exact(value, [[1, 'J'], [1e-3, 'mJ'], [1e-6, 'µJ']]),
-  target_loss: value => `${plain(value)} nats`,
+  ttft: value => exact(value, SECONDS),
+  energy: value => exact(value, JOULES),
 };
 
 function plain(value) {
@@ -57,7 +60,7 @@ function plain(value) {
 
 function exact(value, steps) {
   const step = steps.find(([factor]) => value >= factor * 0.9995) || steps.at(-1);
-  return `${plain(value / step[0])} ${step[1]}`;
+  return `${plain(value / step[0])} ${step[1]}`.trimEnd();
 }
 
 function element(tag, attributes = {}, ...children) {

@@ -7,7 +7,7 @@ function runLibrary() {
 }
 
 const ready = () => typeof Plotly !== 'undefined';
-const quiet = {displayModeBar: false, responsive: true, doubleClick: 'reset'};
+const quiet = {displayModeBar: false, responsive: true, doubleClick: 'reset', showTips: false};
 
 function colours() {
   const style = getComputedStyle(document.documentElement);
@@ -35,15 +35,6 @@ function layout(c, more) {
       align: 'left'}, ...more};
 }
 
-function hover(point) {
-  const a = architecture(point);
-  const d = derived(a);
-  return `<b>${show.loss(numbers.loss[point])} nats</b>  ${show.speed(
-    numbers.decode_tokens_per_s[point])}<br>${show.bytes(numbers.memory_bytes[point])}, ` +
-    `width ${a.d_model}, ${a.n_blocks} blocks${a.sharing > 1 ? ` × ${a.sharing}` : ''}<br>` +
-    `MLP/attention ${d.ratio.toFixed(2)}, GQA group ${d.group}`;
-}
-
 // Round numbers between two powers of ten, as many as a reader needs.
 function ticks([low, high], most = 9) {
   for (const steps of [[1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9], [1, 2, 3, 5, 7], [1, 2, 5], [1, 3], [1]]) {
@@ -66,139 +57,207 @@ function wholeTicks(values) {
   return {tickvals: kept, ticktext: kept.map(String)};
 }
 
-// What the plot shows: the front under the budgets, with some of what they keep out beside it.
-function frame(current, chosen) {
-  const rows = current.length ? current : wholeFront;
-  const best = numbers.loss[rows[0]];
-  // The fast end of a front is models nobody would ship; a quarter above the best loss is enough.
-  const kept = rows.filter(row => numbers.loss[row] <= 1.25 * best);
-  if (chosen >= 0) kept.push(chosen);
-  const x = kept.map(row => Math.log10(numbers.decode_tokens_per_s[row]));
-  const [left, right] = [Math.min(...x), Math.max(...x)];
-  const wide = Math.max(right - left, 0.4);
-  const low = Math.min(...kept.map(row => numbers.low[row]));
-  const high = Math.max(...kept.map(row => numbers.high[row]));
-  return {x: [left - 0.35 * wide, right + 0.06 * wide],
-    y: [low - 0.28 * (high - low), high + 0.06 * (high - low)]};
+// --- the front --------------------------------------------------------------------------------------
+
+function hoverOf(point, gapTo) {
+  const costs = costsOf(point);
+  const a = architecture(point);
+  const between = (name, words) => `${words(costs[name][1])} [${words(costs[name][0])}, ` +
+    `${words(costs[name][2])}]`;
+  return `<b>${briefly(a)}</b><br>${show.gap(gapTo.middle)} nats [${show.gap(gapTo.low)}, ` +
+    `${show.gap(gapTo.high)}]<br>${between('decode_tokens_per_s', show.speed)}<br>` +
+    `${show.bytes(costs.memory_bytes[1])}`;
 }
 
-// A front is a staircase of hundreds of steps; two hundred of them are all a screen can show.
-function thinned(rows, most = 200) {
-  if (rows.length <= most) return rows;
-  const step = (rows.length - 1) / (most - 1);
-  return Array.from({length: most}, (_, index) => rows[Math.round(index * step)]);
-}
-
-function named(given, c, window) {
-  const rows = given.filter(row => {
-    const x = Math.log10(row.decode);
-    return x >= window.x[0] && x <= window.x[1] && row.loss >= window.y[0] && row.loss <= window.y[1];
-  });
-  const across = row => (Math.log10(row.decode) - window.x[0]) / (window.x[1] - window.x[0]);
-  const near = (a, b) => Math.abs(across(a) - across(b)) < 0.1 &&
-    Math.abs(a.loss - b.loss) < 0.08 * (window.y[1] - window.y[0]);
-  rows.sort((a, b) => a.familiar - b.familiar || b.decode - a.decode);
-  // Shapes that lie together share one label. Near-ties lie on the front and are named below it,
-  // where the plot is empty; familiar shapes lie above it.
-  const names = rows.map(() => []);
-  rows.forEach((row, index) => {
-    const leader = rows.findIndex(other => other.familiar === row.familiar && near(other, row));
-    names[leader < 0 ? index : leader].push(row.why);
-  });
-  const places = rows.map(row => {
-    const side = across(row) > 0.75 ? 'left' : row.familiar && across(row) > 0.2 ? 'center' : 'right';
-    return `${row.familiar ? 'top' : 'bottom'} ${side}`;
-  });
-  const inks = rows.map(row => besideFits(row) ? c.warn : c.muted);
-  const words = row => `${label(row.why)}${besideFits(row) ? '' : ', beyond these budgets'}<br>` +
-    `<b>${show.loss(row.loss)} nats</b>  ${show.speed(row.decode)}, ${show.bytes(row.memory)}<br>` +
-    label(inWords(row.architecture, row.bits));
-  return {
-    x: rows.map(row => row.decode), y: rows.map(row => row.loss), mode: 'markers+text',
-    marker: {symbol: 'diamond', size: 9, color: c.panel, line: {color: inks, width: 1.8}},
-    text: names.map(each => label(each.join(', '))), textposition: places, cliponaxis: false,
-    textfont: {color: inks, size: 12}, hoverinfo: 'text', hovertext: rows.map(words),
-  };
-}
-
-function plotFront(current, chosen) {
-  if (!ready()) return;
-  const c = colours();
-  const speed = numbers.decode_tokens_per_s;
-  const line = (rows, column) => rows.map(row => column[row]);
-  const whole = thinned(wholeFront);
-  const shown = thinned(current);
-  const band = [...shown, ...shown.slice().reverse()];
-  const window = frame(current, chosen);
-  const traces = [
-    {x: line(whole, speed), y: line(whole, numbers.loss), mode: 'lines', hoverinfo: 'skip',
-      line: {color: c.table, width: 1.4, dash: 'dot'}},
-    {x: line(band, speed), mode: 'lines', fill: 'toself', hoverinfo: 'skip',
-      y: [...line(shown, numbers.low), ...line(shown.slice().reverse(), numbers.high)],
-      fillcolor: c['accent-soft'], line: {width: 0}},
-    {x: line(shown, speed), y: line(shown, numbers.loss), customdata: shown,
-      mode: 'lines+markers', line: {color: c.accent, width: 2},
-      marker: {size: 5, color: c.accent}, hoverinfo: 'text', hovertext: shown.map(hover)},
-    named(data.beside, c, window),
-  ];
-  if (chosen >= 0) {
-    traces.push({x: [speed[chosen]], y: [numbers.loss[chosen]], mode: 'markers',
-      marker: {size: 15, color: c.accent, line: {color: c.panel, width: 3}}, hoverinfo: 'text',
-      hovertext: [hover(chosen)]});
+function barsOf(rows, other) {
+  const x = []; const y = []; const right = []; const left = []; const up = []; const down = [];
+  for (const point of rows) {
+    const [low, middle, high] = costsOf(point).decode_tokens_per_s;
+    const difference = gap(point, other);
+    x.push(middle); left.push(middle - low); right.push(high - middle);
+    y.push(difference.middle); down.push(difference.middle - difference.low);
+    up.push(difference.high - difference.middle);
   }
-  const limit = sliders.find(slider => slider.name === 'decode');
-  const least = limit && limit.positions[limit.at];
-  const shapes = least ? [{type: 'line', x0: least, x1: least, yref: 'paper', y0: 0, y1: 1,
-    line: {color: c.muted, width: 1, dash: 'dash'}}] : [];
+  return {x, y, left, right, up, down};
+}
+
+function trace(rows, other, colour, more) {
+  const bars = barsOf(rows, other);
+  const thin = {color: colour, thickness: 1, width: 0};
+  return {x: bars.x, y: bars.y, customdata: rows, hoverinfo: 'text',
+    hovertext: rows.map(point => hoverOf(point, gap(point, other))),
+    error_x: {type: 'data', array: bars.right, arrayminus: bars.left, ...thin},
+    error_y: {type: 'data', array: bars.up, arrayminus: bars.down, ...thin}, ...more};
+}
+
+// Labels that would lie on one another are left to hovering.
+function apart(rows, other, [x0, x1], [y0, y1]) {
+  const placed = [];
+  return rows.map(row => {
+    const x = (Math.log10(costsOf(row).decode_tokens_per_s[1]) - x0) / (x1 - x0);
+    const y = (gap(row, other).middle - y0) / (y1 - y0);
+    const free = x >= 0 && x <= 1 && y >= 0 && y <= 1 &&
+      placed.every(([a, b]) => Math.abs(a - x) > 0.17 || Math.abs(b - y) > 0.06);
+    if (free) placed.push([x, y]);
+    return free;
+  });
+}
+
+function plotFront(rows, pick, chosen) {
+  if (!ready() || !rows.length) return;
+  const c = colours();
+  const familiar = familiarAt().shape;
+  const current = rows.filter(row => row.last >= state.decode).map(row => row.shape);
+  const looser = rows.filter(row => row.last < state.decode).map(row => row.shape);
+  const bars = barsOf([...looser, ...current], familiar);
+  const known = knownRows().map(row => row.shape);
+  const finite = [...bars.x.map((x, index) => x - bars.left[index]),
+    ...bars.x.map((x, index) => x + bars.right[index])].filter(value => value > 0);
+  // A speed is what the budget asks for, so the axis starts where the slowest answer's bar does.
+  const span = [Math.log10(Math.min(...finite)), Math.log10(Math.max(...finite))];
+  const x = [span[0] - 0.03 * (span[1] - span[0]) - 0.01, span[1] + 0.03 * (span[1] - span[0]) + 0.01];
+  const low = Math.min(0, ...bars.y.map((y, index) => y - bars.down[index]));
+  // Bars of the fastest shapes reach far up; the dots set the scale, and bars end at the frame.
+  const top = Math.max(0, ...bars.y);
+  const high = Math.min(Math.max(0, ...bars.y.map((y, index) => y + bars.up[index])),
+    top + 0.4 * (top - low));
+  const y = [low - 0.06 * (high - low), high + 0.06 * (high - low)];
+  const inside = known.filter(point => {
+    const at = Math.log10(costsOf(point).decode_tokens_per_s[1]);
+    const value = gap(point, familiar).middle;
+    return point !== familiar && at >= x[0] && at <= x[1] && value >= y[0] && value <= y[1];
+  });
+  const named = apart(inside, familiar, x, y);
+  const traces = [
+    trace(looser, familiar, c.table, {mode: 'markers', marker: {size: 6, color: c.table}}),
+    trace(current, familiar, c.accent, {mode: 'lines+markers', opacity: 0.95,
+      line: {color: c.accent, width: 1.4, shape: 'hv'}, marker: {size: 7, color: c.accent}}),
+    {x: inside.map(point => costsOf(point).decode_tokens_per_s[1]),
+      y: inside.map(point => gap(point, familiar).middle), mode: 'markers+text',
+      marker: {symbol: 'diamond-open', size: 9, color: c.warn},
+      text: inside.map((point, index) => named[index] ? label(nameOf(point)) : ''),
+      textposition: 'top center', textfont: {color: c.warn, size: 12}, hoverinfo: 'text',
+      hovertext: inside.map(point => `${label(nameOf(point))}<br>${hoverOf(point, gap(point, familiar))}`)},
+  ];
+  for (const [point, size] of [[pick, 15], [chosen, 12]]) {
+    if (point === null || point < 0) continue;
+    traces.push({x: [costsOf(point).decode_tokens_per_s[1]], y: [gap(point, familiar).middle],
+      mode: 'markers', marker: {size, color: point === pick ? c.accent : c.panel,
+        line: {color: point === pick ? c.panel : c.accent, width: 3}}, customdata: [point],
+      hoverinfo: 'text', hovertext: [hoverOf(point, gap(point, familiar))]});
+  }
+  const limit = budgets.find(each => each.name === 'decode');
+  const lines = [{type: 'line', xref: 'paper', x0: 0, x1: 1, y0: 0, y1: 0,
+    line: {color: c.muted, width: 1, dash: 'dot'}}];
+  if (isLimit(limit)) {
+    lines.push({type: 'line', yref: 'paper', y0: 0, y1: 1, x0: limit.values[state.decode],
+      x1: limit.values[state.decode], line: {color: c.ink, width: 1, dash: 'dash'}});
+  }
   Plotly.react($('front'), traces, layout(c, {
-    shapes,
-    xaxis: axis(c, 'decode, tokens per second', {type: 'log', ...ticks(window.x), range: window.x}),
-    yaxis: axis(c, 'loss, nats per token', {range: window.y}),
+    shapes: lines,
+    xaxis: axis(c, 'decode, tokens per second', {type: 'log', ...ticks(x, 8), range: x}),
+    yaxis: axis(c, 'nats against the familiar choice', {range: y, nticks: 7, tickformat: '+.2f'}),
   }), quiet);
 }
 
-function plotCurves(chosen) {
+// --- what shape does --------------------------------------------------------------------------------
+
+const studyInks = ['#c77c1e', '#4a6fb3', '#8a5fa8', '#a13d22', '#5c8a3a', '#7a6a4f', '#2c8fb5', '#b5518c'];
+const studyNames = [...new Set(data.curves.flatMap(curve => curve.studies.map(each => each.name)))];
+const inkOf = name => studyInks[studyNames.indexOf(name) % studyInks.length];
+let curvesWanted = false;
+
+function plotCurves(pick) {
   if (!ready() || !curvesWanted) return;
   const c = colours();
   data.curves.filter(curve => !curve.silent).forEach(curve => {
-    const at = chosen < 0 ? null : axisValue(curve.axis, chosen);
-    const outside = curve.seen ? [
-      {type: 'rect', yref: 'paper', x0: curve.x[0], x1: curve.seen[0], y0: 0, y1: 1,
-        fillcolor: c.line, opacity: 0.6, line: {width: 0}, layer: 'below'},
-      {type: 'rect', yref: 'paper', x0: curve.seen[1], x1: curve.x.at(-1), y0: 0, y1: 1,
-        fillcolor: c.line, opacity: 0.6, line: {width: 0}, layer: 'below'},
-    ].filter(box => box.x0 < box.x1) : [];
-    const marker = at === null ? [] : [{type: 'line', x0: at, x1: at, yref: 'paper', y0: 0, y1: 1,
-      line: {color: c.accent, width: 1.6}}];
+    const box = (x0, x1) => ({type: 'rect', yref: 'paper', x0, x1, y0: 0, y1: 1,
+      fillcolor: c.line, opacity: 0.5, line: {width: 0}, layer: 'below'});
+    const outside = curve.seen
+      ? [box(curve.x[0], curve.seen[0]), box(curve.seen[1], curve.x.at(-1))]
+        .filter(each => each.x0 < each.x1) : [];
+    const at = pick === null || pick < 0 ? curve.here : axisValue(curve.axis, pick);
+    const marker = {type: 'line', x0: at, x1: at, yref: 'paper', y0: 0, y1: 1,
+      line: {color: c.accent, width: 1.6}};
     // What lies far beyond the law's range must not set the scale of what lies within it.
-    const inside = curve.x.map((x, index) => index).filter(index => !curve.seen ||
+    const rows = curve.x.map((x, index) => index).filter(index => !curve.seen ||
       (curve.x[index] >= 0.8 * curve.seen[0] && curve.x[index] <= 1.25 * curve.seen[1]));
-    const rows = inside.length > 2 ? inside : curve.x.map((x, index) => index);
-    const low = Math.min(...rows.map(index => curve.low[index]), 0);
-    const high = Math.max(...rows.map(index => curve.high[index]), 0.001);
-    const most = Math.max(high, -low);
+    const shown = rows.length > 2 ? rows : curve.x.map((x, index) => index);
+    const low = Math.min(...shown.map(index => curve.low[index]), 0);
+    const high = Math.max(...shown.map(index => curve.high[index]), 0.001);
+    const y = [low - 0.1 * (high - low), high + 0.1 * (high - low)];
     const ends = [Math.log10(curve.x[0]), Math.log10(curve.x.at(-1))];
+    const pad = curve.whole ? 0.04 : 0;
+    const points = curve.studies.map(study => {
+      // A study has a level of its own: its points are shown about the curve's middle.
+      const offset = middleGap(curve, study.points);
+      const many = study.points.length > 60;
+      return {x: study.points.map(each => each[0]), y: study.points.map(each => each[1] - offset),
+        mode: 'markers', hoverinfo: 'text', cliponaxis: true,
+        hovertext: study.points.map(each => `${label(study.name)}: ` +
+          `${each[2]} ${each[2] === 1 ? 'run' : 'runs'}`),
+        marker: {size: many ? 4 : study.points.map(each => 5 + 1.5 * Math.log2(each[2])),
+          color: inkOf(study.name), opacity: many ? 0.35 : 0.8}};
+    });
     Plotly.react($(`curve-${curve.axis}`), [
       {x: [...curve.x, ...curve.x.slice().reverse()], mode: 'lines', fill: 'toself',
         y: [...curve.low, ...curve.high.slice().reverse()], hoverinfo: 'skip',
         fillcolor: c['accent-soft'], line: {width: 0}},
+      ...points,
       {x: curve.x, y: curve.loss, mode: curve.whole ? 'lines+markers' : 'lines',
         line: {color: c.accent, width: 2}, marker: {size: 6, color: c.accent},
         hovertemplate: '%{x:.3g}: %{y:+.4f} nats<extra></extra>'},
     ], layout(c, {
-      shapes: [...outside, ...marker],
-      xaxis: axis(c, '', {type: 'log', showgrid: false,
-        range: [ends[0] - (curve.whole ? 0.04 : 0), ends[1] + (curve.whole ? 0.04 : 0)],
+      shapes: [...outside, marker],
+      xaxis: axis(c, '', {type: 'log', showgrid: false, range: [ends[0] - pad, ends[1] + pad],
         ...(curve.whole ? wholeTicks(curve.x) : ticks(ends, 7))}),
-      yaxis: axis(c, '', {nticks: 5, range: [low - 0.1 * (high - low), high + 0.1 * (high - low)],
-        tickformat: most < 0.05 ? '+.3f' : '+.2f'}),
+      yaxis: axis(c, '', {nticks: 5, range: y,
+        tickformat: Math.max(high, -low) < 0.05 ? '+.3f' : '+.2f'}),
     }), quiet);
   });
+}
+
+function middleGap(curve, points) {
+  const gaps = points.map(([x, y]) => y - interpolated(curve, x)).sort((a, b) => a - b);
+  return gaps[Math.floor(gaps.length / 2)];
+}
+
+function interpolated(curve, x) {
+  let at = curve.x.findIndex(each => each >= x);
+  if (at <= 0) at = 1;
+  const [x0, x1] = [Math.log(curve.x[at - 1]), Math.log(curve.x[at])];
+  const share = (Math.log(x) - x0) / (x1 - x0);
+  return curve.loss[at - 1] + share * (curve.loss[at] - curve.loss[at - 1]);
 }
 
 function axisValue(name, point) {
   const a = architecture(point);
   const d = derived(a);
-  return {width_ratio: d.width, mlp_attention_ratio: d.ratio, gqa_group: d.group,
+  return {depth: d.depth, mlp_attention_ratio: d.ratio, gqa_group: d.group,
     sharing: a.sharing}[name];
+}
+
+// --- the runs ---------------------------------------------------------------------------------------
+
+function plotParity() {
+  const given = data.law.parity;
+  if (!ready() || !given || !$('parity')) return;
+  const c = colours();
+  // Both axes are the same: what lies on the line was predicted.
+  const low = Math.log10(Math.min(...given.predicted, ...given.observed));
+  const high = Math.log10(Math.max(...given.predicted, ...given.observed));
+  const range = [low - 0.03 * (high - low), high + 0.03 * (high - low)];
+  const size = given.n.map(Math.log10);
+  const ends = range.map(value => 10 ** value);
+  Plotly.react($('parity'), [
+    {x: ends, y: ends, mode: 'lines', line: {color: c.muted, width: 1}, hoverinfo: 'skip'},
+    {x: given.predicted, y: given.observed, mode: 'markers', hoverinfo: 'text',
+      hovertext: given.n.map((n, index) => `${show.count(n)} parameters, ` +
+        `${show.count(given.tokens[index])} tokens<br>predicted ${given.predicted[index]} ` +
+        `[${given.low[index]}, ${given.high[index]}]<br>observed ${given.observed[index]}`),
+      marker: {size: 5, color: size, colorscale: 'Viridis', opacity: 0.8}},
+  ], layout(c, {
+    xaxis: axis(c, 'predicted loss', {type: 'log', ...ticks(range, 7), range}),
+    yaxis: axis(c, 'observed loss', {type: 'log', ...ticks(range, 7), range, scaleanchor: 'x'}),
+  }), quiet);
 }

@@ -1,6 +1,8 @@
 // The chosen architecture, drawn to scale.
 
-const widest = shape.d_model.reduce((most, value) => Math.max(most, value), 1);
+const widest = question
+  ? shapes.fields.d_model.subarray(0, shapes.picks).reduce((most, value) => Math.max(most, value), 1)
+  : 1;
 
 function draw(svg, width, height, title) {
   svg.replaceChildren();
@@ -121,13 +123,22 @@ function drawBlock(a) {
   $('block').setAttribute('viewBox', `0 0 ${width} ${Math.max(y + 80, 190)}`);
 }
 
-function inWords(a, bits) {
+function blocksInWords(a) {
+  if (a.sharing === 1) return `${a.n_blocks} blocks`;
+  const which = derived(a).shared === a.n_blocks ? 'each' : `${derived(a).shared} of them`;
+  return `${a.n_blocks} blocks, ${which} applied ${a.sharing}×` +
+    (a.sharing_order === 'cycle' ? ' in cycles' : '');
+}
+
+function inWords(a, stored) {
   const window = a.window ? `, window ${a.window}` +
     (a.global_every ? ` (every ${a.global_every}th block global)` : '') : '';
-  return `d_model ${a.d_model}, ${a.n_blocks} blocks` +
-    (a.sharing > 1 ? ` ${derived(a).shared === a.n_blocks ? 'each' : `${derived(a).shared} of them`}` +
-      ` applied ${a.sharing}×${a.sharing_order === 'cycle' ? ' in cycles' : ''}` : '') +
-    `, ${a.n_heads} heads (${a.n_kv_heads} KV) of ${a.head_dim}, d_ff ${a.d_ff}${window}, ` +
-    `vocabulary ${a.vocab_size.toLocaleString('en')}${a.tied_embeddings ? ' tied' : ''}, ` +
-    `${bits}-bit weights`;
+  return `d_model ${a.d_model}, ${blocksInWords(a)}, ` +
+    `${a.n_heads} heads (${a.n_kv_heads} KV) of ${a.head_dim}, d_ff ${a.d_ff}${window}, ` +
+    `vocabulary ${a.vocab_size.toLocaleString('en')}${a.tied_embeddings ? ' tied' : ''}` +
+    (stored ? `, ${stored}` : '');
+}
+
+function briefly(a) {
+  return `${a.d_model} × ${a.n_blocks}${a.sharing > 1 ? ` × ${a.sharing}` : ''}`;
 }
