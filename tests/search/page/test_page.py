@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from benchmarks.browser import Browser, axe_core, chromium
+from shapelaw.results.shipped_laws import load_law
 from shapelaw.scaling.architecture import Architecture
 from shapelaw.scaling.errors import BadInput
 from shapelaw.search.answer.query import Budget, Infeasible, query
