@@ -57,14 +57,11 @@ class Branch:
 class DrawnStops:
     """How many stops, from the loosest on, each draw lets every shape meet."""
 
-    def __init__(
-        self, branches: Sequence[Branch], stops: Sequence[BudgetStops], confidence: float
-    ) -> None:
-        self.branches, self.stops, self.confidence = branches, stops, confidence
+    def __init__(self, branch: Branch, stops: Sequence[BudgetStops], confidence: float) -> None:
+        self.branch, self.stops, self.confidence = branch, stops, confidence
         self.columns = tuple(each.column for each in stops)
-        self.starts = np.cumsum([0, *(len(branch.points) for branch in branches)])
-        self.middle = np.concatenate([branch.middle(self.columns) for branch in branches])
-        """[n, budgets], of all branches in order."""
+        self.middle = branch.middle(self.columns)
+        """[n, budgets]"""
         self.corner = self._optimistic()
         """[n, budgets]: the tightest stops that a shape might keep to with confidence."""
         self._held = np.full(len(self.middle), -1, dtype=np.int64)
@@ -74,14 +71,9 @@ class DrawnStops:
         return len(self.middle)
 
     def drawn(self, rows: np.ndarray) -> list[np.ndarray]:
-        """Each budget's column [k, rows]; rows rising."""
-        parts = []
-        for number, branch in enumerate(self.branches):
-            first, last = self.starts[number], self.starts[number + 1]
-            mine = rows[(rows >= first) & (rows < last)] - first
-            if len(mine):
-                parts.append(branch.drawn(mine, self.columns))
-        return [np.concatenate([part[name] for part in parts], axis=1) for name in self.columns]
+        """Each budget's column [k, rows]."""
+        found = self.branch.drawn(rows, self.columns)
+        return [found[name] for name in self.columns]
 
     def _optimistic(self) -> np.ndarray:
         rows = np.random.default_rng(0).permutation(len(self))[:_SAMPLE]

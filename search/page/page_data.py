@@ -171,7 +171,7 @@ def _shapes(found: StopAnswers) -> dict[str, Any]:
         "fields": {name: packed(getattr(a, name), "<i4") for name in FIELDS},
         "bits": found.bits.tolist(),
         "formats": [None if each is None else each.name for each in found.formats],
-        "format": found.branch.tolist(),
+        "format": found.format.tolist(),
         "total": packed(np.broadcast_to(a.total_parameters, len(a)), "<f8"),
         "flops_per_token": packed(
             np.broadcast_to(a.training_flops_per_token(sequence), len(a)), "<f8"
@@ -188,7 +188,7 @@ def _training(found: StopAnswers, training: Training) -> dict[str, Any]:
     draws: np.ndarray | None = None
     beyond: list[dict[str, float]] = [{} for _ in range(n)]
     for number, problem in enumerate(training.problems):
-        rows = np.flatnonzero(found.branch == number)
+        rows = np.flatnonzero(found.format == number)
         if not len(rows):
             continue
         shapes = a.take(rows)
@@ -250,7 +250,7 @@ def _by_branch(found: StopAnswers, rows: np.ndarray) -> list[tuple[int, np.ndarr
     """(format, places among the rows, their points) of each format that occurs."""
     parts = []
     for number in range(len(found.formats)):
-        places = np.flatnonzero(found.branch[rows] == number)
+        places = np.flatnonzero(found.format[rows] == number)
         if len(places):
             chosen = rows[places]
             points = Points(found.shapes.take(chosen), found.bits[chosen], {}, chosen)

@@ -9,10 +9,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from shapelaw.results.format_evidence import public_format_prices
-from shapelaw.scaling.architecture import ArchitectureBatch
+from shapelaw.scaling.architecture import Architecture, ArchitectureBatch
 from shapelaw.scaling.formats.mixes import Mix, mix
 from shapelaw.search.answer.answer import Answer
 from shapelaw.search.answer.baselines import known_families, llama_like
+from shapelaw.search.answer.format_choice import (
+    ServedFormat,
+    eight_bits_beside,
+    fallback,
+    price_of,
+    priced,
+)
 from shapelaw.search.answer.law_choice import default_law, demotion, is_shipped
 from shapelaw.search.devices.stored_weights import nominal_bits
 from shapelaw.search.page.answer_grid import NOTHING, Branch, DrawnStops, picks
@@ -35,6 +42,7 @@ from shapelaw.search.pareto.problem import OBJECTIVES, Columns, LossModel, Point
 from shapelaw.search.space.grid import Grid
 
 if TYPE_CHECKING:
+    from shapelaw.search.devices.profile import DeviceProfile
     from shapelaw.search.workload import Workload
 
 BEYOND = -2
@@ -53,7 +61,7 @@ class Training:
 
     budget: Budget
     problems: list[Problem]
-    """Of each branch, with the law's expected loss."""
+    """Of each format, with the law's expected loss."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -64,7 +72,7 @@ class Serving:
     context: int | None
     workload: "Workload"
     costs: list[DeviceCost]
-    """Of each branch."""
+    """Of each format, by the engine that reads it."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -77,10 +85,9 @@ class StopAnswers:
     servings: list[Serving]
     asked_serving: int
     formats: list[Mix | None]
-    """Of each branch."""
     shapes: ArchitectureBatch
     """The picks, then the familiar choices, then the named models."""
-    branch: np.ndarray
+    format: np.ndarray
     """[shapes]: which format each is stored in."""
     bits: np.ndarray
     """[shapes], nominal."""
@@ -100,56 +107,43 @@ class StopAnswers:
 
 def stop_answers(answer: Answer) -> StopAnswers:
     """Ask everything that the page's sliders can ask."""
-    formats, judge, grids = _branches(answer)
+    formats, judge, grids = _searched(answer)
+    mixes = [None if each is None else each.mix for each in formats]
     exact = sum(grid.size() for grid in grids) <= MOST_POINTS
     points = [_points(grid) if exact else _found(answer) for grid in grids]
     trainings, asked_training = _trainings(answer, judge, formats, grids)
     servings, asked_serving = _servings(answer, formats, sum(len(each) for each in points))
-    familiar = _familiar(answer, [grid.bits for grid in grids])
     stops = _stops(answer, trainings[asked_training], servings, points)
-    losses = [_losses(training, points) for training in trainings]
-    familiar_losses = [_losses(training, familiar) for training in trainings]
-    tables, beside = [], []
-    for serving in servings:
-        drawn = _drawn(trainings[0], serving, points, stops, answer.confidence)
-        known = _drawn(trainings[0], serving, familiar, stops, answer.confidence)
-        tables.append([
-            _table(drawn, training, held) for training, held in zip(trainings, losses, strict=True)
-        ])  # fmt: skip
-        beside.append([
-            _table(known, training, held)
-            for training, held in zip(trainings, familiar_losses, strict=True)
-        ])  # fmt: skip
-    pick_rows, pick_table = _renumbered(np.array(tables), 0)
-    familiar_rows, familiar_table = _renumbered(np.array(beside), len(pick_rows))
+    asked = [each is None or each.asked for each in formats]
+    eligible = _Eligible(mixes, asked)
+    picked, pick_table = _tables(points, trainings, servings, stops, answer.confidence, eligible)
+    known = [_familiar(answer, grid.bits) for grid in grids]
+    alike, alike_table = _tables(known, trainings, servings, stops, answer.confidence, eligible)
     families = known_families()
     named = [each for members in families.values() for each in members.values()]
-    named_points = Points(
-        ArchitectureBatch.of(named),
-        np.full(len(named), grids[0].bits[0]),
-        {},
-        np.arange(len(named)),
-    )
-    chosen = Points.join([_rows(points, pick_rows), _rows(familiar, familiar_rows), named_points])
-    branch = np.concatenate(
-        [_branch_of(points, pick_rows), _branch_of(familiar, familiar_rows), np.zeros(len(named))]
-    ).astype(np.int64)
+    rows = np.arange(len(named))
+    shown = Points(ArchitectureBatch.of(named), np.full(len(named), grids[0].bits[0]), {}, rows)
+    parts = [*picked, *alike, shown]
+    count = sum(len(each) for each in picked)
     found = StopAnswers(
         stops=stops,
         trainings=trainings,
         asked_training=asked_training,
         servings=servings,
         asked_serving=asked_serving,
-        formats=formats,
-        shapes=chosen.architectures,
-        branch=branch,
-        bits=chosen.bits,
-        n_picks=len(pick_rows),
-        n_familiar=len(familiar_rows),
+        formats=mixes,
+        shapes=Points.join(parts).architectures,
+        format=np.concatenate(
+            [np.full(len(each), n) for group in (picked, alike) for n, each in enumerate(group)]
+            + [np.zeros(len(named))]
+        ).astype(np.int64),
+        bits=np.concatenate([each.bits for each in parts]),
+        n_picks=count,
+        n_familiar=sum(len(each) for each in alike),
         names=[name for members in families.values() for name in members],
         families=[family for family, members in families.items() for _ in members],
         picks=pick_table,
-        familiar=familiar_table,
+        familiar=np.where(alike_table == NOTHING, NOTHING, alike_table + count),
         exact=exact and answer.certificate.exact,
     )
     return _without_demoted(found, answer, judge)
@@ -158,18 +152,39 @@ def stop_answers(answer: Answer) -> StopAnswers:
 # --- the question in its parts -------------------------------------------------------------------
 
 
-def _branches(answer: Answer) -> tuple[list[Mix | None], LossModel, list[Grid]]:
-    """Each weight format that was searched (None: by bits alone), the law, and their spaces."""
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Format:
+    """A weight format, the device with the engine that reads it, and whether it was asked for."""
+
+    mix: Mix
+    device: "DeviceProfile"
+    asked: bool = True
+
+
+def _searched(answer: Answer) -> tuple[list[_Format | None], LossModel, list[Grid]]:
+    """Each weight format (None: by bits alone), the law without prices, and the spaces."""
     judge = answer.problem.law
     while isinstance(judge, ExpectedLoss | PricedLaw):
         judge = judge.law
     if not answer.formats:
         return [None], judge, [answer.space.grid()]
-    formats: list[Mix | None] = [mix(each.format, each.family) for each in answer.formats]
-    grids = [
-        answer.space.with_bits((nominal_bits(each),)).grid() for each in formats if each is not None
+    formats = [
+        _Format(mix(each.format, each.family), _with_engine(answer, each.engine))
+        for each in answer.formats
     ]
-    return formats, judge, grids
+    # What `query` asks beside the others where none of them may be picked.
+    wide = eight_bits_beside(ServedFormat(formats[0].mix, formats[0].device))
+    if all(each.mix != wide.mix for each in formats):
+        formats.append(_Format(wide.mix, wide.device, asked=False))
+    spaces = [answer.space.with_bits((nominal_bits(each.mix),)) for each in formats]
+    return [*formats], judge, [each.grid() for each in spaces]
+
+
+def _with_engine(answer: Answer, engine: str) -> "DeviceProfile":
+    from shapelaw.search.devices.catalogue import load_device
+
+    usual = answer.device
+    return usual if engine == usual.engine else load_device(usual.name, engine)
 
 
 def _points(grid: Grid) -> Points:
@@ -187,23 +202,15 @@ def _found(answer: Answer) -> Points:
     return Points(batch, np.array([bits for _, bits in shown]), {}, np.arange(len(shown)))
 
 
-def _familiar(answer: Answer, bits: Sequence[np.ndarray]) -> list[Points]:
+def _familiar(answer: Answer, bits: np.ndarray) -> Points:
     best = answer.best.architecture
     shapes = ArchitectureBatch.of(llama_like(best.vocab_size, best.tied_embeddings))
-    rows = np.arange(len(shapes))
-    return [
-        Points(
-            shapes.take(np.repeat(rows, len(each))),
-            np.tile(each, len(rows)),
-            {},
-            np.arange(len(rows) * len(each)),
-        )
-        for each in bits
-    ]
+    rows = np.repeat(np.arange(len(shapes)), len(bits))
+    return Points(shapes.take(rows), np.tile(bits, len(shapes)), {}, np.arange(len(rows)))
 
 
 def _trainings(
-    answer: Answer, judge: LossModel, formats: Sequence[Mix | None], grids: Sequence[Grid]
+    answer: Answer, judge: LossModel, formats: Sequence[_Format | None], grids: Sequence[Grid]
 ) -> tuple[list[Training], int]:
     problem = answer.problem
     budgets, asked = training_stops(problem.budget, answer.best.training_tokens)
@@ -217,8 +224,8 @@ def _trainings(
         budget = problem.budget if number == asked else budgets[number]
         problems = []
         for each, grid in zip(formats, grids, strict=True):
-            law = judge if each is None else PricedLaw(judge, each, public_format_prices())
-            cost = DeviceCost(answer.device, answer.workload, each)
+            law = judge if each is None else PricedLaw(judge, each.mix, public_format_prices())
+            cost = _cost(answer, each, answer.workload)
             unlimited = Problem(law, cost, _training_alone(budget), problem.objectives)
             expected = prepared(unlimited, grid, answer.confidence).law
             problems.append(
@@ -226,6 +233,12 @@ def _trainings(
             )
         found.append(Training(budget, problems))
     return found, kept.index(asked)
+
+
+def _cost(answer: Answer, chosen: _Format | None, workload: "Workload") -> DeviceCost:
+    if chosen is None:
+        return DeviceCost(answer.device, workload)
+    return DeviceCost(chosen.device, workload, chosen.mix)
 
 
 def _training_alone(budget: Budget) -> Budget:
@@ -249,7 +262,7 @@ def _same_judge(answer: Answer, judge: LossModel, budget: Budget) -> bool:
 
 
 def _servings(
-    answer: Answer, formats: Sequence[Mix | None], shapes: int
+    answer: Answer, formats: Sequence[_Format | None], shapes: int
 ) -> tuple[list[Serving], int]:
     workload = answer.workload
     batches, contexts = batch_stops(workload), context_stops(workload)
@@ -261,7 +274,7 @@ def _servings(
     for batch in batches:
         for context in contexts:
             served = workload.served(batch, context)
-            costs = [DeviceCost(answer.device, served, each) for each in formats]
+            costs = [_cost(answer, each, served) for each in formats]
             found.append(Serving(batch, context, served, costs))
     asked = next(
         number
@@ -303,105 +316,150 @@ def _stops(
 # --- the tables ----------------------------------------------------------------------------------
 
 
-def _losses(training: Training, points: Sequence[Points]) -> list[Columns]:
-    found = []
-    for problem, each in zip(training.problems, points, strict=True):
-        columns = problem.loss_columns(each.architectures)
-        found.append({name: columns[name] for name in ("loss", "training_flops")})
-    return found
+class _Eligible:
+    """Which shapes of which formats may be picked: as answer.format_search has it."""
+
+    def __init__(self, mixes: Sequence[Mix | None], asked: Sequence[bool]) -> None:
+        self.mixes, self.asked = mixes, asked
+
+    def may(self, number: int, shape: Architecture, tokens: float) -> bool:
+        """Whether a shape may be picked in one format."""
+        chosen = self.mixes[number]
+        if chosen is None:
+            return True
+        price = price_of(chosen, shape, tokens, in_loss=True)
+        return priced(chosen, price) and fallback(chosen, shape) is None
 
 
-def _drawn(
-    training: Training,
-    serving: Serving,
+def _tables(
     points: Sequence[Points],
+    trainings: Sequence[Training],
+    servings: Sequence[Serving],
     stops: list[BudgetStops],
     confidence: float,
-) -> DrawnStops:
-    branches = [
-        Branch(dataclasses.replace(problem, cost=cost), each)
-        for problem, cost, each in zip(training.problems, serving.costs, points, strict=True)
-    ]
-    return DrawnStops(branches, stops, confidence)
+    eligible: _Eligible,
+) -> tuple[list[Points], np.ndarray]:
+    """The shapes that are picked anywhere, of each format, and [servings, trainings, *stops] their
+    numbers, counted through the formats."""
+    by_format, goals = [], []
+    for number, each in enumerate(points):
+        losses = [_losses(training.problems[number], each) for training in trainings]
+        rows_of, goal_of = [], []
+        for serving in servings:
+            problem = dataclasses.replace(trainings[0].problems[number], cost=serving.costs[number])
+            drawn = DrawnStops(Branch(problem, each), stops, confidence)
+            tables = [
+                _table(drawn, training.problems[number], columns)
+                for training, columns in zip(trainings, losses, strict=True)
+            ]
+            rows_of.append(tables)
+            goal_of.append([
+                _goals(drawn, training.problems[number], columns, table)
+                for training, columns, table in zip(trainings, losses, tables, strict=True)
+            ])  # fmt: skip
+        by_format.append(np.array(rows_of))
+        goals.append(np.array(goal_of))
+    chosen = _best_format(points, trainings, by_format, goals, eligible)
+    kept, numbers = [], np.full(by_format[0].shape, NOTHING, dtype=np.int64)
+    first = 0
+    for number, (each, table) in enumerate(zip(points, by_format, strict=True)):
+        here = (chosen == number) & (table != NOTHING)
+        rows = np.unique(table[here])
+        kept.append(each.take(rows))
+        numbers[here] = first + np.searchsorted(rows, table[here])
+        first += len(rows)
+    return kept, numbers
 
 
-def _table(drawn: DrawnStops, training: Training, losses: Sequence[Columns]) -> np.ndarray:
-    order = _order(drawn, training, losses)
-    if training.problems[0].target_loss is None:
+def _best_format(
+    points: Sequence[Points],
+    trainings: Sequence[Training],
+    by_format: Sequence[np.ndarray],
+    goals: Sequence[np.ndarray],
+    eligible: _Eligible,
+) -> np.ndarray:
+    """Which format holds the pick at every combination: the best that may be picked; where none
+    may, that which is asked beside the others; and where none fits that may, the best of all."""
+    if len(by_format) == 1:
+        return np.zeros(by_format[0].shape, dtype=np.int64)
+    may = np.ones((len(by_format), *by_format[0].shape), dtype=bool)
+    for number, table in enumerate(by_format):
+        shapes = points[number].architectures
+        for place, training in enumerate(trainings):
+            here = table[:, place]
+            rows = np.unique(here[here != NOTHING])
+            tokens = np.broadcast_to(training.budget.training_tokens(shapes), len(shapes))
+            allowed = np.array(
+                [eligible.may(number, shapes[int(row)], float(tokens[row])) for row in rows],
+                dtype=bool,
+            )
+            where = here != NOTHING
+            may[number, :, place][where] = allowed[np.searchsorted(rows, here[where])]
+    price = np.stack(goals)
+    fits = np.stack([table != NOTHING for table in by_format])
+    own = np.array(eligible.asked).reshape(-1, *(1,) * (price.ndim - 1))
+    # The one asked beside the others takes part where none of them may be picked.
+    settled = (fits & may & own).any(axis=0)
+    part = fits & (own | ~settled)
+    first = np.where(part & may, price, np.inf)
+    second = np.where(part, price, np.inf)
+    return np.where(
+        np.isfinite(first).any(axis=0), np.argmin(first, axis=0), np.argmin(second, axis=0)
+    )
+
+
+def _losses(problem: Problem, points: Points) -> Columns:
+    columns = problem.loss_columns(points.architectures)
+    return {name: columns[name] for name in ("loss", "training_flops")}
+
+
+def _goals(drawn: DrawnStops, problem: Problem, losses: Columns, table: np.ndarray) -> np.ndarray:
+    goal = _price(drawn, problem, losses, problem.goal.name)
+    return np.where(table == NOTHING, np.inf, goal[np.maximum(table, 0)])
+
+
+def _table(drawn: DrawnStops, problem: Problem, losses: Columns) -> np.ndarray:
+    order = _order(drawn, problem, losses)
+    if problem.target_loss is None:
         return picks(drawn, order)
-    mean = np.concatenate([each["loss"] for each in losses])
     # What reaches a loss with confidence does so on average, but for a very lopsided law.
-    order = order[mean[order] <= training.problems[0].target_loss]
-    return picks(drawn, order, lambda rows: _reaching(drawn, training, rows))
+    order = order[losses["loss"][order] <= problem.target_loss]
+    return picks(drawn, order, lambda rows: _reaching(drawn, problem, rows))
 
 
-def _order(drawn: DrawnStops, training: Training, losses: Sequence[Columns]) -> np.ndarray:
+def _order(drawn: DrawnStops, problem: Problem, losses: Columns) -> np.ndarray:
     """Rows that might fit at all, in the order of choice."""
-    problem = training.problems[0]
     rows = np.flatnonzero((drawn.corner > 0).all(axis=1))
-    branch = np.concatenate([np.full(len(each["loss"]), n) for n, each in enumerate(losses)])
-    wanted = [each.column for each in problem.objectives]
-    missing = [name for name in wanted if name not in (*drawn.columns, *losses[0])]
-    more = np.concatenate([each.middle(missing) for each in drawn.branches]) if missing else None
-
-    def price(name: str) -> np.ndarray:
-        objective = OBJECTIVES[name]
-        if objective.column in losses[0]:
-            column = np.concatenate([each[objective.column] for each in losses])
-        elif objective.column in drawn.columns:
-            column = drawn.middle[:, drawn.columns.index(objective.column)]
-        else:
-            assert more is not None
-            column = more[:, missing.index(objective.column)]
-        return np.asarray((-column if objective.maximise else column)[rows])
-
-    others = [price(each.name) for each in problem.objectives if each != problem.goal]
-    goal = price(problem.goal.name)
-    order = np.lexsort((rows, *reversed(others), branch[rows], goal))
+    others = [
+        _price(drawn, problem, losses, each.name)[rows]
+        for each in problem.objectives
+        if each != problem.goal
+    ]
+    goal = _price(drawn, problem, losses, problem.goal.name)[rows]
+    order = np.lexsort((rows, *reversed(others), goal))
     return np.asarray(rows[order[~np.isnan(goal[order])]])
 
 
-def _reaching(drawn: DrawnStops, training: Training, rows: np.ndarray) -> np.ndarray:
+def _price(drawn: DrawnStops, problem: Problem, losses: Columns, name: str) -> np.ndarray:
+    """An objective's column [n], turned so that less is better."""
+    objective = OBJECTIVES[name]
+    if objective.column in losses:
+        column = losses[objective.column]
+    elif objective.column in drawn.columns:
+        column = drawn.middle[:, drawn.columns.index(objective.column)]
+    else:
+        column = drawn.branch.middle([objective.column])[:, 0]
+    return np.asarray(-column if objective.maximise else column)
+
+
+def _reaching(drawn: DrawnStops, problem: Problem, rows: np.ndarray) -> np.ndarray:
     """[rows, j, budgets]: stops that each joint draw of law and device meets."""
-    found: np.ndarray | None = None
-    for number, (problem, branch) in enumerate(zip(training.problems, drawn.branches, strict=True)):
-        first, last = drawn.starts[number], drawn.starts[number + 1]
-        mine = np.flatnonzero((rows >= first) & (rows < last))
-        if not len(mine):
-            continue
-        points = branch.points.take(rows[mine] - first)
-        asked = dataclasses.replace(problem, cost=branch.problem.cost)
-        points = asked.evaluate(points.architectures, points.bits)
-        joint = joint_draws(asked, points)
-        of_device = branch.drawn(rows[mine] - first, drawn.columns)
-        levels = drawn.stop_counts([of_device[name] for name in drawn.columns])
-        levels = levels[:, joint.device_rows % levels.shape[1]]
-        levels = levels * joint.met["target_loss"].T[:, :, None]
-        if found is None:
-            found = np.zeros((len(rows), *levels.shape[1:]), dtype=np.uint8)
-        found[mine] = levels
-    assert found is not None
-    return found
-
-
-def _renumbered(tables: np.ndarray, first: int) -> tuple[np.ndarray, np.ndarray]:
-    """The rows that occur, and the tables with their numbers, from `first` on, in place of them."""
-    rows = np.unique(tables[tables != NOTHING])
-    numbers = first + np.searchsorted(rows, tables)
-    return rows, np.where(tables == NOTHING, NOTHING, numbers)
-
-
-def _rows(points: Sequence[Points], rows: np.ndarray) -> Points:
-    starts = np.cumsum([0, *(len(each) for each in points)])
-    return Points.join([
-        each.take(rows[(rows >= start) & (rows < start + len(each))] - start)
-        for each, start in zip(points, starts[:-1], strict=True)
-    ])  # fmt: skip
-
-
-def _branch_of(points: Sequence[Points], rows: np.ndarray) -> np.ndarray:
-    ends = np.cumsum([len(each) for each in points])
-    return np.searchsorted(ends, rows, side="right")
+    points = drawn.branch.points.take(rows)
+    asked = dataclasses.replace(problem, cost=drawn.branch.problem.cost)
+    joint = joint_draws(asked, asked.evaluate(points.architectures, points.bits))
+    levels = drawn.stop_counts(drawn.drawn(rows))
+    levels = levels[:, joint.device_rows % levels.shape[1]]
+    return np.asarray(levels * joint.met["target_loss"].T[:, :, None])
 
 
 def _without_demoted(found: StopAnswers, answer: Answer, judge: LossModel) -> StopAnswers:

@@ -45,7 +45,8 @@ def asked(found: StopAnswers, at: tuple[int, ...]) -> tuple[Architecture, int] |
     for number, (problem, cost) in enumerate(zip(training.problems, serving.costs, strict=True)):
         mix = found.formats[number]
         space = SPACE if mix is None else SPACE.with_bits((nominal_bits(mix),))
-        problem = dataclasses.replace(problem, cost=cost, budget=budget, law=problem.law.law)  # type: ignore[attr-defined]
+        law = problem.law.law  # type: ignore[attr-defined]
+        problem = dataclasses.replace(problem, cost=cost, budget=budget, law=law)
         problem = prepared(problem, space.grid(), CONFIDENCE)
         key, loss = best_confident(problem, space.grid(), CONFIDENCE)
         if key is not None and (best is None or loss < best[0]):
@@ -70,7 +71,7 @@ def agrees(found: StopAnswers, at: tuple[int, ...]) -> int | None:
     if expected is None:
         assert number == NOTHING
         return None
-    assert (found.shapes[number], int(found.branch[number])) == expected
+    assert (found.shapes[number], int(found.format[number])) == expected
     return expected[1]
 
 
@@ -100,7 +101,7 @@ def test_formats_are_chosen_with_the_shape() -> None:
     here = (found.asked_serving, found.asked_training, *(each.asked for each in found.stops))
     number = int(found.picks[here])
     assert found.shapes[number] == answer.best.architecture
-    mix = found.formats[found.branch[number]]
+    mix = found.formats[found.format[number]]
     assert mix is not None
     assert mix.name == answer.weight_format()["format"]
     assert any(agrees(found, at) is not None for at in some(found, 9, 2))
