@@ -3,9 +3,11 @@
 Two kinds of ignorance that no refit of a form shows:
 
 - Drift. Beyond the sizes, tokens and compute of its runs a law errs by more than its draws differ,
-  since every form is a little wrong. ln L of a draw is off by γ·h·t, where h is the distance from
-  the runs in units of their own span, t a Student deviate of the draw, and γ is measured by fitting
-  the smaller runs of the table and predicting the larger ones (`uncertainty.drift`).
+  since every form is a little wrong. ln L of a draw is off by γ·h·t for sizes, and by another such
+  term for tokens and compute: h is the distance from the runs in units of their own span, t a
+  Student deviate of the draw, and γ is measured by fitting the smaller runs of the table and
+  predicting the larger ones (`uncertainty.drift`). A larger model is a further step than a longer
+  run, so the two are measured apart.
 - Unseen axes. What the runs never varied has an effect of unknown sign: ln L of a draw is off by
   UNSEEN_EFFECT·z for each factor e.
 """
@@ -53,6 +55,7 @@ _STEPS = (
     0.8191725133961645,
     0.6710436067037893,
     0.5497004779019703,
+    0.8566748838545029,
 )  # of low-discrepancy sequences, one for each independent deviate
 
 Range = Mapping[str, tuple[float, float]]
@@ -62,19 +65,29 @@ Range = Mapping[str, tuple[float, float]]
 class Drift:
     """What extrapolation adds to each draw."""
 
-    quantiles: Array
-    """Of ln(true / predicted) at a distance of one span beyond the runs."""
+    sizes: Array
+    """Quantiles of ln(true / predicted) at one span beyond the sizes of the runs."""
+    budgets: Array
+    """The same at one span beyond their tokens or compute."""
     range: dict[str, tuple[float, float]]
     """What the runs saw of `N`, `tokens` and `compute` (6·N·D, in FLOPs)."""
 
-    def distance(self, features: Mapping[str, Array]) -> Array:
-        """Distance [n] from the runs, in spans of them; 0 inside."""
-        return distance(features["ln_n"], features["ln_d"], self.range)
-
     def draws(self, features: Mapping[str, Array], count: int) -> Array:
         """What each of `count` draws adds to ln L, [count, n]."""
-        deviates = np.quantile(self.quantiles, even_picks(count, 0))
-        return deviates[:, None] * self.distance(features)[None, :]
+        total = np.zeros((count, len(features["ln_n"])))
+        away = distances(features["ln_n"], features["ln_d"], self.range)
+        for quantiles, far, sequence in zip((self.sizes, self.budgets), away, (0, 5), strict=True):
+            total += np.quantile(quantiles, even_picks(count, sequence))[:, None] * far[None, :]
+        return total
+
+    def half_width(self, away: tuple[Array, Array], level: float) -> Array:
+        """Half of the interval of `level` at distances from `distances`."""
+        return np.hypot(
+            *(
+                np.quantile(np.abs(quantiles), level) * far
+                for quantiles, far in zip((self.sizes, self.budgets), away, strict=True)
+            )
+        )
 
 
 def size_range(log_n: Array, log_d: Array) -> dict[str, tuple[float, float]]:
@@ -86,16 +99,16 @@ def size_range(log_n: Array, log_d: Array) -> dict[str, tuple[float, float]]:
     }
 
 
-def distance(log_n: Array, log_d: Array, seen: Range) -> Array:
-    """Root of the summed squares, over N, tokens and compute, of how far each lies outside its
-    range, in units of that range's span in ln."""
+def distances(log_n: Array, log_d: Array, seen: Range) -> tuple[Array, Array]:
+    """How far N lies outside its range, and tokens and compute outside theirs (the root of their
+    summed squares), in units of each range's span in ln; 0 inside."""
     columns = {"N": log_n, "tokens": log_d, "compute": np.log(6.0) + log_n + log_d}
-    total = np.zeros(np.broadcast(log_n, log_d).shape)
+    outside = {}
     for axis, column in columns.items():
         low, high = np.log(seen[axis])
-        outside = np.maximum(np.maximum(column - high, low - column), 0.0)
-        total = total + (outside / max(high - low, _SHORTEST_SPAN)) ** 2
-    return np.sqrt(total)
+        beyond = np.maximum(np.maximum(column - high, low - column), 0.0)
+        outside[axis] = beyond / max(high - low, _SHORTEST_SPAN)
+    return outside["N"], np.hypot(outside["tokens"], outside["compute"])
 
 
 def even_picks(count: int, sequence: int) -> Array:

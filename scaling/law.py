@@ -401,7 +401,11 @@ class Law(Displayed):
             else NoiseFile(level=noise.level, slopes=list(noise.slopes), range=_lists(noise.range)),
             drift=None
             if drift is None
-            else DriftFile(quantiles=drift.quantiles.tolist(), range=_lists(drift.range)),
+            else DriftFile(
+                quantiles=drift.sizes.tolist(),
+                budgets=drift.budgets.tolist(),
+                range=_lists(drift.range),
+            ),
             new_shapes=None
             if new is None
             else NewShapesFile(
@@ -447,7 +451,11 @@ class Law(Displayed):
             else NoiseTrend(noise.level, (noise.slopes[0], noise.slopes[1]), _pairs(noise.range)),
             drift=None
             if drift is None
-            else Drift(np.array(drift.quantiles, dtype=float), _pairs(drift.range)),
+            else Drift(
+                np.array(drift.quantiles, dtype=float),
+                np.array(drift.budgets or drift.quantiles, dtype=float),
+                _pairs(drift.range),
+            ),
             new_shapes=None
             if new is None
             else NewShapes(new.factor, tuple(new.features), np.array(new.seen, dtype=np.int64)),

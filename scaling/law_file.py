@@ -42,6 +42,9 @@ class DriftFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     """What extrapolation adds to each draw."""
 
     quantiles: list[float]
+    """Beyond the sizes seen, a span."""
+    budgets: list[float] = []
+    """Beyond the tokens and compute seen; of a file of version 2, as beyond the sizes."""
     range: dict[str, Ends]
 
 
@@ -100,7 +103,9 @@ def read_law_file(path: str | Path) -> LawFile:
         if abs(value) > LARGEST_RESIDUAL:
             refuse("law", path, f"residuals[{row}] = {value:g}: at most {LARGEST_RESIDUAL:g}")
     trends = [] if file.noise is None else [("noise.slopes", v) for v in file.noise.slopes]
-    trends += [] if file.drift is None else [("drift.quantiles", v) for v in file.drift.quantiles]
+    if file.drift is not None:
+        trends += [("drift.quantiles", v) for v in file.drift.quantiles]
+        trends += [("drift.budgets", v) for v in file.drift.budgets]
     for where, value in trends:
         if abs(value) > LARGEST_RESIDUAL:
             refuse("law", path, f"{where} = {value:g}: at most {LARGEST_RESIDUAL:g}")

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from shapelaw.scaling.bound_form import Array
-from shapelaw.scaling.extrapolation import Drift, distance, size_range
+from shapelaw.scaling.extrapolation import Drift, distances, size_range
 from shapelaw.scaling.features import table_features
 from shapelaw.scaling.holdout.splits import Split
 from shapelaw.scaling.new_shapes import NewShapes, shape_features, shape_keys
@@ -48,10 +48,9 @@ def new_shapes_of(
     middle = weights @ several
     error = np.log(rehearsal.loss) - middle
     other = NORMAL**2 * (weights @ (several - middle) ** 2)
-    drifts = np.quantile(np.abs(drift.quantiles), _LEVEL)
     for train, test in zip(split.train, split.test, strict=True):
-        away = distance(log_n[test], log_d[test], size_range(log_n[train], log_d[train]))
-        other[test] += (drifts * away) ** 2
+        away = distances(log_n[test], log_d[test], size_range(log_n[train], log_d[train]))
+        other[test] += drift.half_width(away, _LEVEL) ** 2
     rows = np.isfinite(middle)
     excess = (error[rows] ** 2 - other[rows]) / np.maximum(half[rows], 1e-12) ** 2
     return NewShapes(float(np.sqrt(max(1.0, np.quantile(excess, _LEVEL)))), names, seen)

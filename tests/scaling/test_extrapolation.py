@@ -3,44 +3,62 @@
 import numpy as np
 import pytest
 
-from shapelaw.scaling.extrapolation import Drift, distance, never_varied, size_range, unseen_draws
+from shapelaw.scaling.extrapolation import Drift, distances, never_varied, size_range, unseen_draws
 from shapelaw.scaling.noise import noise_trend
 from shapelaw.scaling.run_table import RunTable
-from shapelaw.scaling.uncertainty.drift import PRIOR_BLOCKS, USUAL, measured_drift
+from shapelaw.scaling.uncertainty.drift import (
+    PRIOR_BLOCKS,
+    USUAL_BUDGETS,
+    USUAL_SIZES,
+    measured_drift,
+)
 
 
 def test_distance_is_zero_inside_and_one_a_span_beyond() -> None:
     seen = {"N": (1e6, 1e8), "tokens": (1e8, 1e10), "compute": (1e10, 1e30)}
     log_n, log_d = np.log([1e7, 1e8, 1e10, 1e7]), np.log([1e9, 1e10, 1e9, 1e6])
-    np.testing.assert_allclose(distance(log_n, log_d, seen), [0, 0, 1, 1], atol=1e-12)
+    sizes, budgets = distances(log_n, log_d, seen)
+    np.testing.assert_allclose(sizes, [0, 0, 1, 0], atol=1e-12)
+    np.testing.assert_allclose(budgets, [0, 0, 0, 1], atol=1e-12)
 
 
-def table(rows: int = 40) -> RunTable:
-    n = np.geomspace(1e6, 1e9, rows)
-    return RunTable(n=n, d=20 * n, loss=np.ones(rows), run=np.arange(rows).astype(str))
+def block(
+    runs: RunTable, cut: float, by: str, gamma: float, delta: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Trained below a cut, tested up to thrice above it, with errors of gamma and delta a span."""
+    values = getattr(runs, by)
+    train, test = values < cut, (values >= cut) & (values < 3 * cut)
+    log_n, log_d = np.log(runs.n), np.log(runs.d)
+    sizes, budgets = distances(log_n[test], log_d[test], size_range(log_n[train], log_d[train]))
+    return train, test, np.hypot(gamma * sizes, delta * budgets), np.zeros(test.sum())
 
 
 def test_drift_follows_the_errors_of_the_rehearsals() -> None:
-    """Blocks whose errors grow by gamma a span give gamma back, drawn to the usual by the prior."""
-    runs, gamma, noise = table(), 0.2, 0.001
-    log_n, log_d = np.log(runs.n), np.log(runs.d)
-    blocks = []
-    for cut in (15, 20, 25, 30):
-        train, test = np.arange(40) < cut, (np.arange(40) >= cut) & (np.arange(40) < cut + 8)
-        away = distance(log_n[test], log_d[test], size_range(log_n[train], log_d[train]))
-        blocks.append((train, test, gamma * away, np.zeros(test.sum())))
-    drift = measured_drift(runs, blocks, np.full(40, noise), noise, runs)
-    expected = np.sqrt((4 * gamma**2 + PRIOR_BLOCKS * (USUAL * noise) ** 2) / (4 + PRIOR_BLOCKS))
-    middle_half = np.quantile(drift.quantiles, 0.75)
-    assert middle_half == pytest.approx(0.7176 * expected, rel=0.05)  # Student's, 6 degrees
-    assert drift.quantiles == pytest.approx(-drift.quantiles[::-1])
-    quiet = measured_drift(runs, [], np.full(40, noise), noise, runs)
-    assert quiet.quantiles[-1] < 0.2 * drift.quantiles[-1]
+    """Blocks whose errors grow by so much a span give it back, apart for sizes and for budgets,
+    and drawn to the usual by the prior."""
+    gamma, delta, noise = 0.2, 0.05, 0.001
+    n = np.repeat(np.geomspace(1e6, 1e9, 12), 12)
+    d = np.tile(np.geomspace(1e8, 1e11, 12), 12)
+    runs = RunTable(n=n, d=d, loss=np.ones(144), run=np.arange(144).astype(str))
+    blocks = [block(runs, cut, "n", gamma, delta) for cut in (1e7, 1e8)]
+    blocks += [block(runs, cut, "d", gamma, delta) for cut in (1e9, 1e10)]
+    drift = measured_drift(runs, blocks, np.full(144, noise), noise, runs)
+    for found, told, usual in (
+        (drift.sizes, gamma, USUAL_SIZES),
+        (drift.budgets, delta, USUAL_BUDGETS),
+    ):
+        square = (2 * told**2 + PRIOR_BLOCKS * (usual * noise) ** 2) / (2 + PRIOR_BLOCKS)
+        # Student's of 4 degrees of freedom has its upper quartile at .741.
+        assert np.quantile(found, 0.75) == pytest.approx(0.741 * np.sqrt(square), rel=0.05)
+        assert found == pytest.approx(-found[::-1])
+    quiet = measured_drift(runs, [], np.full(144, noise), noise, runs)
+    assert quiet.sizes[-1] < 0.2 * drift.sizes[-1]
 
 
 def test_draws_of_a_drift_are_coherent_and_vanish_inside() -> None:
     drift = Drift(
         np.linspace(-0.1, 0.1, 41),
+        np.linspace(-0.2, 0.2, 41),
         {"N": (1e6, 1e8), "tokens": (1e8, 1e10), "compute": (1e10, 1e30)},
     )
     features = {"ln_n": np.log([1e7, 1e9, 1e10]), "ln_d": np.log([1e9, 1e9, 1e9])}

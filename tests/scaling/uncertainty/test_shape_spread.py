@@ -46,7 +46,7 @@ def found(error: np.ndarray, gamma: float = 0.0) -> NewShapes:
         [member],
         NoiseModel(NOISE * np.linspace(-1.645, 1.645, 101) / 0.9, None, 0),
         NoiseTrend(1.0, (0.0, 0.0), seen),
-        Drift(gamma * np.linspace(-1.0, 1.0, 41), seen),
+        Drift(*2 * (gamma * np.linspace(-1.0, 1.0, 41),), seen),
     )
 
 
