@@ -119,11 +119,19 @@ def _doubts(diagnostics: Mapping[str, Any]) -> list[str]:
     return found
 
 
+_COUNTS = {
+    "total": "N counts every parameter",
+    "non_embedding": "N counts the parameters outside the embedding",
+    "as given": "the column does not say what N counts: a query takes it for the parameters "
+    "outside the embedding",
+}
+
+
 def _columns_read(report: Mapping[str, Any]) -> list[str]:
     """What was read from which column, how N counts, and what the reader remarked."""
     columns = report.get("columns") or {}
     read = ", ".join(f"{ours} = {theirs}" for ours, theirs in columns.items())
-    counted = f"N is counted as {report['count']}" if report.get("count") else ""
+    counted = _COUNTS.get(report.get("count") or "", "")
     first = "; ".join(part for part in (f"columns: {read}" if read else "", counted) if part)
     return [*([first] if first else []), *report.get("remarks", ())]
 
