@@ -3,6 +3,7 @@
 Names with markup or control characters are data: shown as they are, or refused.
 """
 
+import json
 import os
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 from shapelaw.cli import main
 from shapelaw.scaling.errors import BadInput
 from shapelaw.scaling.user_files import parse_json, parse_toml, read_bytes, read_json
+from shapelaw.search.devices.catalogue import load_device
 
 CASES = Path(__file__).parent / "cases" / "borders"
 Run = Callable[..., tuple[int, str, str]]
@@ -120,6 +122,50 @@ def test_benches(run: Run, tmp_path: Path, file: str, named: list[str]) -> None:
         run("calibrate", "--name", "x", "--llama-bench", CASES / file, "--out", tmp_path / "x"),
         file, *named,
     )  # fmt: skip
+
+
+def test_a_bench_of_a_model_of_five_bytes(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "bench.csv"
+    path.write_text(
+        "model_filename,model_type,model_size,model_n_params,n_prompt,n_gen,avg_ns\n"
+        "a,llama 7B Q4_0,5.3,6738415616,512,0,216142857\n"
+        "a,llama 7B Q4_0,5.3,6738415616,0,128,2000000000\n"
+    )
+    refused(
+        run("calibrate", "--name", "x", "--llama-bench", path, "--out", tmp_path / "x"),
+        "model_size = 5.3", "bits a weight",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "named"),
+    [
+        ("kv_share = ", "kv_share = 1e12, spare = ", "uncertainty.spread.kv_share"),
+        ("capacity = {value = ", "capacity = {value = 1e30, unit = \"GB\", source = \"x\", "
+         "status = \"fitted\"} #", "memory.capacity"),
+        ("[compute.peak]\n", "[compute.peak]\n\"\u0663\" = {value = 1.0, unit = \"TFLOP/s\", "
+         "source = \"x\", status = \"fitted\"}\n", "precision"),
+    ],
+)  # fmt: skip
+def test_profiles(run: Run, tmp_path: Path, old: str, new: str, named: str) -> None:
+    path = tmp_path / "device.toml"
+    load_device("m2").to_file(path)
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+    refused(run("explain", "smollm2-135m", "--device", path), "device.toml", named)
+
+
+def test_two_runs_that_say_nothing_of_their_blocks(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "runs.csv"
+    path.write_text(
+        "n,d,loss,d_model,n_layers,d_ff,n_heads,n_kv_heads\n"
+        "3145728,1e9,4.371,256,1.8531,512,4,4\n3145728,4e9,4.1775,256,5.2158,768,4,2\n"
+    )
+    code, out, err = run("predict", "evidence", path, "--json")
+    assert code == 0
+    assert "Warning" not in err
+    assert all(row["loss"] for row in json.loads(out)["rows"])
 
 
 def test_tables(run: Run, tmp_path: Path) -> None:

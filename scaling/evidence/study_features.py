@@ -87,6 +87,8 @@ def block_parameters(n: np.ndarray, width: np.ndarray, depth: np.ndarray) -> np.
     if len(distinct) < 2:
         return n
     embedding, block = nnls(distinct, np.ones(len(distinct)))[0]
+    if block <= 0:
+        return n
     fitted = embedding * design[:, 0] + block * design[:, 1]
     if np.abs(fitted - 1).max() > 0.1:
         return n

@@ -17,12 +17,32 @@ import msgspec
 from shapelaw.scaling.atomic_files import write_atomically
 from shapelaw.scaling.errors import BadInput
 from shapelaw.scaling.notebook_display import Displayed
-from shapelaw.scaling.user_files import LARGEST_TOML, convert, parse_toml, read_text, refuse
+from shapelaw.scaling.user_files import LARGEST_TOML, convert, parse_toml, read_text, refuse, shown
 from shapelaw.search.devices.figure_units import to_si
 
 Status = Literal["measured", "fitted", "datasheet", "asserted", "not determined"]
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 
+
+LEAST = {"bytes": 1.0, "bandwidth": 1e3, "operation rate": 1e3, "bits": 0.5, "share": 1e-6}
+MOST = {
+    "bytes": 1e18,
+    "bandwidth": 1e18,
+    "time": 1e6,
+    "time per weight": 1.0,
+    "time per feature": 1.0,
+    "energy": 1e15,
+    "energy per byte": 1.0,
+    "energy per operation": 1.0,
+    "power": 1e9,
+    "share": 1e4,
+    "bits": 64.0,
+    "tokens": 1e12,
+    "features": 1e9,
+}
+"""By dimension, in SI units: what no device goes below (but for 0) or beyond."""
+LARGEST_SPREAD = 20.0
+"""Of a logarithm: a factor of half a billion."""
 
 STORE_EVERY_APPLICATION = ("llama.cpp", "ollama", "vllm", "sglang", "tensorrt", "lmdeploy", "mlc")
 """Engines, by the beginning of their names, that hold a shared block once an application."""
@@ -294,10 +314,41 @@ class DeviceProfile(
         if not self.compute.peak:
             raise BadInput(f'{where}: compute.peak is empty: give one rate at least, e.g. "16"')
         for key in [*self.compute.peak, *self.weights]:
-            if not re.fullmatch(r"\d+(\.\d+)?", key) or float(key) <= 0:
-                raise BadInput(f'{where}: precision {key!r}: a number of bits is needed, like "8"')
+            if not re.fullmatch(r"[0-9]{1,2}(\.[0-9]{1,4})?", key) or not 1 <= float(key) <= 64:
+                raise BadInput(
+                    f'{where}: precision {shown(key, 40)!r}: a number of bits is needed, like "8"'
+                )
         self._check_levels(where)
+        self._check_uncertainty(where)
+        traits = self.traits or EngineTraits()
+        if not 1 <= traits.kv_slots <= 1_000_000:
+            raise BadInput(f"{where}: traits.kv_slots = {traits.kv_slots}: 1 or more is needed")
+        if not 0 <= traits.kv_bits_least <= 64:
+            raise BadInput(f"{where}: traits.kv_bits_least = {traits.kv_bits_least:g}: 0 to 64")
         return self
+
+    def _check_uncertainty(self, where: str) -> None:
+        """Spreads of logarithms that a factor can have, and correlations that are some."""
+        found = self.uncertainty
+        if found is None:
+            return
+        for part, values in (("spread", found.spread), ("errors", found.errors)):
+            for name, value in values.items():
+                if not 0 <= value <= LARGEST_SPREAD:
+                    raise BadInput(
+                        f"{where}: uncertainty.{part}.{shown(name, 30)} = {value:g}: 0 to "
+                        f"{LARGEST_SPREAD:g} is needed"
+                    )
+        rows, count = found.correlation, len(found.spread)
+        if not rows:
+            return
+        if len(rows) != count or any(len(row) != count for row in rows):
+            raise BadInput(
+                f"{where}: uncertainty.correlation: {count} rows of {count} numbers are needed, "
+                "one for each spread"
+            )
+        if not all(-1.01 <= value <= 1.01 for row in rows for value in row):
+            raise BadInput(f"{where}: uncertainty.correlation: numbers from -1 to 1 are needed")
 
     def _check_levels(self, where: str) -> None:
         """Each level further out is larger and no faster, or 'served by the cache' has no sense."""
@@ -344,6 +395,12 @@ def _check_value(where: str, dotted: str, dimension: str, figure: Figure, value:
     """Numbers are finite and not negative; sizes and rates are not zero; shares are at most 1."""
     if not math.isfinite(value) or value < 0:
         raise BadInput(f"{where}.value = {figure.value}: a finite number, not negative, is needed")
+    least, most = LEAST.get(dimension, 1e-30), MOST.get(dimension, 1e24)
+    if value and not least <= value <= most:
+        raise BadInput(
+            f"{where}.value = {figure.value:g} {shown(figure.unit, 20)}: {least:g} to {most:g} is "
+            "needed, in SI units"
+        )
     if dimension == "bytes per weight" and value >= 1:
         raise BadInput(f"{where}.value = {figure.value}: less than 1 byte a weight is needed")
     may_be_zero = dimension not in ("bytes", "bandwidth", "operation rate", "bits", "share")

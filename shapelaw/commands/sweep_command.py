@@ -34,6 +34,14 @@ from shapelaw.scaling.terminal_text import note
 @click.option("--fully-sharded", is_flag=True, help="With it: split parameters and moments too.")
 @click.option("--workers", type=click.IntRange(min=1), help="Worker processes [one per core].")
 @click.option("--plan", is_flag=True, help="Show the runs, FLOPs, time and what they identify.")
+@click.option("--accelerator", help="With --plan: GPU-hours and dollars on it, such as h100.")
+@click.option(
+    "--utilisation",
+    type=float,
+    default=0.4,
+    show_default=True,
+    help="With --accelerator: the share of its peak that training reaches; less for small models.",
+)
 @click.option("--status", type=click.Path(path_type=Path), help="Show how far the sweep in DIR is.")
 @click.option("--next", "next_runs", type=click.IntRange(min=1), help="Propose the next N runs.")
 @click.option("--law", help="With --next: the law so far.")
@@ -63,6 +71,8 @@ def sweep(
     fully_sharded: bool,
     workers: int | None,
     plan: bool,
+    accelerator: str | None,
+    utilisation: float,
     status: Path | None,
     next_runs: int | None,
     law: str | None,
@@ -95,6 +105,10 @@ def sweep(
         from shapelaw.sweeps.design.plan_table import plan_table
 
         outline = plan_of(loaded)
+        if accelerator is not None:
+            from shapelaw.search.answer.training_cost import training_cost
+
+            outline["cost"] = training_cost(accelerator, utilisation).of(outline["flops"])
         print_json(outline) if as_json else show(plan_table(outline))
         return
     from shapelaw.scaling.units import parse_seconds

@@ -458,10 +458,12 @@ def pick(
     flops: float,
     *,
     again: bool = True,
+    runs: int | None = None,
 ) -> tuple[list[Run], list[Array]]:
-    """The runs, in order, and the expected squared errors [questions] left after each.
+    """The trunks, at most `count`, in order, and the squared errors [questions] expected after.
 
-    A trunk may be picked `again`, to be trained with another seed.
+    A trunk may be picked `again`, to be trained with another seed. With `runs`, no more budgets
+    than these are picked over all trunks together.
 
     Greedy by gain and greedy by gain per FLOP each fail where the other does well (a budget, and a
     number of runs); both are tried, and a third that spends the budget evenly, and the best kept.
@@ -475,7 +477,7 @@ def pick(
     best: tuple[list[Run], list[Array]] = ([], [])
     least = math.inf
     for rule in rules:
-        picks, state, errors = _greedy(outlook, candidates, costs, count, flops, rule, again)
+        picks, state, errors = _greedy(outlook, candidates, costs, count, flops, rule, again, runs)
         left = float(outlook.share_left(state))
         if picks and left < least:
             best, least = (picks, errors), left
@@ -490,19 +492,23 @@ def _greedy(
     flops: float,
     rule: Callable[[Array, float, int], Array],
     again: bool,
+    runs: int | None,
 ) -> tuple[list[Run], State, list[Array]]:
     state, left = outlook.start, flops
+    budgets = np.array([len(one.tokens) for one in candidates])
+    runs_left = math.inf if runs is None else runs
     picks: list[Run] = []
     errors: list[Array] = []
     allowed = np.ones(len(candidates), dtype=bool)
     for number in range(count):
         gains = outlook.share_left(state) - outlook.share_left(outlook.with_each(state))
-        useful = allowed & (costs <= left) & (gains > LEAST_GAIN)
+        useful = allowed & (costs <= left) & (budgets <= runs_left) & (gains > LEAST_GAIN)
         if not useful.any():
             break
         chosen = int(np.argmax(np.where(useful, rule(gains, left, count - number), -math.inf)))
         state = outlook.with_run(state, chosen)
         left -= costs[chosen]
+        runs_left -= budgets[chosen]
         if not again:
             allowed &= np.array([one.trunk != candidates[chosen].trunk for one in candidates])
         picks.append(candidates[chosen])

@@ -16,6 +16,7 @@ from shapelaw.results.record import RunRecord
 from shapelaw.results.tables.from_records import unusable
 from shapelaw.scaling.architecture import Architecture, ArchitectureBatch
 from shapelaw.scaling.errors import BadInput
+from shapelaw.scaling.units import show_count
 from shapelaw.sweeps.adaptive.expected_error import AnyLaw, Goal, Runs, outlook_of, pick
 from shapelaw.sweeps.corpus.sources import CorpusSpec
 from shapelaw.sweeps.design.design import Design
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 TOKENS_PER_PARAMETER = 20.0
-"""Of a target whose training tokens nobody gave."""
+"""Of a target whose training tokens nobody gave, where the law does not say what it saw."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -59,19 +60,21 @@ def propose(
         design: its shapes, sizes and budgets are what can be run.
         law: fitted so far. How sure it is follows from the runs held, or from its draws where it
             has seen more runs than these or has the evidence as its prior.
-        count: trunks to propose, at most.
-        flops: training FLOPs they may cost together; `count` times the median candidate where None.
+        count: runs to propose, at most; each budget of a trunk is one.
+        flops: training FLOPs they may cost together; `count` times the median run where None.
         targets: the shapes the answer is about: those that fit a device, say. The shapes of the
             design's largest size where None.
-        tokens: the targets' training tokens; 20 for each non-embedding parameter where None.
+        tokens: the targets' training tokens; the most that the law's own runs had where None, since
+            a question beyond them is about the law's form and not about the shapes.
         goal: `best shape`: which target has the least loss; `loss`: the targets' losses themselves;
             None: both, each counted by the share of its uncertainty that is left.
         held: runs already done; a shape proposed again gets a seed of its own.
 
     Returns:
-        `runs` in the order picked; `uncertainty` before and after for each question, in nats (the
+        `runs` in the order picked, a trunk with its budgets each, `count` of them together;
+        `tokens` of the question; `uncertainty` before and after for each question, in nats (the
         expected error, root mean square, of the loss differences that decide, or of the loss);
-        `design`, a TOML text of the runs.
+        `buys`: what the difference is worth (see `_bought`); `design`, a TOML text of the runs.
 
     Raises:
         BadInput: the law has neither runs nor draws, or nothing fits the budget.
@@ -81,6 +84,11 @@ def propose(
     if flops is not None and not flops > 0:
         raise BadInput(f"flops = {flops}: a positive number is needed")
     batch = _targets(design, targets)
+    done = [record for record in held if unusable(record) is None]
+    if tokens is None and done:
+        tokens = max(record.tokens for record in done)
+    elif tokens is None and "tokens" in law.range:
+        tokens = law.range["tokens"][1]
     budget_of_target = np.broadcast_to(
         tokens if tokens is not None else TOKENS_PER_PARAMETER * batch.non_embedding_parameters,
         (len(batch),),
@@ -90,9 +98,10 @@ def propose(
     questions = (goal,) if goal is not None else both
     candidates = candidates_of(design)
     budget = (
-        flops if flops is not None else count * float(np.median([one.flops for one in candidates]))
+        flops
+        if flops is not None
+        else count * float(np.median([one.flops / len(one.tokens) for one in candidates]))
     )
-    done = [record for record in held if unusable(record) is None]
     seen = Runs.of(
         [(record.architecture.build(), record.tokens) for record in done],
         [record.trunk_key for record in done],
@@ -103,7 +112,7 @@ def propose(
         dict.fromkeys(questions, asked),
         seen if len(seen) >= max(law.runs, 1) else None,
     )
-    picks, errors = pick(outlook, candidates, count, budget)
+    picks, errors = pick(outlook, candidates, count, budget, runs=count)
     cheapest = min(one.flops for one in candidates)
     if cheapest > budget:
         raise BadInput(f"flops = {budget:.3g}: the cheapest run costs {cheapest:.3g}")
@@ -121,13 +130,41 @@ def propose(
         "targets": len(batch),
         "flops_budget": budget,
         "flops": sum(run["flops"] for run in runs),
+        "count": sum(len(run["tokens"]) for run in runs),
+        "tokens": [float(budget_of_target.min()), float(budget_of_target.max())],
         "uncertainty": {"before": uncertainty[0], "after": uncertainty[-1]},
+        "buys": _bought(law, batch, budget_of_target, uncertainty[0], uncertainty[-1]),
         "best": {
             "architecture": outlook.best.architecture.to_dict(),
             "probability": outlook.best.probability,
         },
         "runs": runs,
         "design": design_text(design, runs),
+    }
+
+
+def _bought(
+    law: AnyLaw,
+    targets: ArchitectureBatch,
+    tokens: np.ndarray,
+    before: dict[str, float],
+    after: dict[str, float],
+) -> dict[str, dict[str, float]]:
+    """What the runs would take off each question's error: `nats`, the `share` of it, and
+    `as_tokens`, the share of the targets' training tokens that saves as much loss (by the law's
+    slope at the median target)."""
+    step = 0.01
+    losses = law.loss(targets, tokens), law.loss(targets, tokens * math.exp(step))
+    slope = float(np.median(losses[0] - losses[1])) / step
+    return {
+        goal: {
+            "nats": before[goal] - after[goal],
+            "share": 1 - after[goal] / before[goal] if before[goal] else 0.0,
+            "as_tokens": math.expm1(min((before[goal] - after[goal]) / slope, 20.0))
+            if slope > 0
+            else math.nan,
+        }
+        for goal in before
     }
 
 
@@ -270,11 +307,23 @@ def proposal_table(proposal: dict[str, Any]) -> "RenderableType":
             *(f"±{run['uncertainty_after'][goal]:.4f} nats" for goal in goals),
         )
     before, after = (proposal["uncertainty"][when] for when in ("before", "after"))
-    number = len(proposal["runs"])
+    number, trunks = proposal["count"], len(proposal["runs"])
+    least, most = proposal["tokens"]
+    asked = show_count(most) if least == most else f"{show_count(least)} to {show_count(most)}"
     head = Text(
-        f"{number} run{'s' if number > 1 else ''}, {proposal['flops']:.3g} FLOPs, to learn about "
-        f"{proposal['targets']} targets. Error expected of a fit: "
+        f"{number} run{'s' if number > 1 else ''} on {trunks} trunk{'s' if trunks > 1 else ''}, "
+        f"{proposal['flops']:.3g} FLOPs, to learn about {proposal['targets']} targets at {asked} "
+        "tokens. Error expected of a fit: "
         + "; ".join(f"{goal} ±{before[goal]:.4f} → ±{after[goal]:.4f} nats" for goal in goals)
         + "."
     )
-    return Group(head, table)
+    bought = [
+        f"{goal}: {gain['nats']:.4f} nats less error ({gain['share']:.0%} of it)"
+        + (
+            f", as much loss as {gain['as_tokens']:.0%} more training tokens save"
+            if math.isfinite(gain["as_tokens"])
+            else ""
+        )
+        for goal, gain in proposal["buys"].items()
+    ]
+    return Group(head, table, Text(f"What it buys: {'; '.join(bought)}."))

@@ -17,6 +17,16 @@ _MOST_TOKENS = 2
 """Budgets that are listed; of more, the ends and their number."""
 
 
+def _priced(cost: dict[str, Any]) -> str:
+    """What the plan costs on an accelerator that was named, which only the caller knows."""
+    usd = cost["usd"]
+    price = "no price is known" if usd is None else f"{usd:,.2f} USD"
+    return (
+        f"on {cost['accelerator']} at {cost['utilisation']:.0%} of its 16-bit peak: "
+        f"{cost['gpu_hours']:.3g} GPU-hours, {price}"
+    )
+
+
 def plan_table(outline: dict[str, Any], rows: int = 60) -> "RenderableType":
     """The plan for people: shapes (those trained with several seeds once), cost, what it tells."""
     from rich.console import Group

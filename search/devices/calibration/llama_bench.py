@@ -58,6 +58,11 @@ def read_llama_bench(path: Path) -> list[Observation]:
     return [_observation(row, shapes, where) for row in _of_fastest(plain)]
 
 
+LEAST_BITS, MOST_BITS = 0.5, 64.0
+MOST = 1e18
+"""Of any number in a row."""
+
+
 def settings_taken(path: Path) -> str:
     """The setting whose rows `read_llama_bench` takes, in words."""
     rows = [_checked(row, "llama-bench") for row in _rows(Path(path), "llama-bench")]
@@ -183,6 +188,16 @@ def _checked(row: Row, where: str) -> Row:
             )
     if found["model_n_params"] <= 0 or found["model_size"] <= 0:
         raise BadInput(f"{where}: model_n_params and model_size must be above zero")
+    for name in (*NEEDED, "n_depth"):
+        if found[name] > MOST:
+            raise BadInput(f"{where}: {name} = {found[name]:g}: at most {MOST:g} is needed")
+    bits = found["model_size"] * 8 / found["model_n_params"]
+    if not LEAST_BITS <= bits <= MOST_BITS:
+        raise BadInput(
+            f"{where}: model_size = {found['model_size']:g} for model_n_params = "
+            f"{found['model_n_params']:g}: {bits:.3g} bits a weight; {LEAST_BITS:g} to "
+            f"{MOST_BITS:g} is needed"
+        )
     return found
 
 

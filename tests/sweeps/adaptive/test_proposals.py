@@ -10,7 +10,7 @@ from benchmarks import adaptive as simulation
 from benchmarks import candidate_pools
 from shapelaw.results.evidence.shipped_evidence import evidence_law
 from shapelaw.results.store import read_records
-from shapelaw.scaling.architecture import Architecture
+from shapelaw.scaling.architecture import Architecture, ArchitectureBatch
 from shapelaw.scaling.errors import BadInput
 from shapelaw.scaling.evidence.study_features import of_architectures
 from shapelaw.scaling.evidence.study_law import INDEX
@@ -229,11 +229,29 @@ def test_the_budget_and_the_number_of_runs_are_kept() -> None:
     costs = [one.flops for one in candidates_of(GRID)]
     for count, flops in ((3, 2 * min(costs)), (8, 5 * max(costs))):
         proposal = propose(GRID, law, count, flops=flops)
-        assert 0 < len(proposal["runs"]) <= count
+        assert 0 < proposal["count"] <= count
+        assert proposal["count"] == sum(len(run["tokens"]) for run in proposal["runs"])
         assert proposal["flops"] <= flops
         assert proposal["flops"] == pytest.approx(sum(run["flops"] for run in proposal["runs"]))
     with pytest.raises(BadInput, match="cheapest run costs"):
         propose(GRID, law, 3, flops=0.5 * min(costs))
+
+
+def test_the_question_is_asked_at_the_tokens_of_the_law_and_says_what_it_buys() -> None:
+    law = dataclasses.replace(
+        law_with({"B": 0.2, "beta": 0.05}), range={"tokens": (400_000.0, 4_000_000.0)}
+    )
+    proposal = propose(GRID, law, 4, targets=[target()])
+    assert proposal["tokens"] == [4e6, 4e6]
+    before, after = (proposal["uncertainty"][when]["loss"] for when in ("before", "after"))
+    gain = proposal["buys"]["loss"]
+    assert gain["nats"] == pytest.approx(before - after)
+    assert gain["share"] == pytest.approx(1 - after / before)
+    # A tenth of those tokens, in the logarithm, saves a tenth of that loss.
+    one = ArchitectureBatch.of([target()])
+    step = 0.1 * np.log1p(gain["as_tokens"])
+    saved = law.loss(one, 4e6) - law.loss(one, 4e6 * np.exp(step))
+    assert saved[0] == pytest.approx(0.1 * gain["nats"], rel=0.1)
 
 
 def test_a_larger_budget_leaves_less_uncertainty() -> None:
@@ -379,7 +397,7 @@ def test_a_text_of_the_design_keeps_what_sets_the_loss() -> None:
 
 def test_presets_can_propose() -> None:
     proposal = propose(load_design("demo"), law_with({"alpha": 0.1, "W": 0.3, "rho": 0.3}), 4)
-    assert len(proposal["runs"]) == 4
+    assert 1 <= proposal["count"] <= 4
 
 
 def test_one_simulated_trial_is_no_worse_than_guessing() -> None:
