@@ -129,11 +129,12 @@ def _parse(
     *,
     any_case: bool = False,
     after: Iterable[str] = (),
+    bounds: tuple[float, float] = (1e-18, 1e18),
 ) -> float:
     """A positive, finite number with one of `units` behind it, and one of the words `after`.
 
     Raises:
-        BadInput: not a number, not a unit, not above zero.
+        BadInput: not a number, not a unit, not above zero, or outside `bounds`: what nobody means.
     """
     refusal = BadInput(f"{name} = {shown(value)}: a number above 0 is needed, such as {example}")
     if isinstance(value, bool):
@@ -144,6 +145,8 @@ def _parse(
         number = _of_text(str(value).strip(), units, any_case, after)
     if not math.isfinite(number) or number <= 0:
         raise refusal
+    if not bounds[0] <= number <= bounds[1]:
+        raise BadInput(f"{name} = {shown(value)}: {bounds[0]:g} to {bounds[1]:g} is needed")
     return number
 
 
@@ -183,7 +186,7 @@ def parse_bytes(value: Quantity, name: str = "memory") -> int:
     Raises:
         BadInput: less than a byte, or not a size.
     """
-    size = _parse(value, name, _BYTES, "500MB or 2GiB", any_case=True)
+    size = _parse(value, name, _BYTES, "500MB or 2GiB", any_case=True, bounds=(1e-9, 1e24))
     if size < 1:
         raise BadInput(
             f"{name} = {shown(value)}: at least one byte is needed, such as 500MB or 2GiB"
@@ -208,12 +211,15 @@ def parse_speed(value: Quantity, name: str = "decode") -> float:
 
 def parse_count(value: Quantity, name: str = "tokens") -> float:
     """A count from `1e12`, `300B`, `1T`, `5,000,000` or `5M tokens`. Raises BadInput otherwise."""
-    return _parse(value, name, _COUNTS, "1e12, 300B or 1T", any_case=True, after=_COUNTED)
+    most = (1e-9, 1e24)
+    return _parse(
+        value, name, _COUNTS, "1e12, 300B or 1T", any_case=True, after=_COUNTED, bounds=most
+    )
 
 
 def parse_flops(value: Quantity, name: str = "flops") -> float:
     """FLOPs from `1e21`, `3.2e21 FLOPs` or `3.2 ZFLOPs`. Raises BadInput otherwise."""
-    return _parse(value, name, _FLOPS, "1e21 or 3.2ZFLOPs")
+    return _parse(value, name, _FLOPS, "1e21 or 3.2ZFLOPs", bounds=(1e-9, 1e40))
 
 
 def whole_count(value: Quantity, name: str = "tokens") -> int:

@@ -11,13 +11,21 @@ import numpy as np
 from shapelaw.scaling.architecture import ArchitectureBatch
 from shapelaw.scaling.atomic_files import replacing
 from shapelaw.scaling.errors import BadInput
-from shapelaw.scaling.evidence.study_features import Features, of_architectures, of_table
+from shapelaw.scaling.evidence.study_features import (
+    Features,
+    of_architectures,
+    of_table,
+    plain_features,
+)
 from shapelaw.scaling.evidence.study_law import INDEX, PARAMETERS, log_loss, of_draws
 from shapelaw.scaling.evidence.study_population import NO_RUN_NOISE, RUN_NOISE, Population
 from shapelaw.scaling.run_table import RunTable
-from shapelaw.scaling.user_files import convert, read_json
+from shapelaw.scaling.user_files import convert, read_json, refuse, shown
 
 _MANY_DRAWS = 400
+SMALLEST_LOSS, LARGEST_LOSS = 1e-3, 1e4
+LARGEST_PARAMETER = 40.0
+"""Of a draw: logarithms and exponents, of which none is a tenth of it."""
 _TOLERANCE = 1.001
 _BLOCK = 4_000_000
 """Numbers a block of draws × shapes may hold."""
@@ -32,6 +40,10 @@ _AXES = {
     "ln_sharing": "sharing",
 }
 """Feature -> axis, as range and warnings name it. `attention_width` is heads·head_dim / d_model."""
+
+
+_far_beyond = np.errstate(over="ignore", under="ignore", invalid="ignore")
+"""Far beyond what was seen a draw may give no finite loss: it is shown as none."""
 
 
 class EvidenceLawFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -72,10 +84,12 @@ class EvidenceLaw:
         """[1, p + 2] the mean study: one law for what needs a single number a shape."""
         return np.asarray(self.theta.mean(axis=0, keepdims=True))
 
+    @_far_beyond
     def loss(self, architectures: ArchitectureBatch, tokens: float | np.ndarray) -> np.ndarray:
         """Loss [n] by the mean study."""
         return np.exp(self.log_loss_of(self.middle, of_architectures(architectures, tokens))[0])
 
+    @_far_beyond
     def loss_draws(
         self,
         architectures: ArchitectureBatch,
@@ -93,6 +107,7 @@ class EvidenceLaw:
         """Interval [n], [n] of a new run's loss: study, form and run together."""
         return self._interval(of_architectures(architectures, tokens), level)
 
+    @_far_beyond
     def _interval(self, features: Features, level: float) -> tuple[np.ndarray, np.ndarray]:
         theta = self.theta[:_MANY_DRAWS]
         generator = np.random.default_rng(0)
@@ -105,6 +120,7 @@ class EvidenceLaw:
         return np.exp(np.minimum(low, middle)), np.exp(np.maximum(high, middle))
 
     @staticmethod
+    @_far_beyond
     def log_loss_of(theta: np.ndarray, features: Features) -> np.ndarray:
         """ln L [k, n], in blocks of rows."""
         rows = len(features["ln_n"])
@@ -140,6 +156,7 @@ class EvidenceLaw:
                 found[row][axis] = float(factor[row])
         return found
 
+    @_far_beyond
     def predict_table(self, table: RunTable) -> dict[str, Any]:
         """Predictions for each row of a table: the contract of `predict --json`."""
         from shapelaw.scaling.holdout.scores import scores
@@ -166,7 +183,7 @@ class EvidenceLaw:
         if known.any():
             seen = np.log(table.loss[known])
             answer["error"] = scores(log_middle[known], seen)
-            inside = (np.log(low[known]) <= seen) & (seen <= np.log(high[known]))
+            inside = (low[known] <= table.loss[known]) & (table.loss[known] <= high[known])
             answer["error"]["coverage"] = float(np.mean(inside))
         return answer
 
@@ -194,9 +211,43 @@ class EvidenceLaw:
         if {len(draw) for draw in file.draws} != {len(PARAMETERS) + 2}:
             raise BadInput(f"law = {path}: each draw needs {len(PARAMETERS) + 2} numbers")
         theta = np.array(file.draws)
-        if not np.all(np.isfinite(theta)):
-            raise BadInput(f"law = {path}: its draws must be finite")
-        return cls(theta, dict(file.range), file.label, file.source, file.runs)
+        if not np.all(np.abs(theta) <= LARGEST_PARAMETER):
+            row, column = (int(place[0]) for place in np.nonzero(np.abs(theta) > LARGEST_PARAMETER))
+            refuse(
+                "law",
+                path,
+                f"draws[{row}][{column}] = {theta[row, column]:g}: -{LARGEST_PARAMETER:g} to "
+                f"{LARGEST_PARAMETER:g} is needed",
+            )
+        for axis, (low, high) in file.range.items():
+            if not 0 < low <= high < 1e100:
+                refuse(
+                    "law",
+                    path,
+                    f"range.{shown(axis, 30)} = [{low:g}, {high:g}]: least and most, above 0, are "
+                    "needed",
+                )
+        if file.runs < 0:
+            refuse("law", path, f"runs = {file.runs}: 0 or more is needed")
+        law = cls(theta, dict(file.range), file.label, file.source, file.runs)
+        law._check_sense(path)
+        return law
+
+    def _check_sense(self, path: str | Path) -> None:
+        """Raises BadInput where a draw's loss is none at the least and most that was seen."""
+        low, high = self.range.get("N", (1e8, 1e8)), self.range.get("tokens", (1e10, 1e10))
+        features = plain_features(2)
+        features["ln_n"], features["ln_d"] = np.log(low), np.log(high)
+        losses = np.exp(np.clip(self.log_loss_of(self.theta, features), -50.0, 50.0))
+        wrong = ~((losses > SMALLEST_LOSS) & (losses < LARGEST_LOSS))
+        if wrong.any():
+            row, column = (int(place[0]) for place in np.nonzero(wrong))
+            refuse(
+                "law",
+                path,
+                f"draws[{row}]: a loss of {losses[row, column]:.3g} nats at N = {low[column]:.3g} "
+                f"and {high[column]:.3g} tokens; {SMALLEST_LOSS:g} to {LARGEST_LOSS:g} is needed",
+            )
 
 
 def _shape(features: Features) -> Features:

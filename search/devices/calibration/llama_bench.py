@@ -170,6 +170,8 @@ def _checked(row: Row, where: str) -> Row:
                 from None  # fmt: skip
         if not math.isfinite(number) or number < 0:
             raise BadInput(f"{where}: {name} = {number:g}: finite and not negative is needed")
+        if name.startswith("n_") and number != math.floor(number):
+            raise BadInput(f"{where}: {name} = {number:g}: a whole number is needed")
         found[name] = number
     samples = row.get("samples_ns") or []
     try:
