@@ -259,3 +259,16 @@ def test_a_second_sweep_reuses_every_run(smoke: Any) -> None:
     assert again["finished"] == 0
     assert again["reused"] == len(before.splitlines())
     assert (smoke / "runs.jsonl").read_bytes() == before
+
+
+def test_a_plan_is_priced_on_an_accelerator() -> None:
+    """GPU-hours are the plan's FLOPs over the rate reached; dollars are the hours' price."""
+    options = ("--accelerator", "h100", "--utilisation", "0.25")
+    outline = answered("sweep", "smoke", "--plan", *options)
+    cost = outline["cost"]
+    peak = 989.4e12
+    assert cost["gpu_hours"] == pytest.approx(outline["flops"] / (0.25 * peak) / 3600, rel=0.01)
+    assert cost["usd"] == pytest.approx(cost["gpu_hours"] * cost["usd_per_gpu_hour"])
+    done = shapelaw("sweep", "smoke", "--plan", *options)
+    assert "GPU-hours" in done.stdout
+    assert "at 25% of its 16-bit peak" in done.stdout

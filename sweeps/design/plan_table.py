@@ -40,6 +40,8 @@ def plan_table(outline: dict[str, Any], rows: int = 60) -> "RenderableType":
         f"{show_duration(outline['seconds'])} on {_count(outline['workers'], 'worker')} "
         f"(speed: {outline['speed_from']})"
     )
+    if (cost := outline.get("cost")) is not None:
+        head.append(f"\n{_priced(cost)}")
     grouped = _over_seeds(outline["rows"])
     parts: list[RenderableType] = [head, *_shapes(grouped[:rows])]
     if len(grouped) > rows:
