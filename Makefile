@@ -10,7 +10,7 @@ BIN  := $(VENV)/bin
 CORE := $(VENV)/.core-installed
 TEST := $(VENV)/.test-installed-$(subst $(comma),-,$(EXTRAS))
 
-.PHONY: demo test test-quick lint docs study-report benchmarks clean
+.PHONY: demo test test-quick lint audit docs study-report benchmarks clean
 
 demo: $(CORE)
 	$(BIN)/shapelaw demo --out $(OUT)
@@ -26,6 +26,10 @@ lint: $(TEST)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/mypy docs/conf.py examples
+
+# Versions, hashes of installed files, and vulnerabilities where $OSV_PYPI names a copy of the data.
+audit: $(TEST)
+	$(BIN)/python -m benchmarks.audit
 
 docs: $(CORE)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'

@@ -5,6 +5,7 @@ blocks there are. Blocks come in whole numbers, so hidden size and MLP size give
 shape nearest to what was asked, size first, is taken.
 """
 
+import functools
 import math
 from collections.abc import Iterator
 
@@ -57,6 +58,10 @@ class Point(msgspec.Struct, frozen=True, kw_only=True):
     flops: tuple[float, ...] | None = None
 
 
+MOST_WIDTH = 200_000
+"""Hidden size of a base shape."""
+
+
 def preferred_head_dim(d_model: int) -> int:
     """16 up to hidden size 128, 32 up to 384, 64 above (as LLaMA-like models of 1B and less)."""
     return 16 if d_model <= 128 else 32 if d_model <= 384 else 64
@@ -73,8 +78,8 @@ def head_choices(d_model: int, group: int, head_dim: int | None) -> Iterator[tup
     From hidden size 32 on the number of heads is a multiple of 4 where the group allows, so that
     groups of 1, 2 and 4 are compared at the same heads.
     """
-    for heads in range(group, d_model // 2 + 1, group):
-        if d_model % heads or (d_model // heads) % 2:
+    for heads in _divisors(d_model):
+        if heads % group or (d_model // heads) % 2:
             continue
         if head_dim is not None and d_model // heads != head_dim:
             continue
@@ -84,6 +89,13 @@ def head_choices(d_model: int, group: int, head_dim: int | None) -> Iterator[tup
         if head_dim is None and heads % (4 if by_four else 2 if group <= 2 else 1):
             continue
         yield heads, d_model // heads
+
+
+@functools.lru_cache(maxsize=4096)
+def _divisors(number: int) -> list[int]:
+    """What divides a whole number, rising."""
+    small = [one for one in range(1, math.isqrt(number) + 1) if number % one == 0]
+    return sorted({*small, *(number // one for one in small)})
 
 
 def base_width(point: Point) -> float:
@@ -113,6 +125,11 @@ def solve(point: Point, vocab_size: int, tied_embeddings: bool = True) -> Archit
         head_dim=point.head_dim,
     )
     width = base_width(base)
+    if width > MOST_WIDTH:
+        raise BadInput(
+            f"aspect_ratio = {point.aspect_ratio:g}: {point.non_embedding:,} parameters would be "
+            f"{width:.3g} wide; at most {MOST_WIDTH:,} is needed"
+        )
     width = _nearest(base, width, vocab_size, tied_embeddings).d_model * point.d_model
     return _nearest(point, width, vocab_size, tied_embeddings)
 
