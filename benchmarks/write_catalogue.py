@@ -47,8 +47,12 @@ DRAWN = {name: "bandwidth" if name == "bandwidth_share" else name for name in EF
 """Names in a profile's uncertainty."""
 
 TRAITS: dict[str, dict[str, Any]] = {
-    "llama.cpp": {"formats": "gguf", "shares_blocks": False, "kv_formats": ["f16", "q8_0"]},
-    "ollama": {"formats": "gguf", "shares_blocks": False, "kv_formats": ["f16", "q8_0"]},
+    "llama.cpp": {
+        "formats": "gguf",
+        "shares_blocks": False,
+        "kv_formats": ["f16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0"],
+    },
+    "ollama": {"formats": "gguf", "shares_blocks": False, "kv_formats": ["f16", "q8_0", "q4_0"]},
     "mlx": {"formats": "mlx", "shares_blocks": True, "kv_formats": ["f16", "q8_0"]},
     "executorch": {"formats": "executorch", "shares_blocks": True},
     "litert-lm": {"formats": "executorch", "shares_blocks": True},

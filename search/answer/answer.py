@@ -21,6 +21,7 @@ from shapelaw.search.answer.law_choice import is_shipped
 from shapelaw.search.answer.measurements import Measurement
 from shapelaw.search.answer.sources import Source
 from shapelaw.search.answer.training_cost import TrainingCost
+from shapelaw.search.devices.kv_cache import KvCache
 from shapelaw.search.pareto.certificate import Certificate
 from shapelaw.search.pareto.device_cost import DeviceCost
 from shapelaw.search.pareto.feasibility import cost_draws
@@ -268,6 +269,8 @@ class Answer(Displayed):
     warnings: list[str]
     formats: list[FormatOption] = dataclasses.field(default_factory=list)
     """Every format that was asked for, with the best it can do; empty where only bits were."""
+    kv_cache: KvCache | None = None
+    """What keys and values are kept in."""
     format_by_tokens: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     """The best of the formats at other training tokens, their shapes kept, with their prices."""
     demoted: LossModel | None = None
@@ -346,6 +349,7 @@ class Answer(Displayed):
         best = (
             self.best.to_dict()
             | self.weight_format()
+            | ({} if self.kv_cache is None else self.kv_cache.to_dict())
             | {
                 "budget_probability": self.budget_probability,
                 "near_best_probability": _finite(self.near_best_probability),

@@ -140,6 +140,16 @@ def _format_rows(answer: Answer) -> list[tuple[str, str]]:
             + _trade(answer),
         )
     ]
+    cache = answer.kv_cache
+    if cache is not None and cache.source is not None:
+        low, high = cache.interval
+        rows.append(
+            (
+                "cache",
+                f"{cache.format}, {cache.bits:g} bits a value; rounding costs {cache.nats:.3f} "
+                f"nats ({low:.4f} to {high:.3f}), from four models",
+            )
+        )
     for option in answer.formats:
         if option.chosen:
             continue

@@ -16,7 +16,11 @@ from shapelaw.scaling.architecture import Architecture
 from shapelaw.scaling.errors import BadInput
 from shapelaw.search.answer.answer import Answer
 from shapelaw.search.answer.compose import Context, compose
-from shapelaw.search.answer.format_choice import ServedFormat, asked_formats, other_engines
+from shapelaw.search.answer.format_choice import (
+    ServedFormat,
+    asked_formats,
+    other_engines,
+)
 from shapelaw.search.answer.format_search import best_over_formats
 from shapelaw.search.answer.law_choice import Judges, default_law, demotion, is_shipped
 from shapelaw.search.answer.space_search import Infeasible, infeasible, search_space
@@ -25,6 +29,7 @@ from shapelaw.search.answer.training_cost import (
     UTILISATION,
     training_cost,
 )
+from shapelaw.search.devices.kv_cache import kv_cache
 from shapelaw.search.devices.stored_weights import nominal_bits
 from shapelaw.search.pareto.budget import DEFAULT_TOKENS, Budget
 from shapelaw.search.pareto.device_cost import DeviceCost
@@ -32,7 +37,7 @@ from shapelaw.search.pareto.device_memory import within_device
 from shapelaw.search.pareto.finalists import (
     prepared,
 )
-from shapelaw.search.pareto.priced_law import PricedLaw
+from shapelaw.search.pareto.priced_law import KvPricedLaw, PricedLaw
 from shapelaw.search.pareto.problem import LossModel, Problem, parse_objectives
 from shapelaw.search.space.space import Space, load_space
 
@@ -71,6 +76,7 @@ def query(
     space: Space | str | None = None,
     *,
     formats: str | tuple[str, ...] | None = None,
+    kv_format: str | None = None,
     objectives: str | tuple[str, ...] | None = None,
     target_loss: float | None = None,
     confidence: float = CONFIDENCE,
@@ -92,6 +98,8 @@ def query(
         formats: weight formats to search with the shape, such as `q8_0,q4_k_m`: each with the
             bytes of its file and its price in loss, on the first of the device's engines that
             reads it. Without them the usual engine's usual format at the space's bits.
+        kv_format: what keys and values are kept in, such as `q8_0`: with its bytes and a price
+            that is wide; the engine's usual one by default.
         objectives: names among problem.OBJECTIVES that span the front; loss is always one.
         target_loss: reach this loss (nats per token) with that probability and be as fast as
             possible, instead of the least loss. Needs a law fitted to runs of one's own: no other
@@ -131,23 +139,28 @@ def query(
     def answered(judges: Judges) -> Answer:
         if not served:
             return of_format(judges, None)
-        answer = best_over_formats(served, judges.judge, lambda each: of_format(judges, each))
+        judge = _with_cache(judges.judge, kv_format)
+        answer = best_over_formats(served, judge, lambda each: of_format(judges, each))
         remarks = other_engines(served, profile)
         return dataclasses.replace(answer, warnings=[*remarks, *answer.warnings])
 
     def of_format(judges: Judges, each: ServedFormat | None) -> Answer:
-        believed, shapes = judges.judge, where
+        believed, shapes = _with_cache(judges.judge, kv_format), where
         runs_on = profile if each is None else each.device
         mix = None if each is None else each.mix
         if mix is not None:
             believed = PricedLaw(believed, mix, public_format_prices())
             shapes = where.with_bits((nominal_bits(mix),))
-        asked = Problem(believed, DeviceCost(runs_on, work, mix), budget, chosen, target_loss)
+        cache = kv_cache(kv_format, runs_on, shapes.grid().head_dim)
+        cost = DeviceCost(runs_on, work, mix, cache.bits)
+        asked = Problem(believed, cost, budget, chosen, target_loss)
         _check_energy(asked, runs_on)
         problem = prepared(asked, shapes.grid(), confidence)
         searched = search_space(problem, shapes, runs_on.name, work.name, storage, seconds, seed)
         context = Context(runs_on, work, shapes, confidence, training, judges)
-        return compose(problem, context, searched, measure, storage)
+        return dataclasses.replace(
+            compose(problem, context, searched, measure, storage), kv_cache=cache
+        )
 
     tokens = float(budget.tokens or DEFAULT_TOKENS) if budget.flops is None else 0.0
     reason = None if law is None or is_shipped(named) else demotion(named, 0.0, tokens)
@@ -189,6 +202,11 @@ def _resolve(
     return device, law, workload, space
 
 
+def _with_cache(law: LossModel, kv_format: str | None) -> LossModel:
+    """The law with the price of the cache's format, where one was asked for."""
+    return law if kv_format is None else KvPricedLaw(law, kv_format.strip().lower())
+
+
 def _engines(device: "DeviceProfile | str", profile: "DeviceProfile") -> "list[DeviceProfile]":
     """The device with every engine that it may be costed with, the usual one first."""
     if not isinstance(device, str):
@@ -220,6 +238,7 @@ def answer_command(
     flops: float | str | None = None,
     bits: str | None = None,
     formats: str | None = None,
+    kv_format: str | None = None,
     workload: str = "chat",
     batch: int | None = None,
     context: int | str | None = None,
@@ -253,6 +272,7 @@ def answer_command(
         served,
         space,
         formats=formats,
+        kv_format=kv_format,
         objectives=objectives,
         target_loss=target_loss,
         confidence=confidence,

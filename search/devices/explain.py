@@ -19,6 +19,7 @@ from shapelaw.search.devices.cost import (
     shapes_of,
 )
 from shapelaw.search.devices.explanation import Explanation
+from shapelaw.search.devices.kv_cache import kv_cache
 from shapelaw.search.devices.profile import DeviceProfile
 from shapelaw.search.devices.roofline_parts import Part, decode_parts, memory_parts, prefill_parts
 from shapelaw.search.devices.stored_weights import formats_of, named_formats
@@ -34,7 +35,7 @@ def explain(
     *,
     weight_bits: float | None = None,
     weight_format: str | None = None,
-    kv_bits: float = 16,
+    kv_format: str | None = None,
     activation_bits: float = 16,
     hot: bool = False,
 ) -> Explanation:
@@ -48,12 +49,15 @@ def explain(
     Args:
         weight_bits: nominal bits a weight (8 where neither is given).
         weight_format: instead, a format that the engine's files know.
+        kv_format: what keys and values are kept in; the engine's usual one by default.
         hot: at the device's sustained speed.
 
     Raises:
         BadInput: a precision or a format that does not hold.
     """
     bits = 8.0 if weight_bits is None else float(weight_bits)
+    cache = kv_cache(kv_format, profile, architecture.head_dim)
+    kv_bits = cache.bits
     check_precisions(bits, kv_bits, activation_bits)
     c = constants(profile)
     if hot and profile.sustained_share is not None:
@@ -94,6 +98,7 @@ def explain(
         "weight_bits": float(shapes.bits[0]),
         "bits_per_weight": float(shapes.weight_bytes[0]) * 8 / float(architecture.total_parameters),
         "file_bytes": file_bytes(architecture, chosen, float(shapes.weight_bytes[0])),
+        **cache.to_dict(),
         "context": workload.decode_context,
         "batch": workload.batch,
         "decode_s": float(total.decode_s[0]),

@@ -13,7 +13,7 @@ from shapelaw.scaling.evidence.study_law import PARAMETERS
 from shapelaw.scaling.law import Law
 from shapelaw.search.page.law_runs import LawRuns
 from shapelaw.search.pareto.expected_loss import ExpectedLoss
-from shapelaw.search.pareto.priced_law import PricedLaw
+from shapelaw.search.pareto.priced_law import KvPricedLaw, PricedLaw
 from shapelaw.search.pareto.problem import LossModel
 
 MOST_RUNS = 600
@@ -23,7 +23,7 @@ MOST_RUNS = 600
 def law_data(judge: LossModel, runs: LawRuns | None = None) -> dict[str, Any]:
     """What the last section of the page shows of the law that judged."""
     law = judge
-    while isinstance(law, ExpectedLoss | PricedLaw):
+    while isinstance(law, ExpectedLoss | PricedLaw | KvPricedLaw):
         law = law.law
     return {
         "label": law.label,

@@ -9,13 +9,13 @@ from shapelaw.scaling.architecture import FIELDS, Architecture
 from shapelaw.scaling.hugging_face_config import hf_config
 from shapelaw.scaling.units import show_count
 from shapelaw.search.answer.answer import LEVEL, Answer, Beside, Candidate
-from shapelaw.search.devices.roofline_parts import Shapes, decode_parts, memory_parts
+from shapelaw.search.devices.roofline_parts import decode_parts, memory_parts
 from shapelaw.search.page.law_data import law_data, reference_shape
 from shapelaw.search.page.law_runs import LawRuns
 from shapelaw.search.page.shape_curves import shape_curves
 from shapelaw.search.page.stop_answers import BEYOND, Serving, StopAnswers, Training, stop_answers
 from shapelaw.search.page.study_runs import runs_behind
-from shapelaw.search.pareto.device_cost import ACTIVATION_BITS, KV_BITS, DeviceCost
+from shapelaw.search.pareto.device_cost import DeviceCost
 from shapelaw.search.pareto.feasibility import UncertainCost
 from shapelaw.search.pareto.problem import Points
 
@@ -308,17 +308,7 @@ def _breakdown(found: StopAnswers, serving: Serving, rows: np.ndarray) -> dict[s
     scarce = np.empty(len(rows), dtype=object)
     for number, places, points in _by_branch(found, rows):
         cost = serving.costs[number]
-        chosen = cost.weight_format
-        formats = None if chosen is None else ([chosen], np.zeros(len(points), dtype=np.int64))
-        shapes = Shapes(
-            points.architectures,
-            cost.constants,
-            cost.workload,
-            points.bits,
-            KV_BITS,
-            ACTIVATION_BITS,
-            formats=formats,
-        )
+        shapes = cost.shapes(points.architectures, points.bits)
         parts = decode_parts(shapes, cost.constants)
         memory = memory_parts(shapes, cost.constants)
         names, memory_names = [part.name for part in parts], list(memory)

@@ -181,10 +181,12 @@ def _searched(answer: Answer) -> tuple[list[_Format | None], LossModel, list[Gri
 
 
 def _with_engine(answer: Answer, engine: str) -> "DeviceProfile":
-    from shapelaw.search.devices.catalogue import load_device
+    from shapelaw.search.devices.catalogue import with_each_engine
 
     usual = answer.device
-    return usual if engine == usual.engine else load_device(usual.name, engine)
+    if engine == usual.engine:
+        return usual
+    return next(each for each in with_each_engine(usual.name) if each.engine == engine)
 
 
 def _points(grid: Grid) -> Points:
@@ -236,9 +238,10 @@ def _trainings(
 
 
 def _cost(answer: Answer, chosen: _Format | None, workload: "Workload") -> DeviceCost:
+    cache = 16.0 if answer.kv_cache is None else answer.kv_cache.bits
     if chosen is None:
-        return DeviceCost(answer.device, workload)
-    return DeviceCost(chosen.device, workload, chosen.mix)
+        return DeviceCost(answer.device, workload, kv_bits=cache)
+    return DeviceCost(chosen.device, workload, chosen.mix, cache)
 
 
 def _training_alone(budget: Budget) -> Budget:

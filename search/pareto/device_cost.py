@@ -27,7 +27,6 @@ from shapelaw.search.devices.roofline_parts import Shapes, decode_parts, prefill
 from shapelaw.search.pareto.problem import COST_COLUMNS, Columns
 from shapelaw.search.workload import Workload
 
-KV_BITS = 16.0
 ACTIVATION_BITS = 16.0
 
 
@@ -35,13 +34,19 @@ class DeviceCost:
     """Costs of one workload on one device."""
 
     def __init__(
-        self, profile: DeviceProfile, workload: Workload, weight_format: Mix | None = None
+        self,
+        profile: DeviceProfile,
+        workload: Workload,
+        weight_format: Mix | None = None,
+        kv_bits: float = 16.0,
     ) -> None:
         self.profile = profile
         self.workload = workload
         self.constants = constants(profile)
         self.weight_format = weight_format
         """Of every shape, in place of the engine's usual format at the bits asked for."""
+        self.kv_bits = kv_bits
+        """Bits a key or value, scales included."""
         if weight_format is not None:
             self.constants = dataclasses.replace(self.constants, formats=weight_format.family)
 
@@ -82,7 +87,7 @@ class DeviceCost:
             count=count,
             weight_bits=weight_bits,
             formats=self._formats(len(architectures)),
-            kv_bits=KV_BITS,
+            kv_bits=self.kv_bits,
             activation_bits=ACTIVATION_BITS,
         )
         return {name: np.asarray(getattr(drawn, name)).T for name in wanted}
@@ -95,8 +100,20 @@ class DeviceCost:
             self.workload,
             weight_bits=weight_bits,
             formats=self._formats(len(architectures)),
-            kv_bits=KV_BITS,
+            kv_bits=self.kv_bits,
             activation_bits=ACTIVATION_BITS,
+        )
+
+    def shapes(self, architectures: ArchitectureBatch, weight_bits: np.ndarray) -> Shapes:
+        """What the parts of time and memory are computed from."""
+        return Shapes(
+            architectures,
+            self.constants,
+            self.workload,
+            weight_bits,
+            self.kv_bits,
+            ACTIVATION_BITS,
+            formats=self._formats(len(architectures)),
         )
 
     def _formats(self, n: int) -> tuple[list[Mix], np.ndarray] | None:
@@ -111,8 +128,7 @@ class DeviceCost:
         wanted: Collection[str],
     ) -> Columns:
         c, w = self.constants, self.workload
-        formats = self._formats(len(architectures))
-        shapes = Shapes(architectures, c, w, bits, KV_BITS, ACTIVATION_BITS, formats=formats)
+        shapes = self.shapes(architectures, bits)
         found: Columns = {}
         if "memory_bytes" in wanted:
             found["memory_bytes"] = total_memory(shapes, c)

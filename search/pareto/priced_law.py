@@ -1,4 +1,4 @@
-"""A law with the price of one weight format added: what the stored model is to lose.
+"""A law with the price of a weight format, or of a KV format, added: what the stored model loses.
 
 Judged by joint draws: a draw of the law meets a draw of the price. Shapes are searched format by
 format, each under its own priced law and its own bytes; the best of the bests is the joint optimum.
@@ -10,27 +10,37 @@ from typing import Any
 import numpy as np
 
 from shapelaw.scaling.architecture import ArchitectureBatch
+from shapelaw.scaling.formats.kv_cache import kv_price_draws
 from shapelaw.scaling.formats.mixes import Mix
 from shapelaw.scaling.formats.price import FormatPrices
 from shapelaw.search.pareto.problem import LossModel
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class PricedLaw:
-    """A law's loss plus what storing the weights in `mix` costs."""
+class _Priced:
+    """A law's loss plus a price with draws; everything else as the law has it."""
 
     law: LossModel
-    mix: Mix
-    prices: FormatPrices
 
     @property
     def label(self) -> str:
         """The law's."""
         return self.law.label
 
+    def expected_price(
+        self, architectures: ArchitectureBatch, tokens: float | np.ndarray
+    ) -> np.ndarray:
+        """Mean price [n], nats per token."""
+        raise NotImplementedError
+
+    def price_draws(
+        self, architectures: ArchitectureBatch, tokens: float | np.ndarray, numbers: np.ndarray
+    ) -> np.ndarray:
+        """Price [k, n] by the draws at these numbers, beginning again after the last."""
+        raise NotImplementedError
+
     def loss(self, architectures: ArchitectureBatch, tokens: float | np.ndarray) -> np.ndarray:
         """Loss and mean price [n], nats per token."""
-        price = self.prices.expected(self.mix, architectures, tokens)
+        price = self.expected_price(architectures, tokens)
         return self.law.loss(architectures, tokens) + price
 
     def loss_draws(
@@ -45,9 +55,7 @@ class PricedLaw:
             numbers = np.arange(len(losses))
         else:
             numbers = np.asarray(draws)
-        return losses + self.prices.draws(
-            self.mix, architectures, tokens, numbers % self.prices.count
-        )
+        return losses + self.price_draws(architectures, tokens, numbers)
 
     def interval(
         self, architectures: ArchitectureBatch, tokens: float | np.ndarray, level: float = 0.9
@@ -55,9 +63,9 @@ class PricedLaw:
         """The law's interval of one run, moved by the mean price and widened by its spread."""
         low, high = self.law.interval(architectures, tokens, level)
         middle = self.law.loss(architectures, tokens)
-        price = self.prices.expected(self.mix, architectures, tokens)
+        price = self.expected_price(architectures, tokens)
         tail = 0.5 * (1 - level)
-        drawn = self.prices.draws(self.mix, architectures, tokens)
+        drawn = self.price_draws(architectures, tokens, np.arange(PRICE_DRAWS))
         below, above = np.quantile(drawn, [tail, 1 - tail], axis=0)
         # Law and price err independently: half-widths add in squares.
         down = np.hypot(np.maximum(middle - low, 0), np.maximum(price - below, 0))
@@ -75,3 +83,50 @@ class PricedLaw:
         if name == "law" or name.startswith("__"):
             raise AttributeError(name)
         return getattr(self.law, name)
+
+
+PRICE_DRAWS = 256
+"""Of a price: as many as the shipped evidence has."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class PricedLaw(_Priced):
+    """A law's loss plus what storing the weights in `mix` costs."""
+
+    law: LossModel
+    mix: Mix
+    prices: FormatPrices
+
+    def expected_price(
+        self, architectures: ArchitectureBatch, tokens: float | np.ndarray
+    ) -> np.ndarray:
+        """Of the mix, by table."""
+        return self.prices.expected(self.mix, architectures, tokens)
+
+    def price_draws(
+        self, architectures: ArchitectureBatch, tokens: float | np.ndarray, numbers: np.ndarray
+    ) -> np.ndarray:
+        """Of the mix."""
+        return self.prices.draws(self.mix, architectures, tokens, numbers % self.prices.count)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class KvPricedLaw(_Priced):
+    """A law's loss plus what keeping keys and values in `kv_format` costs, alike for all shapes."""
+
+    law: LossModel
+    kv_format: str
+
+    def expected_price(
+        self, architectures: ArchitectureBatch, tokens: float | np.ndarray
+    ) -> np.ndarray:
+        """The mean of the draws."""
+        drawn = kv_price_draws(self.kv_format, PRICE_DRAWS)
+        return np.full(len(architectures), drawn.mean())
+
+    def price_draws(
+        self, architectures: ArchitectureBatch, tokens: float | np.ndarray, numbers: np.ndarray
+    ) -> np.ndarray:
+        """The same for each shape."""
+        drawn = kv_price_draws(self.kv_format, PRICE_DRAWS)[numbers % PRICE_DRAWS]
+        return np.repeat(drawn[:, None], len(architectures), axis=1)

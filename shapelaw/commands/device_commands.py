@@ -36,6 +36,7 @@ from shapelaw.scaling.terminal_text import note
     help="Instead, a format such as q4_k_m.",
     shell_complete=completing(formats, files=False),
 )
+@click.option("--kv-format", help="What keys and values are kept in, such as q8_0.")
 @click.option("--hot", is_flag=True, help="At the device's sustained speed.")
 @click.option("--picture", type=click.Path(path_type=Path), help="Draw it to this file.")
 @JSON
@@ -46,6 +47,7 @@ def explain(
     workload: str,
     bits: float | None,
     weight_format: str | None,
+    kv_format: str | None,
     hot: bool,
     picture: Path | None,
     as_json: bool,
@@ -65,6 +67,7 @@ def explain(
         load_workload(workload),
         weight_bits=bits,
         weight_format=weight_format,
+        kv_format=kv_format,
         hot=hot,
     )
     explanation |= model.described(explanation["context"])

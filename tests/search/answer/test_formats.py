@@ -183,3 +183,22 @@ def test_draws_of_law_and_price_meet_one_to_one() -> None:
         priced.loss(batch, 1e12)[0] - law.loss(batch, 1e12)[0], drawn.mean(), rel_tol=0.06
     )
     assert dataclasses.replace(priced, mix=mix("f32")).loss(batch, 1e12) == law.loss(batch, 1e12)
+
+
+def test_a_cache_of_fewer_bits_is_priced_and_leaves_room(space: Path) -> None:
+    asked = {"formats": "q8_0", "workload": "long-context", "memory": "3GB"}
+    wide, narrow = (ask(space, kv_format=name, **asked) for name in (None, "q8_0"))
+    best = narrow.to_dict()["best"]
+    assert wide.to_dict()["best"]["kv_format"] == "f16"
+    assert best["kv_format"] == "q8_0"
+    assert best["kv_bits"] == 8.5
+    price = best["kv_format_price"]
+    assert price["interval"][0] < price["nats"] < price["interval"][1]
+    shape = np.array([wide.best.weight_bits])
+    batch = ArchitectureBatch.of([wide.best.architecture])
+    held, less = (each.problem.cost(batch, shape, ("memory_bytes",)) for each in (wide, narrow))
+    assert less["memory_bytes"] < held["memory_bytes"]
+    paid = narrow.problem.law.loss(batch, 1e12) - wide.problem.law.loss(batch, 1e12)
+    assert paid == pytest.approx(price["nats"], abs=3e-4)
+    with pytest.raises(BadInput, match="keeps f16, q8_0"):
+        ask(space, kv_format="fp8")
