@@ -69,6 +69,19 @@ def expansion_parameters(architecture: Architecture) -> int:
     return int((a.depth - a.n_blocks) * a.block_parameters)
 
 
+def expansion_cost(architecture: Architecture) -> str | None:
+    """What writing shared blocks as often as they are applied costs; None where none is shared."""
+    a = architecture
+    if a.sharing == 1:
+        return None
+    extra = expansion_parameters(a)
+    return (
+        f"Each of {a.n_shared_blocks} shared blocks is written {a.sharing} times: {extra:,} "
+        f"parameters more, {4 * extra:,} bytes in float32 and {2 * extra:,} in 16 "
+        "bits, and as many more to read for each token."
+    )
+
+
 class RandomWeights:
     """Normal weights of variance 1 / fan-in and unit gains; the same for the same seed.
 

@@ -4,6 +4,7 @@
 """
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from shapelaw.results.record import ArchitectureFields, RunRecord, decode_record
 from shapelaw.scaling.architecture import Architecture
 from shapelaw.scaling.errors import BadInput
 from shapelaw.scaling.user_files import convert, exists, parse_json, read_bytes
+from shapelaw.search.export.exchange_weights import expansion_cost
 from shapelaw.search.export.gguf import FILE_FORMATS, export_gguf
 from shapelaw.search.export.hugging_face import BYTES_VOCABULARY, export_hf
 
@@ -56,11 +58,14 @@ def export_command(
     weights: Path | None = None,
     weight_format: str | None = None,
     tokenizer: Path | None = None,
-    keep_sharing: bool = False,
+    keep_sharing: bool | None = None,
+    progress: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
     """What `shapelaw export` does. Returns `architecture`, `files`, `notes`.
 
-    Without a format a GGUF has the answer's own, or f16 where nothing names one.
+    Without a format a GGUF has the answer's own, or f16 where nothing names one. Shared blocks stay
+    shared in a Hugging Face folder unless `keep_sharing` is False; what writing them several times
+    costs is told to `progress` before anything is written.
 
     Raises:
         BadInput: what is named cannot be read, or `directory` cannot be written or is not empty.
@@ -69,9 +74,12 @@ def export_command(
     weights = weights or source.weights
     if weights is not None and not source.tokenizer_known:
         source = _with_tokenizer(source, weights, tokenizer)
+    kept = target == "hf" and keep_sharing is not False
+    if progress is not None and (cost := expansion_cost(source.architecture)) and not kept:
+        progress(cost)
     if target == "hf":
         report = export_hf(
-            source.architecture, directory, weights, source.tokenizer, keep_sharing=keep_sharing
+            source.architecture, directory, weights, source.tokenizer, keep_sharing=kept
         )
     else:
         report = export_gguf(

@@ -20,7 +20,7 @@ from shapelaw.search.export.exchange_weights import (
     StoredWeights,
     WeightSource,
     block_shapes,
-    expansion_parameters,
+    expansion_cost,
     tensor_shapes,
     written_whole,
 )
@@ -173,13 +173,8 @@ def _notes(a: Architecture, shared: bool, with_weights: bool) -> list[str]:
             f"Each of {a.n_shared_blocks} shared blocks is stored once and applied {a.sharing} "
             "times by the model code beside it: load with trust_remote_code=True."
         )
-    elif a.sharing > 1:
-        extra = expansion_parameters(a)
-        notes.append(
-            f"Each of {a.n_shared_blocks} shared blocks is written {a.sharing} times: {extra:,} "
-            f"parameters more, {4 * extra:,} bytes in float32 and {2 * extra:,} in 16 "
-            "bits, and as many more to read for each token."
-        )
+    elif (cost := expansion_cost(a)) is not None:
+        notes.append(cost)
         if not with_weights:
             notes.append(
                 "Trained from this configuration the copies would not stay equal; with "

@@ -21,9 +21,10 @@ from shapelaw.scaling.terminal_text import note
     help="With --to gguf: f16, q8_0, q4_k_m ...; the answer's own format, else f16.",
 )
 @click.option(
-    "--keep-sharing",
-    is_flag=True,
-    help="With --to hf: custom model code that keeps shared blocks shared.",
+    "--keep-sharing/--expand",
+    default=None,
+    help="With --to hf: shared blocks stored once, by custom model code [the default where there "
+    "are any], or written as often as they are applied, for stock classes.",
 )
 @JSON
 def export(
@@ -33,7 +34,7 @@ def export(
     weights: Path | None,
     weight_format: str | None,
     tokenizer: Path | None,
-    keep_sharing: bool,
+    keep_sharing: bool | None,
     as_json: bool,
 ) -> None:
     """Write ARCH (a file, a query's answer, or a known name) for another tool."""
@@ -47,6 +48,7 @@ def export(
         weight_format=weight_format,
         tokenizer=tokenizer,
         keep_sharing=keep_sharing,
+        progress=lambda text: say(note(text)),
     )
     if as_json:
         print_json(report)

@@ -279,7 +279,7 @@ def test_a_trained_run_has_the_loss_in_transformers_that_its_record_states(
     with RunStore(tmp_path / "sweep") as store:
         store.append(record)
     kept = tmp_path / f"sweep/weights/{record.run_key}.safetensors"
-    report = export_command(str(kept), "hf", tmp_path / "out")
+    report = export_command(str(kept), "hf", tmp_path / "out", keep_sharing=False)
     assert report["architecture"]["sharing"] == sharing
     model = auto.AutoModelForCausalLM.from_pretrained(tmp_path / "out")
     windows = load_corpus(spec, tmp_path / "cache").validation_windows(job.sequence_length)
@@ -290,3 +290,32 @@ def test_a_trained_run_has_the_loss_in_transformers_that_its_record_states(
     assert record.loss is not None
     assert float(loss) == pytest.approx(record.loss, abs=1e-4)
     assert record.loss < 4  # it learned: chance is ln 256 = 5.5
+
+
+def test_sharing_is_kept_unless_expansion_is_asked_for_and_its_cost_is_said_first(
+    tmp_path: Path,
+) -> None:
+    from shapelaw.search.export.export import export_command
+
+    shape = {
+        "vocab_size": 256, "d_model": 32, "n_blocks": 2, "sharing": 3, "n_heads": 2,
+        "n_kv_heads": 1, "head_dim": 16, "d_ff": 64,
+    }  # fmt: skip
+    arch = tmp_path / "shared.json"
+    arch.write_text(json.dumps(shape))
+    said: list[tuple[str, bool]] = []
+    out = tmp_path / "kept"
+    export_command(str(arch), "hf", out, progress=lambda text: said.append((text, out.exists())))
+    assert said == []
+    assert json.loads((out / "config.json").read_text())["num_hidden_layers"] in (2, 6)
+    assert (out / "modeling_shapelaw.py").exists()
+    out = tmp_path / "expanded"
+    export_command(
+        str(arch), "hf", out, keep_sharing=False,
+        progress=lambda text: said.append((text, out.exists())),
+    )  # fmt: skip
+    block = Architecture.from_dict(shape).block_parameters
+    ((text, written),) = said
+    assert f"{4 * block:,} parameters more" in text, "two blocks, twice more each"
+    assert not written, "before anything is written"
+    assert not (out / "modeling_shapelaw.py").exists()
