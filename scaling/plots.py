@@ -105,17 +105,51 @@ def _plain_log_axis(axis: Any, which: str = "y") -> None:
     line.set_minor_formatter(NullFormatter())
 
 
-def _few_log_ticks(axis: Any) -> None:
-    """Ticks at 1, 2 and 5 of each decade, in plain numbers: for axes of little more than one."""
-    from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
+def _few_log_ticks(line: Any, values: Array) -> None:
+    """At most five round numbers, written as people do (20k, 3M), so that none overlap."""
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-    axis.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    axis.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    axis.xaxis.set_minor_locator(NullLocator())
+    low, high = float(np.min(values)), float(np.max(values))
+    powers = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
+    chosen: list[float] = []
+    for steps in ((1, 1.5, 2, 3, 5, 7), (1, 2, 5), (1, 3), (1,)):
+        chosen = [step * 10.0**power for power in powers for step in steps]
+        chosen = [value for value in chosen if low / 1.05 <= value <= high * 1.05]
+        if len(chosen) <= 5:
+            break
+    while len(chosen) > 5:
+        chosen = chosen[::2]
+    line.set_major_locator(FixedLocator(chosen))
+    line.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
+    line.set_minor_locator(NullLocator())
+
+
+def _short(value: float) -> str:
+    for size, unit in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return f"{value / size:.3g}{unit}"
+    return f"{value:g}"
+
+
+def _title(axis: Any, text: str) -> None:
+    axis.set_title(text, loc="left", weight="bold", size=11)
+
+
+def _from_data(axis: Any, values: Array, which: str = "x") -> None:
+    """The axis begins and ends with the data, but for a twentieth of its length."""
+    low, high = np.log(np.min(values)), np.log(np.max(values))
+    pad = 0.05 * (high - low) + 1e-6
+    ends = (float(np.exp(low - pad)), float(np.exp(high + pad)))
+    axis.set_xlim(*ends) if which == "x" else axis.set_ylim(*ends)
+
+
+def _colour_of_size(figure: Any, dots: Any, axis: Any, sizes: Array) -> None:
+    bar = figure.colorbar(dots, ax=axis, label="parameters N", pad=0.02)
+    _few_log_ticks(bar.ax.yaxis, sizes)
 
 
 def _label(fit: Fit) -> str:
-    return f"{fit.law.label}: {fit.law.runs} runs, {fit.runs} losses"
+    return f"{fit.law.label}: {fit.law.runs} runs, {fit.runs} losses".replace("$", r"\$")
 
 
 # --- pictures -------------------------------------------------------------------------------------
@@ -157,21 +191,20 @@ def parity(fit: Fit) -> Any:
         yscale="log",
         xlabel="predicted loss, nats per token",
         ylabel="observed loss, nats per token",
-        title=_label(fit),
     )
-    _plain_log_axis(axis, "x")
-    _plain_log_axis(axis)
+    for which in ("x", "y"):
+        _from_data(axis, np.array(ends), which)
+        _plain_log_axis(axis, which)
+    axis.set_aspect("equal", adjustable="box")
     inside = float(np.mean((fit.table.loss >= low) & (fit.table.loss <= high)))
     found = scores(np.log(predicted), np.log(fit.table.loss))
-    axis.text(
-        0.97,
-        0.05,
-        f"mean |log error| {found['mean_abs_log']:.2%}\n{inside:.0%} inside the interval",
-        transform=axis.transAxes,
-        ha="right",
+    _title(
+        axis,
+        f"Runs are met to {found['mean_abs_log']:.2%}, {inside:.0%} inside the interval\n"
+        f"({_label(fit)})",
     )
     axis.legend(loc="upper left")
-    figure.colorbar(dots, ax=axis, label="parameters N", pad=0.02)
+    _colour_of_size(figure, dots, axis, fit.table.n)
     return figure
 
 
@@ -196,14 +229,15 @@ def residuals(fit: Fit) -> Any:
         axis.scatter(x, np.clip(percent, -reach, reach), s=9, color=BLUE, alpha=0.45, linewidths=0)
         axis.plot(*_running_median(column, percent), color=RUST, linewidth=2)
         axis.set(xscale="log", xlabel=LABELS[name], ylim=(-reach, reach))
-        if np.ptp(column) < np.log(60) and x.max() < 1e5:
-            _few_log_ticks(axis)
+        _few_log_ticks(axis.xaxis, x)
+        _from_data(axis, x)
         if position % columns == 0:
             axis.set_ylabel("observed over predicted, %")
     for spare in range(len(features), rows * columns):
         axes[spare // columns, spare % columns].set_visible(False)
     figure.suptitle(
-        f"Residuals of {_label(fit)} (line: running median)",
+        f"No column should bend the line: what {_label(fit)} leave unexplained\n"
+        "(line: running median)",
         x=0.01,
         ha="left",
         weight="bold",
@@ -312,9 +346,10 @@ def isoflop(fit: Fit) -> Any:
         yscale="log",
         xlabel="parameters N",
         ylabel="loss, nats per token",
-        title=f"Slices of equal compute; {_label(fit)}",
     )
+    _title(axis, f"At equal compute a larger model is better up to a point\n({_label(fit)})")
     _plain_log_axis(axis)
+    _few_log_ticks(axis.xaxis, fit.table.n)
     axis.legend(title="C = 6·N·D, FLOPs", loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure
 
@@ -364,11 +399,12 @@ def loss_against_compute(fit: Fit) -> Any:
         yscale="log",
         xlabel="training compute C = 6·N·D, FLOPs",
         ylabel="loss, nats per token",
-        title=_label(fit),
     )
+    _title(axis, f"How far each run lies above the least loss of its compute\n({_label(fit)})")
     _plain_log_axis(axis)
+    _from_data(axis, 6 * np.exp(levels))
     axis.legend(loc="upper right")
-    figure.colorbar(dots, ax=axis, label="parameters N", pad=0.02)
+    _colour_of_size(figure, dots, axis, fit.table.n)
     return figure
 
 
@@ -384,14 +420,16 @@ def loss_against_shape(fit: Fit) -> Any:
         axes_here.append("ln_s")
     if not axes_here:
         return None
-    figure, axes = _figure(len(axes_here), 1, 5.2 * len(axes_here), 4.2)
+    columns = min(2, len(axes_here))
+    rows = -(-len(axes_here) // columns)
+    figure, axes = _figure(columns, rows, 5.2 * columns, 3.9 * rows)
     sizes = np.unique(np.quantile(features["ln_n"], [0.05, 0.5, 0.95]).round(6))
     from matplotlib import colormaps
 
     for position, name in enumerate(axes_here):
-        axis = axes[0, position]
+        axis = axes[position // columns, position % columns]
         column = features[name]
-        grid = np.linspace(column.min() - 0.3, column.max() + 0.3, 120)
+        grid = np.linspace(column.min() - 0.05, column.max() + 0.05, 120)
         for number, log_n in enumerate(sizes):
             colour = colormaps[_COLOURS](0.1 + 0.75 * number / max(len(sizes) - 1, 1))
             log_d = log_n + float(np.median(features["ln_d"] - features["ln_n"]))
@@ -407,7 +445,7 @@ def loss_against_shape(fit: Fit) -> Any:
                 100 * (middle / best - 1),
                 color=colour,
                 linewidth=1.8,
-                label=f"N = {np.exp(log_n):.2g}",
+                label=f"N = {_short(float(np.exp(log_n)))}",
             )
             axis.fill_between(
                 np.exp(grid),
@@ -427,9 +465,21 @@ def loss_against_shape(fit: Fit) -> Any:
             alpha=0.5,
             transform=axis.get_xaxis_transform(),
         )
-        axis.set(xscale="log", xlabel=LABELS[name], title=f"Loss against {LABELS[name]}")
-        axis.set_ylabel("loss above the best, %")
-        axis.legend(title="at fixed N and D")
+        axis.set(xscale="log", xlabel=LABELS[name], xlim=(np.exp(grid[0]), np.exp(grid[-1])))
+        _few_log_ticks(axis.xaxis, np.exp(column))
+        if position % columns == 0:
+            axis.set_ylabel("loss above the best, %")
+        if not position:
+            axis.legend(title="at fixed N and D")
+    for spare in range(len(axes_here), rows * columns):
+        axes[spare // columns, spare % columns].set_visible(False)
+    figure.suptitle(
+        f"What shape does to the loss ({_label(fit)}; band: 90 %; ticks: what was run)",
+        x=0.01,
+        ha="left",
+        weight="bold",
+        size=11.5,
+    )
     return figure
 
 
@@ -463,7 +513,13 @@ def correlations(fit: Fit) -> Any:
     axis.grid(visible=False)
     for spine in axis.spines.values():
         spine.set_visible(False)
-    axis.set_title("Correlation of bootstrap draws")
+    apart = np.abs(matrix - np.eye(len(names)))
+    first, second = np.unravel_index(int(np.argmax(apart)), apart.shape)
+    _title(
+        axis,
+        f"{names[second]} and {names[first]} are told apart least "
+        f"({matrix[first, second]:+.2f}, bootstrap draws)",
+    )
     figure.colorbar(picture, ax=axis, shrink=0.8, pad=0.03)
     return figure
 
@@ -484,5 +540,5 @@ def parameter_intervals(law: Law) -> Any:
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
     axes.set_xlabel("draw / estimate")
-    axes.set_title(f"{law.label}: parameters and their 90 % intervals".replace("$", r"\$"))
+    _title(axes, f"{law.label}: parameters and their 90 % intervals".replace("$", r"\$"))
     return figure

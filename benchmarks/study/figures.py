@@ -32,6 +32,9 @@ def _axes(width: float = 7.0, height: float = 4.4, columns: int = 1) -> tuple[An
             "ytick.color": INK,
             "axes.grid": True,
             "grid.color": "#e8ecef",
+            "axes.titlelocation": "left",
+            "axes.titleweight": "bold",
+            "axes.titlesize": 10.5,
             "svg.hashsalt": "shapelaw",
         }
     )
@@ -46,6 +49,24 @@ def _save(figure: Any, path: Path) -> None:
     pyplot.close(figure)
 
 
+def _plain_log(line: Any) -> None:
+    """Few plain numbers on a short logarithmic axis."""
+    from matplotlib.ticker import MaxNLocator, NullLocator, StrMethodFormatter
+
+    line.set_major_locator(MaxNLocator(7))
+    line.set_major_formatter(StrMethodFormatter("{x:.2f}"))
+    line.set_minor_locator(NullLocator())
+
+
+def _same_axes(axes: Any, values: Any) -> None:
+    """Both axes alike, from the least value to the greatest, with the line on which they agree."""
+    low, high = float(np.min(values)), float(np.max(values))
+    ends = [low - 0.04 * (high - low), high + 0.04 * (high - low)]
+    axes.plot(ends, ends, color=INK, lw=1, zorder=1)
+    axes.set(xlim=ends, ylim=ends)
+    axes.set_aspect("equal", adjustable="box")
+
+
 def runs_figure(table: RunTable, held_out: RunTable, path: Path) -> None:
     """Loss against training compute, every run; the held-out size marked."""
     figure, axes = _axes()
@@ -57,9 +78,9 @@ def runs_figure(table: RunTable, held_out: RunTable, path: Path) -> None:
         yscale="log",
         xlabel="6 · applied parameters · tokens (FLOPs)",
         ylabel="loss (nats per byte)",
+        title="Every run, and the size that no law saw",
     )
-    axes.yaxis.set_major_formatter("{x:.2f}")
-    axes.yaxis.set_minor_formatter("{x:.2f}")
+    _plain_log(axes.yaxis)
     axes.legend(frameon=False)
     _save(figure, path)
 
@@ -78,9 +99,11 @@ def effects_figure(effects: list[Effect], noise: float, path: Path) -> None:
     axes.axvspan(-100 * noise, 100 * noise, color="#f0f2f4", zorder=0)
     axes.axvline(0, color=GREY, lw=1)
     axes.set_yticks(range(len(effects)), [effect.axis for effect in reversed(effects)])
+    axes.set_ylim(-0.8, len(effects) - 0.2)
+    axes.set_title("What each change of shape does to the loss")
     axes.set_xlabel(
-        "loss against the base shape of the same size, budget and seed (%)\n"
-        "dot: mean; bar: 90 %; grey: each size; band: noise of one seed"
+        "loss against the base shape\nof the same size, budget and seed (%)\n"
+        "dot: mean; bar: 90 %; grey: each size;\nband: noise of one seed"
     )
     _save(figure, path)
 
@@ -93,9 +116,13 @@ def held_out_figure(best: HeldOut, held_out: RunTable, path: Path) -> None:
     low, high = np.array([row["interval"] for row in rows]).T
     axes.vlines(held_out.loss, low, high, color=GREY, lw=1, alpha=0.7)
     axes.scatter(held_out.loss, predicted, color=BLUE, s=18, zorder=3)
-    ends = [min(held_out.loss.min(), low.min()), max(held_out.loss.max(), high.max())]
-    axes.plot(ends, ends, color=INK, lw=1)
-    axes.set(xlabel="trained loss (nats per byte)", ylabel=f"predicted by {best.form}, 90 %")
+    _same_axes(axes, [held_out.loss, low, high])
+    error = float(np.mean(np.abs(np.log(predicted / held_out.loss))))
+    axes.set(
+        xlabel="trained loss (nats per byte)",
+        ylabel=f"predicted by {best.form}, 90 %",
+        title=f"The size that no law saw is met to {error:.2%}",
+    )
     _save(figure, path)
 
 
@@ -104,19 +131,45 @@ def panel_figure(panel: list[PanelShape], path: Path) -> None:
     figure, (speed, loss) = _axes(10.0, 4.2, columns=2)
     measured = [shape.measured_tokens_per_s for shape in panel]
     speed.scatter(measured, [shape.predicted_tokens_per_s for shape in panel], color=BLUE)
-    ends = [0.9 * min(measured), 1.1 * max(measured)]
-    speed.plot(ends, ends, color=INK, lw=1)
-    speed.set(xlabel="measured decode (tokens/s)", ylabel="predicted decode (tokens/s)")
+    predicted = [shape.predicted_tokens_per_s for shape in panel]
+    _same_axes(speed, [measured, predicted])
+    error = float(np.mean(np.abs(np.array(predicted) / np.array(measured) - 1)))
+    speed.set(
+        xlabel="measured decode (tokens/s)",
+        ylabel="predicted decode (tokens/s)",
+        title=f"Speed is met to {error:.1%}",
+    )
+    for axis in (speed.xaxis, speed.yaxis, loss.xaxis):
+        axis.set_major_formatter(lambda value, _: f"{value / 1000:g}k")
     tokens = max(panel[0].losses)
     loss.scatter(measured, [shape.losses[tokens] for shape in panel], color=BLUE)
-    for shape in panel:
-        a = shape.architecture
+    reached = [shape.losses[tokens] for shape in panel]
+    across, up = max(measured) - min(measured), max(reached) - min(reached)
+    placed: list[tuple[float, float]] = []
+    for shape in sorted(panel, key=lambda each: each.losses[tokens]):
+        a, x, y = shape.architecture, shape.measured_tokens_per_s, shape.losses[tokens]
+        # A name goes up until it lies on no other.
+        level = y
+        while any(
+            abs(x - other) < 0.13 * across and abs(level - taken) < 0.045 * up
+            for other, taken in placed
+        ):
+            level += 0.045 * up
+        placed.append((x, level))
         loss.annotate(
-            f" {a.d_model}×{a.n_blocks}" + (f"×{a.sharing}" if a.sharing > 1 else ""),
-            (shape.measured_tokens_per_s, shape.losses[tokens]),
+            f"{a.d_model}×{a.n_blocks}" + (f"×{a.sharing}" if a.sharing > 1 else ""),
+            (x, y),
+            (x + 0.015 * across, level),
             fontsize=8,
+            va="center",
         )
-    loss.set(xlabel="measured decode (tokens/s)", ylabel=f"loss after {tokens:,} tokens")
+    loss.set(
+        xlabel="measured decode (tokens/s)",
+        ylabel=f"loss after {tokens:,} tokens",
+        title="Faster shapes, and what they lose",
+        xlim=(min(measured) - 0.05 * across, max(measured) + 0.16 * across),
+        ylim=(min(reached) - 0.06 * up, max(reached) + 0.1 * up),
+    )
     _save(figure, path)
 
 
@@ -150,6 +203,8 @@ def sharing_figure(
         )
     axes.set_xticks(range(len(names)), names)
     axes.set_ylabel("milliseconds a token (bars: measured)")
+    axes.set_title("A token takes: the same blocks again, or others")
+    axes.grid(visible=False, axis="x")
     axes.legend(frameon=False)
     for row, (_, effect) in enumerate(reversed(losses)):
         colour = BLUE if effect.mean < 0 else INK
@@ -161,4 +216,5 @@ def sharing_figure(
         [words.replace(", against ", ",\nagainst ") for words, _ in reversed(losses)],
     )
     loss.set_xlabel("loss (%), mean and 90 % over trunks")
+    loss.set_title("and what sharing does to the loss")
     _save(figure, path)
