@@ -75,7 +75,7 @@ def page(data: dict[str, Any]) -> str:
 
 def _title(data: dict[str, Any]) -> str:
     if data["answer"] is None:
-        return f"What shape does to the loss, by law {data['law']['label']}"
+        return f"What shape does to the loss: {data['law']['label']}"
     return f"Which shape for {data['answer']['device']['title']}?"
 
 

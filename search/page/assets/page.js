@@ -431,7 +431,9 @@ function buildDoubts() {
     add(`${each.why[0].toUpperCase()}${each.why.slice(1)}:`, `${of(each)}, ${show.gap(each.difference)} ` +
       `nats [${show.gap(each.interval[0])}, ${show.gap(each.interval[1])}] against the pick.`);
   }
-  for (const each of given.edges) add('At the wall of the space:', each.reason);
+  for (const each of given.edges) {
+    add('At the wall of the space:', `${each.axis} ${plain(each.value)}: ${each.reason}.`);
+  }
   const worth = given.measurements.filter(each => each.value > 5e-4).slice(0, 3);
   for (const each of worth) {
     add('Worth measuring:', `${each.says}, which settles ${each.settles.replace(/^if /, 'whether ')}: ` +
@@ -476,7 +478,7 @@ function fold(title, ...content) {
 function buildLaw() {
   const law = data.law;
   $('law-note').textContent = `Law ${law.label}${law.form === 'study' ? '' : `, form ${law.form}`}` +
-    `${law.runs ? `, fitted to ${law.runs} runs` : ''}. ${law.source}`;
+    `${law.runs ? `, fitted to ${law.runs} runs` : ''}. ${law.source ? `${law.source}.` : ''}`;
   if (law.parity) {
     $('law-note').textContent += ` Mean error ${(100 * law.parity.error).toFixed(2)} % of the loss; ` +
       `${Math.round(100 * law.parity.inside)} % of the losses inside the 90 % interval.`;
@@ -635,7 +637,7 @@ function buildPage() {
   if (question) {
     buildQuestion();
   } else {
-    $('title').textContent = `What shape does to the loss, by law ${data.law.label}`;
+    $('title').textContent = `What shape does to the loss: ${data.law.label}`;
     $('main').classList.add('alone');
     for (const id of ['pick', 'controls', 'cost-section', 'front-section', 'doubt-section']) $(id).remove();
     document.querySelector('.skip').href = '#main';

@@ -183,8 +183,13 @@ function plotCurves(pick) {
     const rows = curve.x.map((x, index) => index).filter(index => !curve.seen ||
       (curve.x[index] >= 0.8 * curve.seen[0] && curve.x[index] <= 1.25 * curve.seen[1]));
     const shown = rows.length > 2 ? rows : curve.x.map((x, index) => index);
-    const low = Math.min(...shown.map(index => curve.low[index]), 0);
-    const high = Math.max(...shown.map(index => curve.high[index]), 0.001);
+    const heights = curve.studies.flatMap(study => {
+      const offset = middleGap(curve, study.points);
+      return study.points.map(each => each[1] - offset);
+    }).sort((a, b) => a - b);
+    const share = part => heights.length ? heights[Math.round(part * (heights.length - 1))] : 0;
+    const low = Math.min(...shown.map(index => curve.low[index]), share(0.03), 0);
+    const high = Math.max(...shown.map(index => curve.high[index]), share(0.97), 0.001);
     const y = [low - 0.1 * (high - low), high + 0.1 * (high - low)];
     const ends = [Math.log10(curve.x[0]), Math.log10(curve.x.at(-1))];
     const pad = curve.whole ? 0.04 : 0;
@@ -239,6 +244,18 @@ function axisValue(name, point) {
 
 // --- the runs ---------------------------------------------------------------------------------------
 
+// Round numbers at even steps: for a logarithmic axis of less than a decade.
+function even([low, high]) {
+  const [from, to] = [10 ** low, 10 ** high];
+  if (to / from > 6) return ticks([low, high], 7);
+  const rough = (to - from) / 6;
+  const power = 10 ** Math.floor(Math.log10(rough));
+  const step = [1, 2, 2.5, 5, 10].map(each => each * power).find(each => each >= rough);
+  const values = [];
+  for (let at = Math.ceil(from / step); at * step <= to; at++) values.push(at * step);
+  return {tickvals: values, ticktext: values.map(plain)};
+}
+
 function plotParity() {
   const given = data.law.parity;
   if (!ready() || !given || !$('parity')) return;
@@ -257,7 +274,8 @@ function plotParity() {
         `[${given.low[index]}, ${given.high[index]}]<br>observed ${given.observed[index]}`),
       marker: {size: 5, color: size, colorscale: 'Viridis', opacity: 0.8}},
   ], layout(c, {
-    xaxis: axis(c, 'predicted loss', {type: 'log', ...ticks(range, 7), range}),
-    yaxis: axis(c, 'observed loss', {type: 'log', ...ticks(range, 7), range, scaleanchor: 'x'}),
+    xaxis: axis(c, 'predicted loss', {type: 'log', ...even(range), range, constrain: 'domain'}),
+    yaxis: axis(c, 'observed loss', {type: 'log', ...even(range), range, scaleanchor: 'x',
+      constrain: 'domain'}),
   }), quiet);
 }
