@@ -24,6 +24,7 @@ from shapelaw.search.answer.training_cost import TrainingCost
 from shapelaw.search.devices.kv_cache import KvCache
 from shapelaw.search.pareto.certificate import Certificate
 from shapelaw.search.pareto.device_cost import DeviceCost
+from shapelaw.search.pareto.exhaustive import points_of
 from shapelaw.search.pareto.feasibility import cost_draws
 from shapelaw.search.pareto.problem import LossModel, Points, Problem
 
@@ -39,6 +40,9 @@ LEVEL = 0.9
 
 INTERVAL_COLUMNS = ("decode_tokens_per_s", "ttft_s", "memory_bytes", "energy_per_token_j")
 """Costs of which an answer gives intervals."""
+
+SAMPLED = 200
+"""Points of an enumerated space, beside its front, put into its study."""
 
 _EXPLORED_TRIALS = 300
 """Front points of an explored space put into its study: a database takes 10 ms for each."""
@@ -284,24 +288,26 @@ class Answer(Displayed):
 
     @cached_property
     def study(self) -> "optuna.Study":
-        """The front as an Optuna study, in `storage` or in memory; made when first asked for.
+        """The answer as an Optuna study, in `storage` or in memory; made when first asked for.
 
-        An exact front is there whole; of an explored one, some hundreds spread evenly.
+        Of an enumerated space: the whole front, and a seeded sample of all that was looked at,
+        feasible or not, in the order of evaluation. Of an explored one: some hundreds of the front,
+        beside the trials that Optuna itself made.
         """
         from shapelaw.search.pareto.optuna_study import record, study_name
 
-        rows = np.arange(len(self.front_points))
-        if not self.certificate.exact:
-            rows = np.unique(np.linspace(0, len(rows) - 1, _EXPLORED_TRIALS).astype(int))
         name = study_name(self.problem, self.space, self.device.name, self.workload.name)
-        return record(
-            self.problem,
-            self.space.grid(),
-            self.front_points.take(rows),
-            self.front_coordinates[rows],
-            name,
-            self.storage,
-        )
+        grid = self.space.grid()
+        if self.certificate.exact:
+            size = grid.size()
+            sampled = np.random.default_rng(0).choice(size, min(size, SAMPLED), replace=False)
+            points = points_of(self.problem, grid, np.union1d(sampled, self.front_points.keys))
+            coordinates = grid.coordinates(points.keys)
+        else:
+            last = len(self.front_points) - 1
+            rows = np.unique(np.linspace(0, last, _EXPLORED_TRIALS).astype(int))
+            points, coordinates = self.front_points.take(rows), self.front_coordinates[rows]
+        return record(self.problem, grid, points, coordinates, name, self.storage, self.confidence)
 
     @property
     def law(self) -> LossModel:

@@ -1,14 +1,16 @@
-"""The answer as an Optuna study: the front as finished trials, in any storage Optuna opens.
+"""The answer as an Optuna study, in any storage Optuna opens: the front, and a sample of the rest.
 
-The study's parameters are the axes of the space, so that a dashboard shows them as a person would
-name them and so that Optuna's own samplers can go on from it. Its name holds a fingerprint of the
-question: asked again, in this or another process, the same question finds the same study.
+The sample is of the space that was looked at, feasible or not, in the order evaluated, so that a
+dashboard's history, importances and slices mean something. The study's parameters are the axes of
+the space, named as a person would name them, and Optuna's own samplers can go on from it. Its name
+holds a fingerprint of the question: asked again, in this or another process, the same question
+finds the same study.
 """
 
 import hashlib
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +19,7 @@ import numpy as np
 
 from shapelaw.scaling.architecture import SHARING_ORDERS
 from shapelaw.scaling.errors import BadInput
+from shapelaw.search.pareto.feasibility import confident_columns, joint_draws, probability
 from shapelaw.search.pareto.problem import Points, Problem
 from shapelaw.search.space.grid import AXES, Grid
 
@@ -181,12 +184,24 @@ def _opened(storage: str | None) -> Any:
     return JournalStorage(JournalFileBackend(storage))
 
 
-def constraints_of(problem: Problem, points: Points) -> list[dict[str, float]]:
-    """Limit -> how far a point misses it, as a share of the limit; 0 or less where it is met."""
+def constraints_of(
+    problem: Problem, points: Points, confidence: float | None = None
+) -> list[dict[str, float]]:
+    """Limit -> how far a point misses it, as a share of the limit; 0 or less where it is met.
+
+    With a confidence, by the cost that each point keeps to with it, and `together` for all budgets
+    at once; else by the expected costs.
+    """
+    held: Mapping[str, np.ndarray] = points.columns
+    together: dict[str, np.ndarray] = {}
+    if confidence is not None and problem.limits:
+        wanted = tuple(dict.fromkeys(limit.column for limit in problem.limits))
+        held = confident_columns(problem, points, wanted, confidence)
+        together = {"together": confidence - probability(problem, points)}
     columns = {
-        limit.name: np.nan_to_num(limit.ratio(points.columns[limit.column]) - 1.0, posinf=1e9)
+        limit.name: np.nan_to_num(limit.ratio(held[limit.column]) - 1.0, posinf=1e9)
         for limit in problem.limits
-    }
+    } | together
     return [
         {name: float(column[row]) for name, column in columns.items()} for row in range(len(points))
     ]
@@ -197,15 +212,44 @@ def values_of(problem: Problem, points: Points) -> np.ndarray:
     return np.stack([points.columns[o.column] for o in problem.objectives], axis=1)
 
 
+def attributes_of(problem: Problem, points: Points) -> list[dict[str, Any]]:
+    """What else a trial tells of each point: expected loss, where a run falls, probabilities."""
+    tokens = np.broadcast_to(problem.budget.training_tokens(points.architectures), len(points))
+    low, high = problem.law.interval(points.architectures, tokens)
+    columns: dict[str, np.ndarray] = {
+        "expected_loss": points.columns["loss"],
+        "memory_bytes": points.columns["memory_bytes"],
+        "non_embedding_parameters": points.architectures.non_embedding_parameters,
+    }
+    if problem.limits:
+        joint = joint_draws(problem, points)
+        columns |= {f"probability_{name}": met.mean(axis=0) for name, met in joint.met.items()}
+        columns["probability_of_all_budgets"] = joint.probability
+    return [
+        {
+            **{name: float(column[row]) for name, column in columns.items()},
+            "loss_interval": [float(low[row]), float(high[row])],
+        }
+        for row in range(len(points))
+    ]
+
+
 def trials_of(
-    problem: Problem, grid: Grid, points: Points, coordinates: np.ndarray
+    problem: Problem,
+    grid: Grid,
+    points: Points,
+    coordinates: np.ndarray,
+    confidence: float | None = None,
 ) -> "list[FrozenTrial]":
     """Points as finished trials."""
     from optuna.trial import create_trial
 
     axes, choices = distributions(grid), axis_values(grid)
     column = {name: index for index, name in enumerate(choices)}
-    values, constraints = values_of(problem, points), constraints_of(problem, points)
+    if not len(points):
+        return []
+    values, constraints = values_of(problem, points), constraints_of(problem, points, confidence)
+    told = attributes_of(problem, points)
     with quiet():
         return [
             create_trial(
@@ -213,10 +257,7 @@ def trials_of(
                 distributions=axes,
                 values=values[row].tolist(),
                 constraints=constraints[row],
-                user_attrs={
-                    POINT: point_name(coordinates[row]),
-                    "memory_bytes": float(points.columns["memory_bytes"][row]),
-                },
+                user_attrs={POINT: point_name(coordinates[row]), **told[row]},
             )
             for row in range(len(points))
         ]
@@ -239,13 +280,16 @@ def record(
     coordinates: np.ndarray,
     name: str,
     storage: str | None,
+    confidence: float | None = None,
 ) -> "optuna.Study":
-    """Put points into the study of this name, those it does not hold yet."""
+    """Put points into the study of this name, those it does not hold yet, in their order."""
     study = open_study(problem, name, storage)
     held = {trial.user_attrs.get(POINT) for trial in study.get_trials(deepcopy=False)}
     fresh = [row for row in range(len(points)) if point_name(coordinates[row]) not in held]
     with quiet():
         study.add_trials(
-            trials_of(problem, grid, points.take(np.array(fresh, int)), coordinates[fresh])
+            trials_of(
+                problem, grid, points.take(np.array(fresh, int)), coordinates[fresh], confidence
+            )
         )
     return study

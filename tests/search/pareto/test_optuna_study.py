@@ -6,13 +6,16 @@ import subprocess
 import sys
 import time
 import urllib.request
+import warnings
 from pathlib import Path
 
 import optuna
 import pytest
 
 from shapelaw.scaling.errors import BadInput
+from shapelaw.search.answer.answer import SAMPLED
 from shapelaw.search.answer.query import Budget, query
+from shapelaw.search.pareto.optuna_study import quiet
 from shapelaw.search.space.space import Pattern, Range, Space
 from tests.published_law import LITERATURE
 
@@ -46,14 +49,43 @@ def ask(storage: str | None, space: Space = SPACE, seconds: float = 5.0):  # typ
 def test_the_study_holds_the_front_and_optuna_agrees_that_it_is_one() -> None:
     answer = ask(None)
     study = answer.study
-    assert len(study.trials) == len(answer.front)
     best = {tuple(trial.values) for trial in study.best_trials}
     assert best == {(c.loss, c.decode_tokens_per_s) for c in answer.front}
     for trial in study.trials:
-        assert set(trial.constraints) == {"memory", "decode"}
-        assert all(value <= 0 for value in trial.constraints.values())
+        assert set(trial.constraints) == {"memory", "decode", "together"}
         assert trial.params["d_model"] % 256 == 0
+        # A constraint holds where the promise does.
+        for name in ("memory", "decode"):
+            kept = trial.user_attrs[f"probability_{name}"] >= answer.confidence
+            assert (trial.constraints[name] <= 0) == kept or (
+                abs(trial.user_attrs[f"probability_{name}"] - answer.confidence) < 0.02
+            )
+        low, high = trial.user_attrs["loss_interval"]
+        assert low <= trial.user_attrs["expected_loss"] == trial.values[0] <= high
     assert study.metric_names == ["loss", "decode_tokens_per_s"]
+
+
+def test_the_study_holds_what_was_looked_at_feasible_or_not_in_its_order() -> None:
+    answer = ask(None)
+    trials = answer.study.trials
+    size = answer.certificate.space_size
+    assert len(answer.front) < len(trials) <= SAMPLED + len(answer.front)
+    assert len(trials) >= min(size, SAMPLED)
+    kept = [all(miss <= 0 for miss in trial.constraints.values()) for trial in trials]
+    assert 0.05 < sum(kept) / len(kept) < 0.95
+    # The search goes from unshared to shared, and from shallow to deep in each.
+    order = [(trial.params["sharing"], trial.params["n_blocks"]) for trial in trials]
+    assert order == sorted(order)
+    # What matters can be told from it: size decides loss, bits do not under this law.
+    with quiet(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # it says that low values are wanted; they are
+        told = optuna.importance.get_param_importances(
+            answer.study,
+            evaluator=optuna.importance.PedAnovaImportanceEvaluator(),
+            target=lambda trial: trial.values[0],
+        )
+    assert next(iter(told)) in ("d_model", "n_blocks")
+    assert told["weight_bits"] < 0.05
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "journal"])
@@ -61,7 +93,7 @@ def test_asked_again_the_same_question_finds_its_study(tmp_path: Path, kind: str
     storage = f"sqlite:///{tmp_path}/study.db" if kind == "sqlite" else str(tmp_path / "study.log")
     first, again = ask(storage), ask(storage)
     assert first.study.study_name == again.study.study_name
-    assert len(again.study.trials) == len(first.front)
+    assert len(again.study.trials) == len(first.study.trials)
     assert again.to_dict()["study"] == {"storage": storage, "name": first.study.study_name}
 
 
@@ -120,7 +152,7 @@ def test_optuna_dashboard_opens_the_stored_study(tmp_path: Path) -> None:
             f"{server_url}/api/studies/{number}?after=0", timeout=10
         ) as page:
             detail = json.load(page)
-        assert len(detail["trials"]) == len(answer.front)
+        assert len(detail["trials"]) == len(answer.study.trials)
     finally:
         server.terminate()
         server.wait(timeout=10)
