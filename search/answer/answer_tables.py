@@ -118,9 +118,13 @@ def _training(answer: Answer, candidate: Candidate) -> str:
     money = f", ${price:,.0f}" if math.isfinite(price) else ""
     return (
         f"{units.show_count(candidate.training_tokens)} tokens, {units.show_flops(flops)}: "
-        f"{cost.hours(flops):,.0f} hours of {cost.accelerator} at {share(cost.utilisation)} of its "
+        f"{_hours(cost.hours(flops))} of {cost.accelerator} at {share(cost.utilisation)} of its "
         f"peak{money}"
     )
+
+
+def _hours(hours: float) -> str:
+    return f"{hours:,.0f} hours" if hours >= 9.95 else f"{hours:.2g} hours"
 
 
 def _format_rows(answer: Answer) -> list[tuple[str, str]]:
@@ -130,16 +134,12 @@ def _format_rows(answer: Answer) -> list[tuple[str, str]]:
         return [("weights", f"{answer.best.weight_bits:g} bits")]
     price = found["format_price"]
     low, high = price["interval"]
-    rows = [
-        (
-            "weights",
-            f"{found['format']}, a file of {units.show_bytes(found['file_bytes'])}; rounding costs "
-            f"{price['nats']:.3f} nats ({low:.3f} to {high:.3f})"
-            + ("" if price["published"] else ", by its rounding noise alone")
-            + ("" if price["in_loss"] else ", not in the loss")
-            + _trade(answer),
-        )
-    ]
+    costs = f"rounding costs {price['nats']:.3f} nats ({low:.3f} to {high:.3f})"
+    costs += "" if price["published"] else ", by its rounding noise alone"
+    costs += "" if price["in_loss"] else ", not in the loss"
+    costs += _trade(answer)
+    file = f"{found['format']}, a file of {units.show_bytes(found['file_bytes'])}"
+    rows = [("weights", f"{file}; {costs}" if high >= 5e-4 else file)]
     cache = answer.kv_cache
     if cache is not None and cache.source is not None:
         low, high = cache.interval
@@ -252,7 +252,7 @@ def _budget_table(answer: Answer) -> Table:
     for name, (words, field) in _COSTS.items():
         value = float(getattr(answer.best, field))
         if not math.isfinite(value):
-            table.add_row(words, "–", "", "", "", "not known for this device")
+            table.add_row(words, "not known")
             continue
         ends = answer.best.intervals.get(field)
         limit = limits.get(name)
@@ -401,7 +401,7 @@ def _measure_first(answer: Answer) -> Rows:
         if each.runs:
             money = f", ${each.usd:,.0f}" if math.isfinite(each.usd) else ""
             price = (
-                f"{plural(each.runs, 'run')}, {each.gpu_hours:.2g} hours of "
+                f"{plural(each.runs, 'run')}, {_hours(each.gpu_hours)} of "
                 f"{answer.training.accelerator}{money}"
             )
         tells = each.settles.replace("if ", "whether ", 1)
@@ -414,11 +414,13 @@ def _walls(answer: Answer) -> Rows:
     for edge in answer.edges:
         by_wall.setdefault(edge.wall, []).append(edge)
     told = []
-    for wall, words in ((SPACE, "the space stops it"), (BUDGET, "at its end, to no loss")):
+    for wall, words in ((SPACE, "the space stops it"), (BUDGET, "no gain beyond")):
         style = "[yellow]" if wall == SPACE else "[dim]"
         for edge in by_wall.get(wall, []):
             side = {"most": "at most", "least": "at least"}[edge.side]
-            told.append(f"{style}{words}: {edge.axis} {side} {edge.value:g}; {edge.reason}[/]")
+            found = edge.reason if edge.loss_difference is None else nats(edge.loss_difference)
+            found += "" if edge.loss_difference is None or wall == BUDGET else " nats one step on"
+            told.append(f"{style}{words}: {edge.axis} {side} {edge.value:g} ({found})[/]")
     for wall, words in ((MODEL, "no model goes further"), (FIXED, "held by the space")):
         named = [f"{edge.axis} {edge.value:g}" for edge in by_wall.get(wall, [])]
         if named:

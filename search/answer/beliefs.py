@@ -114,4 +114,5 @@ def otherwise(decision: Decision) -> list[Otherwise]:
 def _says(axis: Axis, more: bool) -> str:
     if axis.name == "sharing":
         return "if more sharing helps" if more else "if sharing does not help"
-    return f"if {axis.more if more else axis.less} is better"
+    words = axis.more if more else axis.less
+    return f"if {words} {'are' if words.endswith('heads') else 'is'} better"

@@ -115,7 +115,7 @@ def compose(
     parts = {name: beside[ends[place] : ends[place + 1]] for place, name in enumerate(groups)}
     rivals = found.finalists.take(np.flatnonzero(found.confident))
     relax, binding = gains(problem, collected, searched.points_of, rivals, best, confidence)
-    heard = _sources(problem, context, best.architecture, beliefs, found, best.training_tokens)
+    heard = _sources(problem, context, best.architecture, beliefs, found)
     answer = Answer(
         problem=problem,
         device=context.profile,
@@ -284,7 +284,6 @@ def _sources(
     pick: Architecture,
     beliefs: list[Otherwise],
     found: Decision,
-    tokens: float,
 ) -> list[Source]:
     """What the judge, a demoted law and the other shipped laws say about the disputed beliefs."""
     from shapelaw.results.shipped_laws import law_names, load_law
@@ -296,7 +295,8 @@ def _sources(
         if name not in laws:
             laws[name] = load_law(name)
     shapes = found.finalists.architectures
-    return sources(laws, pick, [(each, shapes[each.row]) for each in beliefs], tokens)
+    rivals = [(each, shapes[each.row]) for each in beliefs]
+    return sources(laws, pick, rivals, problem.budget)
 
 
 def _beside_equal_training(answer: Answer, context: Context, exact: bool) -> Answer:

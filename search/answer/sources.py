@@ -8,6 +8,7 @@ import numpy as np
 
 from shapelaw.scaling.architecture import Architecture, ArchitectureBatch
 from shapelaw.search.answer.beliefs import Otherwise
+from shapelaw.search.pareto.budget import Budget
 from shapelaw.search.pareto.problem import LossModel
 
 
@@ -41,15 +42,16 @@ def sources(
     laws: Mapping[str, LossModel],
     pick: Architecture,
     rivals: list[tuple[Otherwise, Architecture]],
-    tokens: float,
+    budget: Budget,
 ) -> list[Source]:
     """Each law's difference between the pick and the rival of each disputed belief.
 
-    Both at the same training tokens; the interval holds 90 % of the law's draws.
+    Each trained as the budget says; the interval holds 90 % of the law's draws.
     """
     if not rivals:
         return []
     shapes = ArchitectureBatch.of([pick, *(rival for _, rival in rivals)])
+    tokens = budget.training_tokens(shapes)
     heard = {name: law.loss_draws(shapes, tokens) for name, law in laws.items()}
     beyond = {name: law.extrapolated(shapes, tokens) for name, law in laws.items()}
     found = []

@@ -37,9 +37,9 @@ def ordinal(number: int) -> str:
 
 def share(probability: float) -> str:
     """`91 %`; never all or nothing where the draws are only hundreds."""
-    if probability > 0.995:
+    if probability >= 0.995:
         return "> 99 %"
-    return "< 1 %" if probability < 0.005 else f"{probability:.0%}".replace("%", " %")
+    return "< 1 %" if probability <= 0.005 else f"{probability:.0%}".replace("%", " %")
 
 
 def nats(value: float) -> str:

@@ -32,11 +32,15 @@ def asked() -> Answer:
     return query("iphone-13", "evidence", budget, "chat", SPACE)
 
 
+def printed(answer: Answer) -> str:
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(*answer_tables(answer))
+    return console.export_text()
+
+
 @cache
 def text() -> str:
-    console = Console(width=80, record=True, file=io.StringIO())
-    console.print(*answer_tables(asked()))
-    return console.export_text()
+    return printed(asked())
 
 
 def chance(answer: Answer, shapes: list, seed: int) -> np.ndarray:
@@ -89,6 +93,7 @@ def test_regret_is_split_into_what_the_law_and_what_the_device_cost() -> None:
 def test_the_text_fits_a_terminal_and_no_shape_is_broken() -> None:
     answer = asked()
     assert max(len(line) for line in text().splitlines()) <= 80
+    assert "…" not in text()
     shown = [*answer.near_ties, *answer.baselines]
     for each in shown:
         assert shape_code(each.candidate.architecture, each.candidate.weight_bits) in text()
@@ -96,6 +101,14 @@ def test_the_text_fits_a_terminal_and_no_shape_is_broken() -> None:
     starts = re.findall(r"\b\d+·\d[^\s]*", text())
     assert len(starts) > 8
     assert all(re.fullmatch(r"\d+·\d+(×\d+)?·\d+/\d+·\d+(·w\d+/\d+)?·[\d.]+b", s) for s in starts)
+
+
+def test_what_is_not_known_of_a_device_does_not_break_its_lines() -> None:
+    budget = Budget(decode_tokens_per_s=20, flops=1e21)
+    words = printed(query("raspberry-pi-5", "evidence", budget, "chat", SPACE, formats="q8_0,q2_k"))
+    assert max(len(line) for line in words.splitlines()) <= 80
+    assert "…" not in words
+    assert re.search(r"energy +not known", words)
 
 
 def test_the_text_says_what_it_does_not_know() -> None:
