@@ -11,6 +11,7 @@ import numpy as np
 from shapelaw.scaling.architecture import ArchitectureBatch
 from shapelaw.scaling.atomic_files import replacing
 from shapelaw.scaling.errors import BadInput
+from shapelaw.scaling.evidence.refuted_studies import refuted
 from shapelaw.scaling.evidence.study_features import (
     Features,
     of_architectures,
@@ -26,6 +27,8 @@ _MANY_DRAWS = 400
 SMALLEST_LOSS, LARGEST_LOSS = 1e-3, 1e4
 LARGEST_PARAMETER = 40.0
 """Of a draw: logarithms and exponents, of which none is a tenth of it."""
+_SPARE = 1.5
+"""Studies drawn for each that is wanted: some are refuted."""
 _TOLERANCE = 1.001
 _BLOCK = 4_000_000
 """Numbers a block of draws × shapes may hold."""
@@ -264,7 +267,12 @@ def new_study(
     source: str,
     draws: int = 1000,
 ) -> EvidenceLaw:
-    """The law of a study nobody has run yet, on a corpus read in nats per token."""
-    theta, _ = population.new_studies(draws, np.random.default_rng(0), unit_known=True)
+    """The law of a study nobody has run yet, on a corpus read in nats per token.
+
+    Of the population's studies those are left out that no training could have shown.
+    """
+    asked = round(draws * _SPARE)
+    theta, _ = population.new_studies(asked, np.random.default_rng(0), unit_known=True)
     theta[:, RUN_NOISE] = NO_RUN_NOISE
-    return EvidenceLaw(theta, range_, label, source)
+    every = EvidenceLaw(theta, range_, label, source)
+    return dataclasses.replace(every, theta=theta[~refuted(every.loss_draws)][:draws])

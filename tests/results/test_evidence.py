@@ -17,6 +17,7 @@ from shapelaw.results.shipped_laws import load_law
 from shapelaw.scaling.architecture import Architecture, ArchitectureBatch
 from shapelaw.scaling.errors import BadInput
 from shapelaw.scaling.evidence.evidence_law import EvidenceLaw
+from shapelaw.scaling.evidence.refuted_studies import WORSE, nested_pairs, refuted
 from shapelaw.scaling.run_table import RunTable
 
 
@@ -106,3 +107,20 @@ def test_a_law_of_runs_is_read_back(tmp_path: Path) -> None:
     np.testing.assert_allclose(read.theta, law.theta, rtol=1e-6)
     with pytest.raises(BadInput, match="each draw needs"):
         dataclasses.replace(law, theta=law.theta[:, :3])
+
+
+def test_no_study_says_that_a_model_fails_at_what_a_model_inside_it_does() -> None:
+    """A stack twice as deep, or an MLP twice as wide, can do whatever the smaller one did."""
+    law = evidence_law()
+    smaller, larger = nested_pairs()
+    gap = law.loss_draws(larger, 1e12) - law.loss_draws(smaller, 1e12)
+    assert gap.max() <= WORSE
+    # They are few, and what is left still doubts that depth pays.
+    theta, _ = shipped_population().new_studies(1000, np.random.default_rng(1), unit_known=True)
+    everyone = dataclasses.replace(law, theta=theta)
+    assert 0.005 < refuted(everyone.loss_draws).mean() < 0.15
+    assert np.mean(gap > 0) > 0.001
+    # Untouched: the middle of what the studies say of depth.
+    sizes = np.array([1e8, 1e9])
+    ratio = np.median(law.best_depth(sizes), axis=0) / np.median(everyone.best_depth(sizes), axis=0)
+    assert np.abs(np.log(ratio)).max() < 0.1
