@@ -11,6 +11,7 @@ from benchmarks.evidence.rebuild import FOLDER
 from shapelaw.results.evidence.shipped_evidence import evidence_law, shipped_population
 from shapelaw.scaling.atomic_files import replacing
 from shapelaw.scaling.evidence.evidence_law import EvidenceLaw
+from shapelaw.scaling.evidence.refuted_studies import WORSE
 from shapelaw.scaling.evidence.study_law import PARAMETERS
 from shapelaw.search.architectures import load_architecture
 
@@ -120,7 +121,10 @@ def _depths(law: EvidenceLaw) -> str:
     ]
     return "\n\n".join(
         [
-            "Layers at which a non-embedding size is used best, in a new study.",
+            "Layers at which a non-embedding size is used best, in a new study. Studies are left "
+            f"out by which a model twice as deep, or with an MLP twice as wide, is worse by {WORSE:g} "
+            "nats after a trillion tokens than the one inside it "
+            "(`scaling/evidence/refuted_studies.py`): about one in twenty.",
             _table(
                 ["non-embedding N", "median", "90 %"],
                 [
