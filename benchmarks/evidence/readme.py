@@ -122,8 +122,8 @@ def _depths(law: EvidenceLaw) -> str:
     return "\n\n".join(
         [
             "Layers at which a non-embedding size is used best, in a new study. Studies are left "
-            f"out by which a model twice as deep, or with an MLP twice as wide, is worse by {WORSE:g} "
-            "nats after a trillion tokens than the one inside it "
+            "out by which a model twice as deep, or with an MLP twice as wide, is worse by "
+            f"{WORSE:g} nats after a trillion tokens than the one inside it "
             "(`scaling/evidence/refuted_studies.py`): about one in twenty.",
             _table(
                 ["non-embedding N", "median", "90 %"],
