@@ -290,6 +290,12 @@ def summary(found: list[dict[str, Any]]) -> dict[str, Any]:
         "ratio_to_literature_total": {
             each["question"]: ratio(each, "total_regret") for each in open_questions
         },
+        "mean_law_regret": {
+            rule: float(np.mean([each["rules"][rule]["law_regret"] for each in open_questions]))
+            for rule in ("expected", "middle", "literature", "llama")
+        }
+        if open_questions
+        else {},
         "near_best_bins": calibration(found),
         "budgets_met": {each["question"]: each["all_met"] for each in found},
         "budgets_met_within": all(

@@ -1,8 +1,8 @@
 """The best shape of each draw: what the pick is regretted against.
 
-Among finalists, which are good by expected loss, the best by one draw is rarely the space's best by
-that draw. From the best finalist a walk goes to whichever neighbour on the grid is better by the
-same draw, until none is.
+Among shapes that are good by expected loss, the best by one draw is rarely the space's best by that
+draw. From the best of some thousands a walk goes to whichever neighbour on the grid is better by
+the same draw, until none is.
 """
 
 import dataclasses
@@ -20,7 +20,7 @@ WALKS = 200
 """Draws walked for, spread evenly over all."""
 
 _STEPS = 6
-"""Rounds; on the spaces that ship walks end after three to five."""
+"""Rounds, at most."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -38,30 +38,29 @@ class DrawOptima:
 def draw_optima(
     problem: Problem,
     grid: Grid,
-    finalists: Points,
+    starts: Points,
     coordinates: np.ndarray,
     joint: JointDraws,
     confidence: float,
 ) -> DrawOptima:
-    """Walk from the finalists, at `coordinates` [n, axes], to each draw's best shapes.
+    """Walk from the starts, at `coordinates` [n, axes], to the best shapes of some of the draws.
 
     Of a problem without a loss to reach, where regret has a meaning.
     """
     rows = np.unique(np.linspace(0, len(joint.losses) - 1, WALKS).astype(int))
-    losses = joint.losses[rows]
-    let_in = joint.feasible[rows]
-    promised = np.broadcast_to(joint.probability >= confidence, losses.shape)
     search = _Walk(problem, grid, joint.law_rows[rows], joint.device_rows[rows], confidence)
+    every = np.arange(len(rows))
+    here = search.judged(starts.architectures, starts.bits, coordinates, every)
     return DrawOptima(
         rows=rows,
-        feasible=search.walk(losses, let_in, coordinates, lambda near: near.met),
-        confident=search.walk(losses, promised, coordinates, lambda near: near.promised),
+        feasible=search.walk(here, lambda near: near.met),
+        confident=search.walk(here, lambda near: near.promised),
     )
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Near:
-    """Neighbours of one shape."""
+    """Shapes judged by some draws."""
 
     points: np.ndarray
     """[n, axes]"""
@@ -86,17 +85,11 @@ class _Walk:
         self.law_rows, self.device_rows = law_rows, device_rows
         self.neighbours = Neighbours(grid)
 
-    def walk(
-        self,
-        losses: np.ndarray,
-        allowed: np.ndarray,
-        coordinates: np.ndarray,
-        allows: Callable[[_Near], np.ndarray],
-    ) -> np.ndarray:
+    def walk(self, starts: _Near, allows: Callable[[_Near], np.ndarray]) -> np.ndarray:
         """Least loss [walks], from the best allowed of the starting shapes on."""
-        start = np.where(allowed, losses, np.inf)
+        start = np.where(allows(starts), starts.losses, np.inf)
         at = np.argmin(start, axis=1)
-        best, where = start[np.arange(len(start)), at], coordinates[at]
+        best, where = start[np.arange(len(start)), at], starts.points[at]
         moving = np.isfinite(best)
         for _ in range(_STEPS):
             if not moving.any():
@@ -125,17 +118,26 @@ class _Walk:
         kept = np.flatnonzero(valid)
         shapes, bits, owner, together = shapes.take(kept), bits[kept], owner[kept], together[kept]
         met = self._met(shapes, bits)
-        chance = met.mean(axis=0)
         found = []
         for place, draws in enumerate(members):
             rows = np.flatnonzero(owner == place)
-            some = shapes.take(rows)
-            tokens = self.problem.budget.training_tokens(some)
-            losses = self.problem.law.loss_draws(some, tokens, self.law_rows[draws])
-            let_in = met[self.device_rows[draws] % len(met)][:, rows]
-            promised = np.broadcast_to(chance[rows] >= self.confidence, let_in.shape)
-            found.append(_Near(together[rows], losses, let_in, promised))
+            found.append(self._near(shapes.take(rows), met[:, rows], together[rows], draws))
         return found
+
+    def judged(
+        self, shapes: ArchitectureBatch, bits: np.ndarray, points: np.ndarray, draws: np.ndarray
+    ) -> _Near:
+        """Shapes at these points of the grid by the walks' draws of these numbers."""
+        return self._near(shapes, self._met(shapes, bits), points, draws)
+
+    def _near(
+        self, shapes: ArchitectureBatch, met: np.ndarray, points: np.ndarray, draws: np.ndarray
+    ) -> _Near:
+        tokens = self.problem.budget.training_tokens(shapes)
+        losses = self.problem.law.loss_draws(shapes, tokens, self.law_rows[draws])
+        let_in = met[self.device_rows[draws] % len(met)]
+        promised = np.broadcast_to(met.mean(axis=0) >= self.confidence, let_in.shape)
+        return _Near(points, losses, let_in, promised)
 
     def _met(self, shapes: ArchitectureBatch, bits: np.ndarray) -> np.ndarray:
         """Where every budget is met [device draws, n]."""

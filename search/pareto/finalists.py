@@ -23,6 +23,9 @@ MOST = 1000
 _STEP = 256
 """Points whose probability is asked for at a time."""
 
+_SPREAD = 2000
+"""Good points of every part of the space that walks to each draw's best shape start from."""
+
 _LUCKY = 64
 """Best points kept of each kind that only some draws let through: what might be regretted."""
 
@@ -125,7 +128,9 @@ def decision(
     joint = joint_draws(problem, finalists)
     optima = None
     if problem.target_loss is None and len(joint.losses) >= LEAST_DRAWS:
-        coordinates = where.coordinates_of(keys)
-        optima = draw_optima(problem, where.grid, finalists, coordinates, joint, confidence)
+        # From every part of the space, since what is best by one draw may be far from the pick.
+        spread = np.union1d(keys, collected.pool(_SPREAD))
+        starts, coordinates = where.points_of(spread), where.coordinates_of(spread)
+        optima = draw_optima(problem, where.grid, starts, coordinates, joint, confidence)
     pick = int(np.searchsorted(keys, key))
     return decide(problem, finalists, joint, pick, confidence, optima)
