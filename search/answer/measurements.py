@@ -175,11 +175,14 @@ def _timing(decision: Decision, name: str, confidence: float) -> Measurement | N
     if len(drawn) < LEAST_DRAWS or not np.std(drawn) > 1e-6 * abs(np.mean(drawn)):
         return None
     means = joint.losses.mean(axis=0)
+    # Draws in which every budget is met, and all draws, by draw of the device: [m, n] and [m].
+    of_device = (np.arange(len(drawn))[:, None] == joint.device_rows).astype(np.float32)
+    met = (of_device @ joint.feasible.astype(np.float32), of_device.sum(axis=1))
     generator = np.random.default_rng(0)
     # Any grouping finds shapes that look surer in one group: that much is taken off.
     chance = np.mean(
         [
-            _after(decision, generator.permutation(drawn), means, confidence)
+            _after(generator.permutation(drawn), met, means, decision.pick, confidence)
             for _ in range(_SHUFFLES)
         ]
     )
@@ -187,20 +190,25 @@ def _timing(decision: Decision, name: str, confidence: float) -> Measurement | N
         kind="timing",
         says=f"measure {words} of the pick's shape on the device (random weights do)",
         settles=f"how far the {name} budget reaches",
-        value=max(0.0, float(chance) - _after(decision, drawn, means, confidence)),
+        value=max(0.0, float(chance) - _after(drawn, met, means, decision.pick, confidence)),
     )
 
 
-def _after(decision: Decision, drawn: np.ndarray, means: np.ndarray, confidence: float) -> float:
+def _after(
+    drawn: np.ndarray,
+    met: tuple[np.ndarray, np.ndarray],
+    means: np.ndarray,
+    pick: int,
+    confidence: float,
+) -> float:
     """Expected loss of what is picked after the measurement."""
-    joint, feasible = decision.joint, decision.joint.feasible
     group = np.argsort(np.argsort(drawn, kind="stable"), kind="stable") * _GROUPS // len(drawn)
-    of_draw = group[joint.device_rows]
     after = []
     for each in range(_GROUPS):
-        chance = feasible[of_draw == each].mean(axis=0)
-        rows = np.flatnonzero(chance >= confidence)
+        rows = group == each
+        chance = met[0][rows].sum(axis=0) / met[1][rows].sum()
+        sure = np.flatnonzero(chance >= confidence)
         # Where it tells that the pick would miss, a worse shape is the price of keeping the promise
         # and no loss of measuring.
-        after.append(min(means[rows].min(initial=np.inf), means[decision.pick]))
+        after.append(min(means[sure].min(initial=np.inf), means[pick]))
     return float(np.mean(after))
