@@ -42,6 +42,7 @@ from shapelaw.scaling.terminal_text import note
     help="Weight formats to consider, such as q8_0,q4_k_m.",
     shell_complete=completing(formats, several=True, files=False),
 )
+@click.option("--kv-format", help="What keys and values are kept in, such as q8_0.")
 @click.option(
     "--workload",
     default="chat",

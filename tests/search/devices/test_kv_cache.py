@@ -57,3 +57,11 @@ def test_what_an_engine_does_not_keep_is_said() -> None:
     with pytest.raises(BadInput, match=r"llama\.cpp Metal keeps f16, q8_0"):
         kv_cache("fp8", load_device("m2"), 64)
     assert kv_cache(None, load_device("iphone-13@executorch/cpu"), 64).bits == 32
+
+
+def test_both_commands_take_a_format_of_the_cache() -> None:
+    from shapelaw.commands.device_commands import explain as explain_command
+    from shapelaw.commands.query_command import query as query_command
+
+    for command in (explain_command, query_command):
+        assert "--kv-format" in [name for option in command.params for name in option.opts]
