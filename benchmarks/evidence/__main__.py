@@ -1,7 +1,9 @@
 """How well the pooled evidence was held out. `python -m benchmarks.evidence --json`
 
-Fits the population anew without each family (minutes each; kept in --keep), then scores. With
---write the scores are also kept beside the draws, where `benchmarks.evidence.readme` reads them.
+Fits the population anew without each family, then scores: about an hour of one core. Populations
+and few-shot scores are kept in the folder --keep and read from there: name another folder after a
+change of the model. With --write the scores are also kept beside the draws, where
+`benchmarks.evidence.readme` reads them.
 """
 
 import argparse
@@ -73,7 +75,13 @@ def few(left_out: LeftOut, families: list[str], repetitions: int) -> dict[str, A
     for study in tables:
         population = left_out.without(study.family)
         for count in COUNTS:
-            found[count][study.name] = few_shot(study, population, count, repetitions)
+            kept = (
+                left_out.folder / f"few-{study.name.replace(' ', '-')}-{count}-{repetitions}.json"
+            )
+            if not kept.is_file():
+                score = few_shot(study, population, count, repetitions)
+                kept.write_text(json.dumps(score) + "\n", encoding="utf-8")
+            found[count][study.name] = json.loads(kept.read_text(encoding="utf-8"))
         say(f"few-shot {study.name}: {[found[count][study.name] for count in COUNTS]}")
     return {
         str(count): {
