@@ -159,16 +159,20 @@ def _shape(sheet: Mapping[str, Any], law: EvidenceLaw) -> str:
     )
 
 
-def _held_out(scores: Mapping[str, Any]) -> list[str]:
+def _held_out(sheet: Mapping[str, Any], scores: Mapping[str, Any]) -> list[str]:
     """Tables of what populations foretell of the sources they have not seen."""
     if not scores:
         return []
-    worst = min(one["fewest_effective"] for one in scores["draws"].values())
+    families = dict.fromkeys(one["family"] for one in sheet["studies"])
+    missing = [family for family in families if family not in scores["draws"]]
+    thin = min(scores["draws"], key=lambda name: scores["draws"][name]["fewest_effective"])
+    worst = scores["draws"][thin]["fewest_effective"]
     parts = [
         "## Left out",
         "Every figure of this section is of a population that has not seen the source: studies of "
         "one source are left out together. `python -m benchmarks.evidence --json` prints them; the "
-        f"populations' fewest effective draws are {worst:.0f} of 250.",
+        f"populations' fewest effective draws are {worst:.0f} of 250 (without {thin})."
+        + (f" Not scored in the run that is shown: {', '.join(missing)}." if missing else ""),
         "Differences between shapes at about equal N and D, level refitted: root mean square in % "
         "of ln L, its ratio to no shape at all, and how many of the 90 % intervals hold (shape of "
         "a new study, noise of the study's own runs). `same size` takes sizes within a factor of "
@@ -295,7 +299,7 @@ def text(sheet: Mapping[str, Any], scores: Mapping[str, Any]) -> str:
         _shape(sheet, law),
         "## Level, between studies",
         _table(["parameter", "mean of the population", "spread between studies"], level),
-        *_held_out(scores),
+        *_held_out(sheet, scores),
         "## What is unknown, and which runs would tell",
         _UNKNOWN,
     ]
