@@ -71,6 +71,16 @@ def test_markup_in_a_device_is_shown(run: Run) -> None:
     assert "ch[/]at" in out
 
 
+def test_nothing_is_recommended_that_a_device_cannot_hold(run: Run, tmp_path: Path) -> None:
+    space = tmp_path / "space.toml"
+    space.write_text(SPACE)
+    device = CASES / "device-small-capacity.toml"
+    code, out, err = run("query", "--device", device, "--tokens", "1B", "--space", space, "--json")
+    assert code == 1
+    assert "memory <= 100 B" in err
+    assert "best" not in out
+
+
 def test_architectures(run: Run, tmp_path: Path) -> None:
     refused(run("explain", CASES / "int64.json", "--device", "m2"), "int64.json", "sharing")
     refused(
