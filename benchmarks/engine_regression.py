@@ -39,7 +39,8 @@ class Effect:
     pair: float
     device: float = 0.0
     pooled: bool = True
-    """Whether engines of one kind are alike in it."""
+    """Whether engines of one kind are alike in it: not in attention's kernels, which change from
+    build to build, nor in its scheduler, nor in what a process holds."""
 
     def spread(self, level: str) -> float:
         """Standard deviation of the effects of one level."""
@@ -62,13 +63,24 @@ ENGINE_SHARES = {"kind": 0.5, "family": 0.35, "build": 0.15}
 """Of the variance among engines: what those of one kind of processor share (launches cost alike),
 what the builds of one engine share beside that, and what is a build's own."""
 
-KINDS = {"metal": "metal", "mps": "metal", "cuda": "cuda", "gpu": "gpu", "cpu": "cpu", "app": "cpu"}
-"""Backend, up to its first hyphen -> the kind of processor and interface."""
+KINDS = {
+    "metal": "metal",
+    "metal-2023": "metal",
+    "metal-2024": "metal",
+    "mps": "metal",
+    "cuda": "cuda",
+    "cuda-board": "board",
+    "gpu": "gpu",
+    "cpu": "cpu",
+    "app": "cpu",
+}
+"""Backend -> the kind of processor and interface. A board's small processor launches work far more
+slowly than a server's."""
 
 
 def kind_of(engine: str) -> str:
     """The kind of processor that an `engine/backend` runs on."""
-    return KINDS[engine.split("/")[1].split("-")[0]]
+    return KINDS[engine.split("/")[1]]
 
 
 def family_of(engine: str) -> str:
@@ -89,14 +101,14 @@ def level_keys(engine: str, device: str) -> dict[str, Any]:
 
 EFFECTS: dict[str, Effect] = {
     "bandwidth_share": Effect("logit", 1.2, 0.5, 0.4, 0.35),
-    "kv_share": Effect("log", math.log(0.6), 0.7, 0.3),
+    "kv_share": Effect("log", math.log(0.6), 0.7, 0.3, pooled=False),
     "packed_surplus": Effect("log", math.log(0.12), 0.8, 0.25),
     "per_layer": Effect("log", math.log(60e-6), 1.4, 0.6),
     "per_token": Effect("log", math.log(500e-6), 1.0, 0.6),
-    "per_sequence": Effect("log", math.log(10e-6), 1.0, 0.3),
+    "per_sequence": Effect("log", math.log(10e-6), 1.0, 0.3, pooled=False),
     "efficiency": Effect("logit", 0.0, 0.7, 0.4, 0.4),
     "decode_efficiency": Effect("logit", 0.5, 0.5, 0.2),
-    "attention_efficiency": Effect("log", math.log(0.25), 0.7, 0.3),
+    "attention_efficiency": Effect("log", math.log(0.25), 0.7, 0.3, pooled=False),
     "packed_slowdown": Effect("log", math.log(1.15), 0.25, 0.1),
     "half_tokens": Effect("log", math.log(24), 0.8, 0.3),
     "per_prompt": Effect("log", math.log(1e-3), 1.0, 0.4),
@@ -138,6 +150,8 @@ CHUNKS = {
 RESERVED = {"executorch/cpu": 2048.0}
 """Tokens of KV cache reserved from the start: the usual export of a llama to ExecuTorch."""
 KV_BITS_LEAST = {"executorch/cpu": 32.0}
+ACTIVATION_BITS_LEAST = {"llama.cpp": 32.0, "ollama": 32.0}
+"""ggml computes activations in 32 bits."""
 SLOTS = {"ollama": 4.0}
 """Parallel requests that ollama reserves for by default."""
 
@@ -171,6 +185,7 @@ class _Inputs:
                 "chunk",
                 "reserved",
                 "kv_least",
+                "activations_least",
                 "slots_kept",
                 "bits",
                 "kv_bits",
@@ -213,6 +228,7 @@ class _Inputs:
             kv_reserved=r["reserved"],
             kv_slots=r["slots_kept"],
             kv_bits_least=r["kv_least"],
+            activation_bits_least=r["activations_least"],
         )
 
     def predict(self, x: dict[str, np.ndarray]) -> np.ndarray:
@@ -271,6 +287,7 @@ class Regression:
         self.chunk = np.array([CHUNKS.get(e, 512.0) for e in label])
         self.reserved = np.array([RESERVED.get(r.engine, 0.0) for r in rows])
         self.kv_least = np.array([KV_BITS_LEAST.get(r.engine, 0.0) for r in rows])
+        self.activations_least = np.array([ACTIVATION_BITS_LEAST.get(e, 0.0) for e in label])
         self.slots_kept = np.array([SLOTS.get(e, 1.0) for e in label])
         self.batch = ArchitectureBatch.of(r.architecture for r in rows)
         self.demand = Demand.stack([r.workload for r in rows])

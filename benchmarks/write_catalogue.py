@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.engine_regression import (
+    ACTIVATION_BITS_LEAST,
     CHUNKS,
     EFFECTS,
     KV_BITS_LEAST,
@@ -51,8 +52,14 @@ TRAITS: dict[str, dict[str, Any]] = {
         "formats": "gguf",
         "shares_blocks": False,
         "kv_formats": ["f16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0"],
+        "activation_bits_least": ACTIVATION_BITS_LEAST["llama.cpp"],
     },
-    "ollama": {"formats": "gguf", "shares_blocks": False, "kv_formats": ["f16", "q8_0", "q4_0"]},
+    "ollama": {
+        "formats": "gguf",
+        "shares_blocks": False,
+        "kv_formats": ["f16", "q8_0", "q4_0"],
+        "activation_bits_least": ACTIVATION_BITS_LEAST["ollama"],
+    },
     "mlx": {"formats": "mlx", "shares_blocks": True, "kv_formats": ["f16", "q8_0"]},
     "executorch": {"formats": "executorch", "shares_blocks": True},
     "litert-lm": {"formats": "executorch", "shares_blocks": True},
@@ -106,6 +113,17 @@ TYPICAL = (
     "the same regression; not measured on this device: what is typical of the engine, and of the "
     "device where other engines were measured on it"
 )
+RUNTIMES = {
+    "executorch/mps": (
+        60e6,
+        0.6,
+        "asserted: applications with ExecuTorch on iOS hold 64 to 90 MB in all with models of 20 "
+        "to 90 MB (react-native-executorch, docs/benchmarks/memory-usage.md, commit 0e60098); the "
+        "figures of language models come from Android's CPU backend",
+    )
+}
+"""Bytes an engine holds beside the model, their spread and source, where no language model's memory
+was measured with it and something else is known."""
 DETERMINED = 0.8
 """Posterior over prior spread, above which the rows say little of a constant."""
 WIDEST_FITTED = 0.5
@@ -149,7 +167,7 @@ def engine_document(name: str, traits: dict[str, Any], posterior: Posterior) -> 
             # Of an engine that was not measured there, what the device showed with others counts.
             found = posterior.constants_of(label, device)
             backends[backend].setdefault("measured", {})[device] = measured_document(
-                found, posterior.noise_of(label), with_correlation=found.rows > 0
+                found, posterior.noise_of(label), label, with_correlation=found.rows > 0
             )
     own: dict[str, Any] = dict(traits)
     if name in SLOTS:
@@ -174,12 +192,14 @@ def backend_document(name: str, backend: str, posterior: Posterior) -> dict[str,
     if label in KV_BITS_LEAST:
         found["kv_bits_least"] = KV_BITS_LEAST[label]
     typical = posterior.constants_of(label, "no device")
-    found["typical"] = measured_document(typical, posterior.noise_of(label), with_correlation=False)
+    found["typical"] = measured_document(
+        typical, posterior.noise_of(label), label, with_correlation=False
+    )
     return found
 
 
 def measured_document(
-    found: PairConstants, noise: dict[str, float], *, with_correlation: bool
+    found: PairConstants, noise: dict[str, float], label: str, *, with_correlation: bool
 ) -> dict[str, Any]:
     """Figures, spreads, and their correlation where the pair was measured."""
     spread = np.sqrt(np.diag(found.covariance))
@@ -198,6 +218,10 @@ def measured_document(
         if name == "packed_surplus":
             value = min(value, LARGEST_SURPLUS)
         figures[name] = figure(value * factor, unit, source, status)
+    if label in RUNTIMES:
+        value, wide, source = RUNTIMES[label]
+        figures["runtime"] = figure(value / 1e6, "MB", source, "asserted")
+        spread[list(EFFECTS).index("runtime")] = wide
     document: dict[str, Any] = {
         "figures": figures,
         "spread": {DRAWN[n]: round(float(w), 3) for n, w in zip(EFFECTS, spread, strict=True)},
@@ -205,7 +229,8 @@ def measured_document(
         "rows": found.rows,
     }
     if with_correlation:
-        scaled = found.covariance / np.outer(spread, spread)
+        own = np.sqrt(np.diag(found.covariance))
+        scaled = found.covariance / np.outer(own, own)
         document["correlation"] = [[round(float(v), 2) for v in row] for row in scaled]
     return document
 
