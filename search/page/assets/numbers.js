@@ -41,7 +41,9 @@ const show = {
   share: value => value > 0.995 && value < 1 ? '> 99 %' : value > 0 && value < 0.005 ? '< 1 %'
     : `${Math.round(100 * value)} %`,
   money: value => value >= 1e6 ? `$${(value / 1e6).toPrecision(3)}M`
-    : value >= 1000 ? `$${Math.round(value).toLocaleString('en')}` : `$${value.toPrecision(2)}`,
+    : value >= 1000 ? `$${Math.round(value).toLocaleString('en')}`
+      : value >= 1 ? `$${value.toPrecision(2)}` : 'less than $1',
+  blocks: count => `${count} ${count === 1 ? 'block' : 'blocks'}`,
 };
 
 const showBudget = {memory: show.bytes, decode: show.speed, ttft: show.seconds, energy: show.joules};

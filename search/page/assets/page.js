@@ -98,7 +98,7 @@ function trainingWords(pick) {
   if (pick < 0) return '';
   const flops = flopsOf(pick);
   const {usd_per_hour: price, flop_per_hour: speed} = question.cost_of_training;
-  return Number.isFinite(price) && price !== null ? `about ${show.money(flops / speed * price)}`
+  return Number.isFinite(price) && price !== null ? show.money(flops / speed * price)
     : `${plain(Number((flops / speed).toPrecision(2)))} GPU-hours`;
 }
 
@@ -128,7 +128,8 @@ function showPick(pick) {
   const d = derived(a);
   const many = show.count(shapes.total[pick]);
   $('short').textContent = `${a.d_model} wide, ` +
-    (a.sharing > 1 ? `${a.n_blocks} blocks stored, ${d.depth} layers deep` : `${a.n_blocks} layers`) +
+    (a.sharing > 1 ? `${show.blocks(a.n_blocks)} stored, ${d.depth} layers deep`
+      : `${a.n_blocks} ${a.n_blocks === 1 ? 'layer' : 'layers'}`) +
     `, ${many} parameters`;
   $('words').textContent = inWords(a, storedIn(pick));
   showVerdict(pick);
@@ -141,9 +142,10 @@ function showPick(pick) {
   const hours = flops / speed;
   $('remarks').textContent = `Training: ${show.count(training.tokens[pick])} tokens, ` +
     `${Number(flops.toPrecision(3)).toExponential().replace('e+', 'e')} FLOPs, ` +
-    `${hours < 10 ? hours.toPrecision(2) : Math.round(hours).toLocaleString('en')} hours of one ` +
+    `${hours < 0.1 ? 'less than .1' : hours < 10 ? hours.toPrecision(2) : Math.round(hours).toLocaleString('en')} ` +
+    'hours of one ' +
     `${accelerator.toUpperCase()} at ${Math.round(100 * utilisation)} % of its peak` +
-    (price ? `, about ${show.money(hours * price)}.` : '.') +
+    (price ? `, ${show.money(hours * price)}.` : '.') +
     (d.applied * 1.01 > d.inside && a.sharing > 1
       ? ` Each token passes ${show.count(d.applied)} parameters.` : '') +
     (training.beyond[pick] ? ` The law is asked beyond what it saw: ${training.beyond[pick]}.` : '');

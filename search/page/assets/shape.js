@@ -37,7 +37,7 @@ function drawStack(a) {
   const narrow = $('stack').clientWidth < 460;
   const [width, height, base] = [narrow ? 380 : 620, 214, 176];
   const which = d.shared === a.n_blocks ? 'each' : `${d.shared} of them`;
-  const words = `${a.n_blocks} blocks` +
+  const words = show.blocks(a.n_blocks) +
     (a.sharing > 1 ? `, ${which} applied ${a.sharing} times` : '');
   const to = draw($('stack'), width, height, `The stack: ${words}, ${a.d_model} wide`);
   const tall = 34 + 92 * a.d_model / widest;
@@ -69,7 +69,7 @@ function drawStack(a) {
   }
   to.path(`M${start} ${base + 9}v4h${pitch * a.n_blocks - gap}v-4`, 'line');
   to.text(middle, base + 30, a.sharing > 1
-    ? `${a.n_blocks} blocks stored, ${d.depth} layers deep` : `${a.n_blocks} blocks`, 'middle');
+    ? `${show.blocks(a.n_blocks)} stored, ${d.depth} layers deep` : show.blocks(a.n_blocks), 'middle');
   to.path(`M25 ${top}h-4v${tall}h4`, 'line');
   const label = to.text(14, top + tall / 2, `width ${a.d_model}`, 'middle');
   label.setAttribute('transform', `rotate(-90 14 ${top + tall / 2})`);
@@ -124,9 +124,9 @@ function drawBlock(a) {
 }
 
 function blocksInWords(a) {
-  if (a.sharing === 1) return `${a.n_blocks} blocks`;
+  if (a.sharing === 1) return show.blocks(a.n_blocks);
   const which = derived(a).shared === a.n_blocks ? 'each' : `${derived(a).shared} of them`;
-  return `${a.n_blocks} blocks, ${which} applied ${a.sharing}×` +
+  return `${show.blocks(a.n_blocks)}, ${which} applied ${a.sharing}×` +
     (a.sharing_order === 'cycle' ? ' in cycles' : '');
 }
 
