@@ -172,6 +172,17 @@ def test_profiles(run: Run, tmp_path: Path, old: str, new: str, named: str) -> N
     refused(run("explain", "smollm2-135m", "--device", path), "device.toml", named)
 
 
+def test_a_fit_with_every_parameter_at_a_bound(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "runs.csv"
+    rows = [
+        (n * 10**7, d * 10**8, 3.9e-6 - 1e-7 * d + n * 1e-7) for n in range(1, 5) for d in (1, 2, 5)
+    ]
+    path.write_text("n,d,loss\n" + "".join(f"{n},{d},{loss:.4g}\n" for n, d, loss in rows))
+    options = ("--form", "chinchilla", "--bootstrap", "0", "--no-holdout", "--json")
+    code, _, err = run("fit", path, "--columns", "n=n,d=d,loss=loss:nats", *options)
+    assert code in (0, 2), err
+
+
 def test_two_runs_that_say_nothing_of_their_blocks(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "runs.csv"
     path.write_text(

@@ -105,6 +105,8 @@ def local(
 def _left_out(inner: Array, slopes: Array, bend: Array, groups: Array) -> Array:
     """Gradient of each run's rows at the fit without them [G, q], where H is the identity."""
     count, size = int(groups.max()) + 1, inner.shape[1]
+    if not size:  # every parameter stands at a bound
+        return np.zeros((count, 0))
     own = np.zeros((count, size, size))
     for column in range(size):
         for other in range(column + 1):
