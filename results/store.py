@@ -87,7 +87,7 @@ def _is_torn(line: bytes) -> bool:
         msgspec.json.decode(line)
     except msgspec.ValidationError:
         return False
-    except UnicodeDecodeError:
+    except (UnicodeDecodeError, RecursionError):
         return False
     except msgspec.DecodeError as error:
         return "utf-8" not in str(error).lower()

@@ -31,8 +31,10 @@ from shapelaw.scaling.uncertainty.diagnostics import (
     outliers,
 )
 from shapelaw.scaling.uncertainty.profile_likelihood import Profile, profile
+from shapelaw.scaling.user_files import shown
 
 _MOST_OUTLIERS_SHOWN = 20
+MOST_REFITS = 100_000
 FURTHER = 10.0
 """Times the largest compute seen, where the form next in line is compared."""
 _OTHER_STARTS = 8  # draws from which the optimum without prior is sought too
@@ -128,6 +130,8 @@ def fit_law(
     threshold = _threshold(objective, delta)
     if bootstrap < 0 or starts < 1:
         raise BadInput(f"bootstrap = {bootstrap}, starts = {starts}: at least 0 and 1 are needed")
+    if bootstrap > MOST_REFITS:
+        raise BadInput(f"bootstrap = {shown(bootstrap, 30)}: at most {MOST_REFITS} are taken")
     row_weights = _weights(weights, len(table))
     table = checked(table)
     if weights is None:

@@ -109,6 +109,13 @@ def read_law_file(path: str | Path) -> LawFile:
     for where, value in trends:
         if abs(value) > LARGEST_RESIDUAL:
             refuse("law", path, f"{where} = {value:g}: at most {LARGEST_RESIDUAL:g}")
+    for where, extra, axes in (
+        ("noise", file.noise, ("N", "tokens")),
+        ("drift", file.drift, ("N", "tokens", "compute")),
+    ):
+        missing = [] if extra is None else [axis for axis in axes if axis not in extra.range]
+        if missing:
+            refuse("law", path, f"{where}.range.{missing[0]}: least and most are needed")
     for part in (file.range, *(extra.range for extra in (file.noise, file.drift) if extra)):
         for axis, (low, high) in part.items():
             if not 0 < low <= high < LARGEST_COEFFICIENT:

@@ -276,6 +276,8 @@ def convert(document: Any, kind: type[T], what: str, path: object) -> T:
             refuse(what, path, f"{shown(name)} = {shown(value, 30)}: too large a whole number")
         if isinstance(value, str) and _CONTROL.search(value):
             refuse(what, path, f"{shown(name)} = {shown(value)!r}: it holds control characters")
+        if _CONTROL.search(name):
+            refuse(what, path, f"{shown(name)}: the name of a field holds control characters")
     try:
         return msgspec.convert(document, kind)
     except (msgspec.ValidationError, RecursionError) as error:

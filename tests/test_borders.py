@@ -11,8 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
-from shapelaw.cli import main
+from shapelaw.cli import cli, main
+from shapelaw.results.store import read_records
 from shapelaw.scaling.errors import BadInput
 from shapelaw.scaling.user_files import parse_json, parse_toml, read_bytes, read_json
 from shapelaw.search.devices.catalogue import load_device
@@ -379,3 +381,37 @@ def test_in_little_memory(tmp_path: Path) -> None:
     )
     assert done.returncode == 2
     assert "lat.toml" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"noise": {"level": 1.0, "slopes": [0, 0], "range": {"tokens": [1, 2]}}}, "noise.range.N"),
+        ({"drift": {"quantiles": [0.1], "range": {"N": [1, 2]}}}, "drift.range.tokens"),
+        ({"\ud800": 1}, "control characters"),
+    ],
+)
+def test_a_law_file_without_what_it_reads_is_refused(
+    tmp_path: Path, change: dict[str, object], message: str
+) -> None:
+    from importlib import resources
+
+    from shapelaw.scaling.law import Law
+
+    folder = resources.files("shapelaw.results.reference") / "laws"
+    law = json.loads((folder / "reference.json").read_text())
+    path = tmp_path / "law.json"
+    path.write_text(json.dumps(law | change))
+    with pytest.raises(BadInput, match=message):
+        Law.from_file(path)
+
+
+def test_records_nested_too_deep_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "runs.jsonl").write_text("[" * 100_000 + "\n{}\n")
+    with pytest.raises(BadInput):
+        read_records(tmp_path)
+
+
+def test_more_refits_than_anyone_waits_for_are_refused() -> None:
+    done = CliRunner().invoke(cli, ["fit", "x.csv", "--bootstrap", "1" + "0" * 30])
+    assert done.exit_code == 2

@@ -54,7 +54,7 @@ def _tables(
     help="What the law falls back on [evidence for few runs and no form named, else none].",
 )
 @COLUMNS
-@click.option("--bootstrap", type=click.IntRange(min=0), default=400, show_default=True)
+@click.option("--bootstrap", type=click.IntRange(0, 100_000), default=400, show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the bootstrap.")
 @click.option("--drop-invalid", is_flag=True, help="Leave out rows with an unusable value.")
 @click.option("--allow-mixed", is_flag=True, help="Allow rows of different tokenizers or corpora.")

@@ -43,7 +43,9 @@ from shapelaw.scaling.terminal_text import note
     help="With --accelerator: the share of its peak that training reaches; less for small models.",
 )
 @click.option("--status", type=click.Path(path_type=Path), help="Show how far the sweep in DIR is.")
-@click.option("--next", "next_runs", type=click.IntRange(min=1), help="Propose the next N runs.")
+@click.option(
+    "--next", "next_runs", type=click.IntRange(1, 10_000), help="Propose the next N runs."
+)
 @click.option("--law", help="With --next: the law so far.")
 @click.option("--device", help="With --next: the device whose best shape is the question.")
 @click.option("--memory", help="With --next: the memory budget of that question.")
