@@ -106,13 +106,20 @@ def open_regular(path: str | os.PathLike[str], what: str) -> Any:
         raise
 
 
+def is_plain_name(path: Path) -> bool:
+    """Whether it is a word that may be a preset's: no folder before it, no ending."""
+    return len(path.parts) == 1 and not path.suffix
+
+
 def exists(name: str | os.PathLike[str]) -> bool:
     """Whether a name that may also be a preset's is that of something in the file system.
 
-    A folder or a pipe is there too: to read it says what is wrong with it.
+    A pipe is there too: to read it says what is wrong with it. So is a folder, but not one of a
+    plain name: `demo` is the preset also where a folder of that name lies beside.
     """
+    path = Path(name)
     try:
-        return Path(name).exists()
+        return path.exists() and not (is_plain_name(path) and path.is_dir())
     except (OSError, ValueError):  # too long, or with a zero byte
         return False
 

@@ -47,7 +47,7 @@ def load_model(name_or_file: str | Path) -> Model:
     if name in _published():
         return _of_fields(_published()[name])
     path = Path(name)
-    if not exists(path):
+    if not exists(path) and not exists(path / "config.json"):
         raise BadInput(
             f"architecture = {shown(name)}: a JSON, TOML or .gguf file, or a known name: "
             f"{shown(', '.join(known_names()), 150)}{close_names(name, known_names())}"

@@ -34,10 +34,10 @@ def llama_cpp_name(tokenizer: dict[str, Any], where: str) -> str:
             f"{where}: llama.cpp has no name for its pre-tokenizer ({kinds}); GPT-2's, Llama 3's, "
             "Qwen 2's and SmolLM's byte-level ones are carried"
         )
-    if normalizer is not None and not (name == "qwen2" and normalizer.get("type") == "NFC"):
+    kind = normalizer.get("type") if isinstance(normalizer, dict) else normalizer
+    if kind is not None and not (name == "qwen2" and kind == "NFC"):
         raise BadInput(
-            f"{where}: llama.cpp does not normalise text, this tokenizer does "
-            f"({normalizer.get('type')})"
+            f"{where}: llama.cpp does not normalise text, this tokenizer does ({str(kind)[:40]})"
         )
     return name
 

@@ -160,3 +160,11 @@ def test_the_sharing_study_sees_three_permille() -> None:
     needed = max(one["seeds_for_three_permille"] for one in outline["power"])
     assert 2 * seeds >= needed
     assert any("0.3 % takes" in note for note in outline["notes"])
+
+
+def test_a_folder_of_a_presets_name_does_not_hide_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "demo").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert load_design("demo").name == "demo"

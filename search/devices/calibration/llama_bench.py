@@ -165,7 +165,7 @@ def _checked(row: Row, where: str) -> Row:
             continue
         try:
             number = float(row[name])
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, OverflowError):
             raise BadInput(f"{where}: {name} = {str(row.get(name))[:40]!r}: a number is needed") \
                 from None  # fmt: skip
         if not math.isfinite(number) or number < 0:
