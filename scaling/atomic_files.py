@@ -27,6 +27,9 @@ def replacing(path: str | Path) -> Iterator[Path]:
     target = Path(path)
     temporary: Path | None = None
     try:
+        if target.exists() and not (target.is_file() or target.is_dir()):
+            # A rename would put a file in the place of a device or a pipe.
+            raise BadInput(f"{target}: a device or a pipe; a regular file is needed")
         target.parent.mkdir(parents=True, exist_ok=True)
         # The name stays short whatever the target's is, and keeps its ending: writers choose by it.
         handle, name = tempfile.mkstemp(

@@ -15,6 +15,7 @@ from click.testing import CliRunner
 
 from shapelaw.cli import cli, main
 from shapelaw.results.store import read_records
+from shapelaw.scaling.atomic_files import write_atomically
 from shapelaw.scaling.errors import BadInput
 from shapelaw.scaling.user_files import parse_json, parse_toml, read_bytes, read_json
 from shapelaw.search.devices.catalogue import load_device
@@ -415,3 +416,11 @@ def test_records_nested_too_deep_are_refused(tmp_path: Path) -> None:
 def test_more_refits_than_anyone_waits_for_are_refused() -> None:
     done = CliRunner().invoke(cli, ["fit", "x.csv", "--bootstrap", "1" + "0" * 30])
     assert done.exit_code == 2
+
+
+def test_a_device_or_a_pipe_is_never_replaced_by_a_file(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(BadInput, match="a regular file is needed"):
+        write_atomically(pipe, "x")
+    assert pipe.is_fifo()
