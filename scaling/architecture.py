@@ -12,6 +12,7 @@ stack is, one pass after the other (looped models, arXiv 2604.21106). Input inje
 entered the shared stack to the residual stream again at the start of each further cycle.
 """
 
+import abc
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, get_args
@@ -73,7 +74,7 @@ def mlp_size_for(
     return ratio * (attention_parameters(1, head_dim, heads) / mlp_parameters(1, 1))
 
 
-class ShapeFormulas:
+class ShapeFormulas(abc.ABC):
     """Counts and ratios that need only the fields. Works on integers and on arrays."""
 
     vocab_size: ArrayOrNumber
@@ -106,9 +107,9 @@ class ShapeFormulas:
         return self.n_prelude + self.n_coda + self.sharing * self.n_shared_blocks
 
     @property
+    @abc.abstractmethod
     def in_cycles(self) -> ArrayOrNumber:
         """Whether the shared stack is applied as a whole, pass after pass."""
-        raise NotImplementedError
 
     @property
     def n_injections(self) -> ArrayOrNumber:

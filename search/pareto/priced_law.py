@@ -4,6 +4,7 @@ Judged by joint draws: a draw of the law meets a draw of the price. Shapes are s
 format, each under its own priced law and its own bytes; the best of the bests is the joint optimum.
 """
 
+import abc
 import dataclasses
 from typing import Any
 
@@ -16,7 +17,7 @@ from shapelaw.scaling.formats.price import FormatPrices
 from shapelaw.search.pareto.problem import LossModel
 
 
-class _Priced:
+class _Priced(abc.ABC):
     """A law's loss plus a price with draws; everything else as the law has it."""
 
     law: LossModel
@@ -26,17 +27,17 @@ class _Priced:
         """The law's."""
         return self.law.label
 
+    @abc.abstractmethod
     def expected_price(
         self, architectures: ArchitectureBatch, tokens: float | np.ndarray
     ) -> np.ndarray:
         """Mean price [n], nats per token."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def price_draws(
         self, architectures: ArchitectureBatch, tokens: float | np.ndarray, numbers: np.ndarray
     ) -> np.ndarray:
         """Price [k, n] by the draws at these numbers, beginning again after the last."""
-        raise NotImplementedError
 
     def loss(self, architectures: ArchitectureBatch, tokens: float | np.ndarray) -> np.ndarray:
         """Loss and mean price [n], nats per token."""
