@@ -165,7 +165,17 @@ def _member(
     )[0]
     model, log_loss = Model(form, features), np.log(table.loss)
     count = round(bootstrap * weight)
-    draws = resample(model, log_loss, optimum, row_weights, groups, count, delta=delta, seed=seed)
+    draws = resample(
+        model,
+        log_loss,
+        optimum,
+        row_weights,
+        groups,
+        count,
+        delta=delta,
+        seed=seed,
+        of_all=bootstrap,
+    )
     predicted = predict_log_loss(form, optimum.theta, features)
     return Fitted(form, weight, model, optimum, draws, predicted)
 

@@ -14,7 +14,7 @@ RESIDUAL_QUANTILES = 41
 _MOST_EVENNESS = 0.1  # weights are a little more even than Dirichlet(1) where runs are few, since
 # coverage measured on synthetic sweeps still errs to the wide side there
 _DRAW_TOLERANCE = 1e-8  # of the objective: far below what one draw differs from another
-ONE_STEP_ELEMENTS = 30_000_000  # draws × rows beyond which each draw is one Newton step
+ONE_STEP_ELEMENTS = 30_000_000  # a law's draws × rows beyond which each is one Newton step
 
 
 def resample(
@@ -27,8 +27,12 @@ def resample(
     *,
     delta: float,
     seed: int,
+    of_all: int | None = None,
 ) -> Array:
     """Refit on `draws` resamples of the groups; inner coordinates [draws, p].
+
+    `of_all` draws is what all forms of the law have together: beyond ONE_STEP_ELEMENTS rows of
+    them none is refitted, however few are this form's.
 
     Each draw weighs the groups (runs) at random, all rows of one alike: the Bayesian bootstrap.
     Drawing with replacement instead leaves out a third of the groups, and an L1-like fit of the few
@@ -48,7 +52,7 @@ def resample(
             np.repeat(prior.precision[None, :], draws, axis=0),
         )
     evenness = 1 + min(_MOST_EVENNESS, 0.5 * size / count)
-    if draws * model.rows > ONE_STEP_ELEMENTS:
+    if max(draws, of_all or 0) * model.rows > ONE_STEP_ELEMENTS:
         return _one_step(model, log_loss, optimum, weights, groups, draws, delta, generator)
     found = np.empty((draws, size))
     block = max(1, 4_000_000 // model.rows)

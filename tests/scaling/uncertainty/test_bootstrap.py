@@ -129,6 +129,27 @@ def test_large_tables_draw_by_one_step_that_agrees_with_refits(
     np.testing.assert_allclose(steps, refits, rtol=0.3)
 
 
+def test_a_law_of_several_forms_draws_all_of_them_the_same_way(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each form of a stack has few of the draws: together they decide whether to refit."""
+    features = design(5, 4)
+    rows = len(features["ln_n"])
+    log_loss = predict_log_loss(CHINCHILLA, to_inner(CHINCHILLA, TRUTH), features)
+    log_loss = log_loss + 0.01 * np.sin(np.arange(rows))
+    model = Model(CHINCHILLA, features)
+    optimum = best_fits(
+        CHINCHILLA, features, np.exp(log_loss), np.ones((1, rows)), delta=1e-3, starts=4
+    )[0]
+    arguments = (model, log_loss, optimum, np.ones(rows), np.arange(rows), 3)
+    monkeypatch.setattr("shapelaw.scaling.uncertainty.bootstrap.minimise", None)  # no refits
+    monkeypatch.setattr("shapelaw.scaling.uncertainty.bootstrap.ONE_STEP_ELEMENTS", 50 * rows)
+    draws = resample(*arguments, delta=1e-3, seed=0, of_all=100)
+    assert draws.shape == (3, 5)
+    with pytest.raises(TypeError):
+        resample(*arguments, delta=1e-3, seed=0)
+
+
 def test_noise_floor_is_the_pooled_spread_of_repeats() -> None:
     values = np.array([0.0, 0.02, 1.0, 1.0, 1.06, 5.0])
     configuration = np.array([0, 0, 1, 1, 1, 2])
