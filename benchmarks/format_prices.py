@@ -188,7 +188,7 @@ class PriceFit:
         weight_u = np.exp(-0.5 * _MODEL_GRID**2)
         weight_e = np.exp(-0.5 * _TYPE_GRID**2)
 
-        def level(theta, base):  # type: ignore[no-untyped-def]
+        def level(theta: jax.Array, base: np.ndarray) -> tuple[jax.Array, dict[str, jax.Array]]:
             p = dict(zip(names, theta[len(TYPES) : -len(self.makers)], strict=True))
             rate = base @ jnp.exp(p["kappa"] + p["beta"] * noise + theta[: len(TYPES)])
             z = jnp.log(rate) + p["gamma"] * exposure
@@ -196,7 +196,7 @@ class PriceFit:
             bend = jnp.maximum(p["curvature"], 0.0) * jnp.minimum(jnp.exp(z), MOST_EXPONENT)
             return z + bend, p
 
-        def by_model(theta):  # type: ignore[no-untyped-def]
+        def by_model(theta: jax.Array) -> jax.Array:
             z, p = level(theta, shares)
             u = _MODEL_GRID * jnp.exp(p["ln_spread"])
             e = _TYPE_GRID * jnp.exp(p["ln_spread_type"])
@@ -208,7 +208,7 @@ class PriceFit:
             total = jnp.zeros((len(self.models), len(u))).at[self.model].add(rows_u)
             return jax.nn.logsumexp(total, axis=1, b=weight_u / weight_u.sum())
 
-        def objective(theta, kept):  # type: ignore[no-untyped-def]
+        def objective(theta: jax.Array, kept: np.ndarray) -> jax.Array:
             prior = 0.5 * jnp.sum(((theta - self.middle) / self.scale) ** 2)
             return prior - jnp.sum(kept * by_model(theta))
 

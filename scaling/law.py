@@ -40,7 +40,7 @@ from shapelaw.scaling.law_file import (
 from shapelaw.scaling.new_shapes import NewShapes
 from shapelaw.scaling.noise import NoiseTrend
 from shapelaw.scaling.notebook_display import Displayed
-from shapelaw.scaling.run_table import RunTable
+from shapelaw.scaling.run_table import Count, RunTable
 from shapelaw.scaling.terms import Form
 
 _MANY_DRAWS = 400  # enough for a 90 % interval; more costs time and changes its third digit
@@ -86,7 +86,7 @@ class Law(Displayed):
     """[k, p] bootstrap draws in natural units, in the order of `parameters`; k may be 0."""
     range: dict[str, tuple[float, float]]
     """What the fit saw: axis -> (least, most)."""
-    count: str
+    count: Count
     """Which parameters N counts: `non_embedding`, `total`, `as given` (read as non-embedding)."""
     fingerprint: str
     """Hash of the runs it was fitted on."""
@@ -185,11 +185,11 @@ class Law(Displayed):
 
     def log_loss_of(self, features: Mapping[str, Array]) -> Array:
         """Predicted ln L [n] from features."""
-        total: Array = sum(  # type: ignore[assignment]
+        first, *others = (
             member.weight * predict_log_loss(member.form, member.theta, features)
             for member in self.members
         )
-        return total
+        return sum(others, first)
 
     def loss_draws(
         self, architectures: ArchitectureBatch, tokens: float | Array, draws: Chosen = None
@@ -412,7 +412,7 @@ class Law(Displayed):
                 factor=new.factor, features=list(new.features), seen=new.seen.tolist()
             ),
             range=_lists(self.range),
-            count=self.count,  # type: ignore[arg-type]
+            count=self.count,
             fingerprint=self.fingerprint,
             runs=self.runs,
             label=self.label,

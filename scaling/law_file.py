@@ -8,6 +8,7 @@ import msgspec
 from shapelaw.scaling.atomic_files import write_atomically
 from shapelaw.scaling.errors import BadInput
 from shapelaw.scaling.forms import build_form
+from shapelaw.scaling.run_table import Count
 from shapelaw.scaling.user_files import convert, parse_json, read_bytes, reason_of, refuse, shown
 
 LARGEST_COEFFICIENT = 1e100
@@ -18,7 +19,6 @@ LARGEST_RESIDUAL = 10.0
 """ln(observed / predicted): a run that loses twenty thousand times what it should."""
 
 Ends = Annotated[list[float], msgspec.Meta(min_length=2, max_length=2)]
-Count = Literal["non_embedding", "total", "as given"]
 
 
 class FormFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

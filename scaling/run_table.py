@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Literal
 
 import numpy as np
 
@@ -26,6 +27,10 @@ sharing, by the same convention as `n`; the last two are for tables that give th
 _LEAST, _MOST = 1e-12, 1e30  # any unit of N, D or loss lies between; beyond is a broken number
 
 
+Count = Literal["non_embedding", "total", "as given"]
+"""What N counts."""
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class RunTable:
     """Columns of equal length [rows], float64 except `run`.
@@ -44,8 +49,7 @@ class RunTable:
     """Name of the run (strings)."""
     shape: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
     """Columns among SHAPE_COLUMNS that the table has."""
-    count: str = "as given"
-    """`non_embedding`, `total` or `as given`."""
+    count: Count = "as given"
     columns: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """Our name -> the column it was read from, where the table comes from a file."""
     remarks: tuple[str, ...] = ()

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from shapelaw.scaling.errors import BadInput
-from shapelaw.scaling.run_table import SHAPE_COLUMNS
+from shapelaw.scaling.run_table import SHAPE_COLUMNS, Count
 from shapelaw.scaling.user_files import refuse, shown
 
 _NAMES = tomllib.loads(
@@ -64,8 +64,8 @@ class ColumnMapping:
     names: dict[str, str]
     units: dict[str, str]
     remarks: tuple[str, ...]
-    count: str
-    """`non_embedding`, `total` or `as given`: what the name of N's column says."""
+    count: Count
+    """What the name of N's column says."""
 
 
 def normalised(name: str) -> str:
@@ -235,7 +235,7 @@ def _suggestions(table: list[str], names: Mapping[str, str]) -> list[str]:
     return said
 
 
-def _count(name: str) -> str:
+def _count(name: str) -> Count:
     spelled = normalised(name)
     if "non_emb" in spelled or "nonemb" in spelled:
         return "non_embedding"
