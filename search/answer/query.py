@@ -75,6 +75,7 @@ def query(
     workload: "Workload | str" = "chat",
     space: Space | str | None = None,
     *,
+    engine: str | None = None,
     formats: str | tuple[str, ...] | None = None,
     kv_format: str | None = None,
     objectives: str | tuple[str, ...] | None = None,
@@ -95,6 +96,8 @@ def query(
     Args:
         law: where none is named, the package's own pooled evidence. A law asked more than
             law_choice.FACTOR times beyond its runs is demoted: it is heard, another judges.
+        engine: what runs the model on the catalogued device, with or without its backend
+            (`mlx`, `llama.cpp/cpu`); the device's usual engine by default.
         formats: weight formats to search with the shape, such as `q8_0,q4_k_m`: each with the
             bytes of its file and its price in loss, on the first of the device's engines that
             reads it. Without them the usual engine's usual format at the space's bits.
@@ -116,6 +119,8 @@ def query(
         Infeasible: no point of the space meets the budgets with that probability.
     """
     budget = budget or Budget()
+    if engine is not None:
+        device = _with_engine(device, engine)
     profile, named, work, where = _resolve(device, law, workload, space, budget)
     if not 0 < confidence < 1:
         raise BadInput(f"confidence = {confidence}: a probability above 0 and below 1 is needed")
@@ -207,6 +212,15 @@ def _with_cache(law: LossModel, kv_format: str | None) -> LossModel:
     return law if kv_format is None else KvPricedLaw(law, kv_format.strip().lower())
 
 
+def _with_engine(device: "DeviceProfile | str", engine: str) -> str:
+    """The device's name with the engine's."""
+    if not isinstance(device, str):
+        raise BadInput(f"engine = {engine[:40]!r}: a profile names its own engine")
+    from shapelaw.search.devices.catalogue import with_engine
+
+    return with_engine(device, engine)
+
+
 def _engines(device: "DeviceProfile | str", profile: "DeviceProfile") -> "list[DeviceProfile]":
     """The device with every engine that it may be costed with, the usual one first."""
     if not isinstance(device, str):
@@ -229,6 +243,7 @@ def _check_energy(problem: Problem, profile: "DeviceProfile") -> None:
 def answer_command(
     device: str,
     *,
+    engine: str | None = None,
     law: str | None = None,
     memory: float | str | None = None,
     decode: float | str | None = None,
@@ -271,6 +286,7 @@ def answer_command(
         budget,
         served,
         space,
+        engine=engine,
         formats=formats,
         kv_format=kv_format,
         objectives=objectives,

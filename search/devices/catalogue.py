@@ -107,6 +107,19 @@ def load_device(name_or_path: str | Path, engine_name: str | None = None) -> Dev
     raise BadInput(f"device = {shown(name)!r}: a file or a name from `shapelaw devices`{hint}")
 
 
+def with_engine(name: str, engine_name: str) -> str:
+    """A device's name with an engine's: `m2-max` and `mlx` give `m2-max@mlx/metal`.
+
+    Raises:
+        BadInput: as `load_device`; or the name says another engine already.
+    """
+    device, _, said = name.partition("@")
+    if said and said != engine_name:
+        raise BadInput(f"engine = {engine_name[:40]!r}: the device's name says {said[:40]!r}")
+    load_device(device, engine_name)
+    return f"{device}@{_chosen(chip(device), engine_name)}"
+
+
 def with_each_engine(name_or_path: str | Path) -> list[DeviceProfile]:
     """A shipped device with each engine it runs, the usual one first; else the profile alone.
 
@@ -175,7 +188,8 @@ def summary(profile: DeviceProfile) -> str:
 
 
 def describe_all() -> dict[str, Any]:
-    """Every device in a line: `{"devices": [{"name", "title", "kind", "engine", "summary"}]}`."""
+    """Every device in a line: `{"devices": [{"name", "title", "kind", "engine", "engines",
+    "summary"}]}`; `engines` are what `--engine` takes, the usual one first."""
     devices = []
     for name in device_names():
         profile = load_device(name)
@@ -185,6 +199,7 @@ def describe_all() -> dict[str, Any]:
                 "title": profile.title,
                 "kind": profile.kind,
                 "engine": profile.engine,
+                "engines": engines_of(name) if name in _shipped("chips") else [profile.engine],
                 "summary": summary(profile),
             }
         )

@@ -13,11 +13,15 @@ def device_tables(description: Mapping[str, Any]) -> list[Any]:
 
     if "devices" in description:
         table = Table(title="devices", title_justify="left")
-        for column in ("name", "kind", "what it is"):
+        for column in ("name", "kind", "engines", "what it is"):
             table.add_column(column)
         for device in description["devices"]:
+            engines = ", ".join(dict.fromkeys(each.split("/")[0] for each in device["engines"]))
             table.add_row(
-                literal(device["name"]), literal(device["kind"]), literal(device["summary"])
+                literal(device["name"]),
+                literal(device["kind"]),
+                literal(engines),
+                literal(device["summary"]),
             )
         return [table]
     table = Table(title=literal(description["title"]), title_justify="left")

@@ -25,6 +25,7 @@ from shapelaw.scaling.terminal_text import note
     help="A catalogued device, this-machine, or a file.",
     shell_complete=completing(devices),
 )
+@click.option("--engine", help="What runs the model there; the device's usual engine by default.")
 @click.option(
     "--law",
     help="A law file, evidence or reference [evidence].",

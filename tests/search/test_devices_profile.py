@@ -14,6 +14,7 @@ from shapelaw.search.devices.catalogue import (
     load_device,
     save_device,
     user_folder,
+    with_engine,
 )
 from shapelaw.search.devices.device_tables import device_tables
 from shapelaw.search.devices.profile import DeviceProfile
@@ -146,6 +147,70 @@ def test_an_unmeasured_device_does_not_pretend() -> None:
     energies = load_device("mobilellm-phone").energy
     assert energies is not None
     assert energies.per_dram_byte.status == "asserted"
+
+
+ISSUED = [
+    "iphone-15-pro",
+    "iphone-17-pro",
+    "galaxy-s25",
+    "galaxy-s25-ultra",
+    "pixel-10",
+    "oneplus-13",
+    "snapdragon-x-elite",
+    "ryzen-ai-max-395",
+    "jetson-agx-orin",
+    "jetson-agx-thor",
+    "dgx-spark",
+    "rtx-3060",
+    "rtx-3090",
+    "rtx-5090",
+    "b200",
+    "mi300x",
+    "arc-b580",
+    "a100",
+]
+ENGINES = {
+    "iphone-15-pro": {"llama.cpp", "executorch", "mlx"},
+    "a100": {"vllm", "sglang", "tensorrt-llm", "gpt-fast"},
+    "h100": {"vllm", "sglang", "tensorrt-llm"},
+    "b200": {"vllm", "sglang", "tensorrt-llm"},
+    "m4-max": {"llama.cpp", "mlx"},
+}
+
+
+def test_devices_and_their_engines() -> None:
+    listed = {d["name"]: d["engines"] for d in describe_all()["devices"]}
+    assert set(ISSUED) <= set(listed)
+    for name, engines in ENGINES.items():
+        assert engines <= {each.split("/")[0] for each in listed[name]}
+    for name in listed:
+        if name.startswith(("m1", "m2", "m3", "m4", "m5")):
+            assert {"llama.cpp/metal", "mlx/metal"} <= set(listed[name])
+
+
+def test_an_engine_is_chosen_apart_from_the_device() -> None:
+    assert with_engine("m2-max", "mlx") == "m2-max@mlx/metal"
+    assert load_device("m2-max").engine == load_device("m2-max@llama.cpp/metal").engine
+    assert load_device("m2-max").engine == "llama.cpp Metal"
+    assert load_device("m2-max@mlx/metal").engine == "MLX Metal"
+    for name, engine, said in (
+        ("m2-max", "mxl", "did you mean mlx"),
+        ("m2-max", "vllm", "m2-max runs llama.cpp/metal"),
+        ("m2-max@mlx", "llama.cpp", "name says 'mlx'"),
+        ("toy.toml", "mlx", "no shipped device"),
+    ):
+        with pytest.raises(BadInput, match=said):
+            with_engine(name, engine)
+
+
+def test_an_engine_not_measured_on_a_device_is_wide_and_says_so() -> None:
+    measured, typical = load_device("a100@vllm"), load_device("b200@vllm")
+    assert measured.uncertainty is not None
+    assert typical.uncertainty is not None
+    assert any("was not measured on it" in note for note in typical.notes)
+    assert not any("was not measured on it" in note for note in measured.notes)
+    for name in ("bandwidth", "per_layer"):
+        assert typical.uncertainty.spread[name] > measured.uncertainty.spread[name]
 
 
 def test_descriptions_hold_every_figure() -> None:
