@@ -1,5 +1,6 @@
 """The bars that time an engine on this machine. Run them when nothing else does."""
 
+import time
 from collections.abc import Sequence
 
 import numpy as np
@@ -40,8 +41,9 @@ DECODE_TOKENS = 24
 LLAMA_CPP_CONTEXTS = (512 - DECODE_TOKENS, 8192 - DECODE_TOKENS)
 """Prompts after which the answer ends at a context of 512 and of 8192."""
 LONG = 2048
-LONG_ROUNDS = 2
-"""Of prompts of `LONG` tokens and more: one takes up to minutes."""
+LONG_SECONDS = 1800.0
+"""For all prompts of `LONG` tokens and more: one takes up to minutes, so each is timed once, the
+shapes in order of depth times width, until this is spent."""
 
 # Unseen block sizes: about 2.9 MB and 14.6 MB in float32, as METHODS' own measurement, in its three
 # variants.
@@ -218,7 +220,7 @@ def _calibrate_beside(
 
     Args:
         contexts: prompt lengths of the unseen shapes, where they are others than the calibration's:
-            the long ones are timed after the rounds, in `LONG_ROUNDS`.
+            the long ones are timed after the rounds, within `LONG_SECONDS`.
     """
     cases = cases_for(engine)
     rounds = ROUNDS[engine]
@@ -235,19 +237,32 @@ def _calibrate_beside(
         rounds=rounds,
     )
     for prompt in contexts:
-        timed += time_cases(
-            engine,
-            unseen,
-            prompts=(prompt,),
-            decode_tokens=DECODE_TOKENS,
-            rounds=rounds if prompt < LONG else min(rounds, LONG_ROUNDS),
-        )
+        if prompt < LONG:
+            timed += time_cases(
+                engine, unseen, prompts=(prompt,), decode_tokens=DECODE_TOKENS, rounds=rounds
+            )
+        else:
+            timed += _long_timed(engine, unseen, prompt)
     bare = bare_speeds(engine)
     hidden = set(unseen)
     seen = [t for t in timed if t.case not in hidden]
     held = [t for t in timed if t.case in hidden]
     fit = fit_measured(Measured(engine, seen, bare, activation_bits(engine)))
     return fit, held, seen, bare
+
+
+def _long_timed(engine: Engine, unseen: Sequence[Case], prompt: int) -> list[Timed]:
+    """Each case once after a long prompt, the cheapest first, while the time lasts."""
+    by_work = sorted(unseen, key=lambda c: c.architecture.depth * c.architecture.d_model)
+    started, found = time.perf_counter(), list[Timed]()
+    for case in by_work:
+        if time.perf_counter() - started > LONG_SECONDS:
+            break
+        found += time_cases(
+            engine, [case], prompts=(prompt,), decode_tokens=DECODE_TOKENS, rounds=1
+        )
+    print(f"   {len(found)} of {len(unseen)} shapes timed after {prompt} tokens", flush=True)
+    return found
 
 
 def _first(timed: Sequence[Timed]) -> list[Timed]:

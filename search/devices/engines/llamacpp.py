@@ -24,6 +24,13 @@ SPIN_COUNT = "2000"
 quiet machine that changes nothing; on a busy one the default, to spin for milliseconds, makes the
 engine slower by up to a hundred times whenever a thread is descheduled."""
 
+LONG_PROMPT = 2048
+"""Tokens."""
+
+TRAINED_CONTEXT = 1 << 20
+"""Tokens the file says it was trained for: the engine refuses prompts beyond, and sizes nothing by
+it."""
+
 WORKER = Path(__file__).with_name("llamacpp_process.py")
 
 
@@ -59,7 +66,12 @@ class LlamaCppRunner:
         self._folder = tempfile.TemporaryDirectory(prefix="shapelaw-", dir=folder)
         self.path = Path(self._folder.name) / "model.gguf"
         try:
-            write_gguf(self.path, architecture, weight_format=PRECISIONS[weight_bits])
+            write_gguf(
+                self.path,
+                architecture,
+                weight_format=PRECISIONS[weight_bits],
+                context_length=TRAINED_CONTEXT,
+            )
         except OSError as error:
             self._folder.cleanup()
             raise NoAnswer(f"cannot write a GGUF file: {error.strerror or error}") from None
@@ -68,8 +80,11 @@ class LlamaCppRunner:
             raise
 
     def run(self, prompt_tokens: int, decode_tokens: int) -> tuple[float, float]:
-        """Seconds of the prefill and of one decode step, the best of two completions."""
-        found = self.completions(prompt_tokens, decode_tokens, 2)
+        """Seconds of the prefill and of one decode step, the best of two completions.
+
+        A prompt of `LONG_PROMPT` tokens and more is completed once: it takes up to minutes.
+        """
+        found = self.completions(prompt_tokens, decode_tokens, 1 + (prompt_tokens < LONG_PROMPT))
         return min(prefill for prefill, _ in found), min(decode for _, decode in found)
 
     def completions(

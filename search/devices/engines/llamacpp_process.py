@@ -20,10 +20,22 @@ def main() -> None:
     job = json.loads(sys.stdin.read())
     # The engine logs to stdout and stderr; keep the answer's channel clean.
     answer = os.fdopen(os.dup(1), "w")
+    kept = os.dup(2)
     quiet = os.open(os.devnull, os.O_WRONLY)
     os.dup2(quiet, 1)
     os.dup2(quiet, 2)
+    try:
+        found = _run(job)
+    except Exception as error:
+        os.write(kept, f"{type(error).__name__}: {' '.join(str(error).split())[:300]}\n".encode())
+        os._exit(1)
+    json.dump(found, answer)
+    answer.write("\n")
+    answer.flush()
+    os._exit(0)  # the engine's threads take their time to end, and there is nothing left to do
 
+
+def _run(job: dict[str, Any]) -> dict[str, Any]:
     import xllamacpp
 
     parameters = xllamacpp.CommonParams()
@@ -34,10 +46,7 @@ def main() -> None:
     parameters.cpuparams_batch.n_threads = job["threads"]
     server = xllamacpp.Server(parameters)
     runs = [_complete(server, job, seed) for seed in range(job["repeats"])]
-    json.dump({"runs": runs, "peak_bytes": _peak_bytes()}, answer)
-    answer.write("\n")
-    answer.flush()
-    os._exit(0)  # the engine's threads take their time to end, and there is nothing left to do
+    return {"runs": runs, "peak_bytes": _peak_bytes()}
 
 
 def _peak_bytes() -> int:
@@ -64,7 +73,10 @@ def _complete(server: Any, job: dict[str, Any], seed: int) -> tuple[float, float
             "samplers": ["temperature"],
         }
     )
-    timings = (json.loads(reply) if isinstance(reply, str | bytes) else reply)["timings"]
+    found = json.loads(reply) if isinstance(reply, str | bytes) else reply
+    if "timings" not in found:
+        raise RuntimeError(str(found.get("error", found)))
+    timings = found["timings"]
     # The first token comes from the prompt's logits, so n tokens are n − 1 decode steps.
     steps = timings["predicted_n"] - 1
     return timings["prompt_ms"] / 1e3, timings["predicted_ms"] / 1e3 / steps

@@ -554,3 +554,18 @@ def test_impossible_times_are_refused(case: str) -> None:
         read_llama_bench(CASES / "borders" / case)
     assert case in str(caught.value)
     assert len(str(caught.value)) <= 300
+
+
+@pytest.mark.long
+def test_llama_cpp_takes_a_prompt_beyond_an_exported_files_context() -> None:
+    """Files written for timing state no limit that a context of 8192 would exceed."""
+    pytest.importorskip("xllamacpp")
+    pytest.importorskip("gguf")
+    found = llamacpp.measure(
+        shape(1, 64, 1, 64, vocabulary=1024),
+        weight_bits=8,
+        prompt_tokens=4200,
+        decode_tokens=2,
+        repeats=1,
+    )
+    assert found.decode_s > 0
