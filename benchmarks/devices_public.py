@@ -83,16 +83,16 @@ def _left_out(
 
 def _roofline(r: Regression) -> np.ndarray:
     """Logarithms by weight bytes over nominal bandwidth, operations over peak, and nothing else."""
-    a = r.batch
+    a, demand, each = r.inputs.batch, r.inputs.demand, r.inputs.columns
     count = np.asarray(a.applied_parameters + a.vocab_size * a.d_model, dtype=float)
-    step = count * r.bits / 8 / r.nominal
-    prompt = np.maximum(step, 2 * count * r.demand.new / r.peak)
-    total = np.asarray(a.total_parameters, dtype=float) * r.bits / 8
-    generated = r.generated
+    step = count * each["bits"] / 8 / each["nominal"]
+    prompt = np.maximum(step, 2 * count * demand.new / each["peak"])
+    total = np.asarray(a.total_parameters, dtype=float) * each["bits"] / 8
+    generated = each["generated"]
     speeds = [
-        r.demand.batch / step,
-        generated / (prompt + generated * step / r.demand.batch),
-        r.demand.new / prompt,
+        demand.batch / step,
+        generated / (prompt + generated * step / demand.batch),
+        demand.new / prompt,
         prompt,
     ]
     names = ("decode", "e2e", "prefill", "ttft")

@@ -7,13 +7,13 @@ import time
 import numpy as np
 
 from benchmarks import device_rows
-from benchmarks.fit_catalogue import (
+from benchmarks.fit_jetson import energy_held_out, fit_mode, template_of
+from benchmarks.published_timings import (
     IPHONE_MS,
     IPHONE_TOKEN,
     fit_apple_decode,
     iphone_observations,
 )
-from benchmarks.fit_jetson import energy_held_out, fit_mode, template_of
 from shapelaw.scaling.architecture import Architecture, ArchitectureBatch
 from shapelaw.search.architectures import load_architecture
 from shapelaw.search.devices.calibration.least_squares import Observation, predict

@@ -2,19 +2,11 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
-from benchmarks import device_rows
 from benchmarks.device_rows import JetsonRow
-from benchmarks.fit_catalogue import (
-    Document,
-    datasheet_document,
-    figure,
-    profile_of,
-    with_bandwidth,
-)
+from benchmarks.published_timings import with_bandwidth
 from shapelaw.scaling.architecture import ArchitectureBatch
 from shapelaw.search.devices.calibration.least_squares import (
     Free,
@@ -28,32 +20,13 @@ from shapelaw.search.devices.catalogue import load_device
 from shapelaw.search.devices.constants import Constants, constants
 from shapelaw.search.devices.roofline_parts import Shapes, decode_parts
 
-SOURCE = (
-    "fitted to eight models with llama.cpp b9292 at a context of 2048 to 2304, mode {mode}, "
-    "smolhub.com jetson-nano-super benchmark (commit 05c9940)"
-)
-RAIL = "; the VDD_CPU_GPU_CV rail only, without DRAM and the rest of the chip"
-
 K_BITS = 4.85
 """Q4_K_M where every width is a multiple of 256, less its half bit of scales. Where widths are not,
 llama.cpp falls back to the plain block formats (Q5_0, Q8_0): 5.7 bits and more in these files."""
-PLAIN_BITS = 5.7
 
 HUBER = 0.005
 """So small that the fit minimises absolute relative errors: two of the eight models are outliers in
 every mode (more norms a block, a slower MAXN than 25 W), and no constant should bend to them."""
-
-
-def with_formats(document: Document) -> Document:
-    """The formats of these files beside the usual ones; K-quants cost more to unpack."""
-    source = "llama.cpp's Q4_K_M and its fallback for widths not divisible by 256"
-    document["weights"] = {
-        f"{bits:g}": {
-            "stored_bits": figure(bits + device_rows.SCALE_BITS, "bits", source, "datasheet")
-        }
-        for bits in (4.0, K_BITS, PLAIN_BITS, 8.0)
-    } | {"16": {"stored_bits": figure(16, "bits", source, "datasheet")}}
-    return document
 
 
 def free_constants() -> list[Free]:
@@ -131,52 +104,3 @@ def energy_held_out(rows: Sequence[JetsonRow], template: Constants) -> np.ndarra
         prices = fit_energy(rest, c)
         errors.append(float(energy_features(held, c) @ prices) / held.joules - 1)
     return np.array(errors)
-
-
-# --- profiles ------------------------------------------------------------------------------------
-
-
-def jetson_documents(sheet: dict[str, Any], typical: dict[str, Any]) -> list[Document]:
-    """A profile for each power mode."""
-    rows = device_rows.jetson_rows() or []
-    documents = []
-    for mode, name in device_rows.JETSON_MODES.items():
-        document = with_formats(datasheet_document(f"jetson-orin-nano-{name}", sheet, typical))
-        document["title"] += f" in its {mode} mode (llama.cpp on CUDA)"
-        document["overhead"]["per_layer"] = figure(
-            1.0, "us", "assumed: the timings lay all fixed time on the token", "asserted"
-        )
-        chosen = [row for row in rows if row.mode == mode]
-        source = SOURCE.format(mode=mode)
-        c = fit_mode([row.decode for row in chosen], constants(profile_of(document))).constants
-        document["memory"]["bandwidth"] = figure(c.bandwidth / 1e9, "GB/s", source, "fitted")
-        document["overhead"]["per_token"] = figure(c.per_token * 1e6, "us", source, "fitted")
-        for bits, _, unpack, _ in c.weights:
-            if unpack:
-                document["weights"][f"{bits:g}"]["unpack"] = figure(
-                    unpack * 1e12, "ps/weight", source, "fitted"
-                )
-        found = solve(
-            [row.prefill for row in chosen],
-            c,
-            [
-                field("efficiency", 0.01, 1, 0.3),
-                field("half_width", 1, 4000, 500),
-            ],
-            starts=2,
-        ).constants
-        document["compute"]["efficiency"] = figure(found.efficiency, "share", source, "fitted")
-        document["compute"]["half_width"] = figure(found.half_width, "features", source, "fitted")
-        per_byte, per_operation, static = fit_energy(chosen, c)
-        document["energy"] = {
-            "per_dram_byte": figure(per_byte * 1e12, "pJ/B", source + RAIL, "fitted"),
-            "per_cache_byte": figure(per_byte * 1e11, "pJ/B", "a tenth of DRAM's", "asserted"),
-            "per_operation": figure(per_operation * 1e12, "pJ/OP", source + RAIL, "fitted"),
-            "static_power": figure(static, "W", source + RAIL, "fitted"),
-        }
-        document["notes"] = [
-            "Times of models of 135 to 1240 million parameters at a context of about 2200; joules "
-            "are of one rail and not of the whole board.",
-        ]
-        documents.append(document)
-    return documents

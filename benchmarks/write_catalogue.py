@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.engine_regression import (
+from benchmarks.engine_priors import (
     ACTIVATION_BITS_LEAST,
     CHUNKS,
     EFFECTS,
@@ -19,10 +19,8 @@ from benchmarks.engine_regression import (
     LARGEST_SURPLUS,
     RESERVED,
     SLOTS,
-    PairConstants,
-    Posterior,
-    Regression,
 )
+from benchmarks.engine_regression import PairConstants, Posterior, Regression
 from benchmarks.engine_rows import all_rows
 from shapelaw.scaling.atomic_files import write_atomically
 from shapelaw.scaling.errors import NoAnswer
