@@ -68,7 +68,6 @@ def render(write: bool) -> str:
             study.whole_table,
             form=own.form,
             bootstrap=BOOTSTRAP,
-            holdout=False,
             label="reference",
             source="results/reference, all sizes",
         )
