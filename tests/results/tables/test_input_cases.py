@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from shapelaw.results.tables.reader import read_table, read_tables
+from shapelaw.scaling.architecture import Architecture, ArchitectureBatch
 from shapelaw.scaling.errors import BadInput
 from shapelaw.scaling.fit import fit_law
 from shapelaw.scaling.run_table import RunTable, clusters
@@ -98,6 +99,28 @@ def test_a_history_is_checkpoints_of_its_runs_and_not_final_losses() -> None:
 def test_total_parameters_set_the_count() -> None:
     assert read("total-params.csv").count == "total"
     assert read(PLAIN).count == "as given"
+
+
+def test_a_law_of_total_parameters_is_asked_by_total_parameters() -> None:
+    law = fit_law(read("total-params.csv"), form="chinchilla", bootstrap=0, holdout=False).law
+
+    def expected(n: float) -> float:
+        p = law.parameters
+        return p["E"] + p["A"] * n ** -p["alpha"] + p["B"] * 1e11 ** -p["beta"]
+
+    assert expected(292_336_640) == pytest.approx(2.5672, abs=1e-4)
+    shape = Architecture(
+        vocab_size=32_000,
+        d_model=1024,
+        n_blocks=20,
+        n_heads=16,
+        n_kv_heads=16,
+        head_dim=64,
+        d_ff=2816,
+    )
+    found = law.loss(ArchitectureBatch.of([shape]), 1e11)[0]
+    assert found == pytest.approx(expected(shape.total_parameters), rel=1e-9)
+    assert found < expected(shape.non_embedding_parameters) - 0.01
 
 
 def test_a_bare_nan_is_row_four() -> None:
