@@ -213,7 +213,7 @@ def decode_record(line: bytes, where: str) -> RunRecord:
         record = _of_any_version(msgspec.json.decode(line))
         json.loads(line, object_pairs_hook=_no_key_twice)
     except UnicodeDecodeError as error:
-        raise BadInput(f"{where}: byte 0x{line[error.start]:02x} is not UTF-8") from None
+        raise BadInput(f"{where}: byte 0x{error.object[error.start]:02x} is not UTF-8") from None
     except (msgspec.MsgspecError, RecursionError, ValueError) as error:
         raise BadInput(f"{where}: {one_line(error, 160)}") from None
     _check_sense(record, where)

@@ -11,6 +11,8 @@ from shapelaw.scaling.errors import BadInput, NoAnswer
 
 MACHINE_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG})
 """Errors of the machine, not of the place that was asked for."""
+_MOST_LINKS = 40
+"""As the kernel follows."""
 
 
 @contextlib.contextmanager
@@ -27,6 +29,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
     target = Path(path)
     temporary: Path | None = None
     try:
+        target = _behind_links(target)
         if target.exists() and not (target.is_file() or target.is_dir()):
             # A rename would put a file in the place of a device or a pipe.
             raise BadInput(f"{target}: a device or a pipe; a regular file is needed")
@@ -49,6 +52,23 @@ def replacing(path: str | Path) -> Iterator[Path]:
         if temporary is not None:
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
+
+
+def _behind_links(path: Path) -> Path:
+    """The file that a symbolic link leads to, so that the link stays what it is.
+
+    Raises:
+        BadInput: a link among the system's own, such as /dev/stdout: it leads to what a process has
+            open, which a rename would not reach.
+    """
+    for _ in range(_MOST_LINKS):
+        if not path.is_symlink():
+            return path
+        folder = os.path.realpath(path.parent)
+        if folder == "/dev" or folder.startswith("/proc/"):
+            raise BadInput(f"{path}: a device or a pipe; a regular file is needed")
+        path = path.parent / os.readlink(path)
+    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
 
 
 def write_atomically(path: str | Path, content: str | bytes) -> Path:

@@ -45,6 +45,7 @@ from shapelaw.scaling.terms import Form
 
 _MANY_DRAWS = 400  # enough for a 90 % interval; more costs time and changes its third digit
 _TOLERANCE = 1.001  # a factor beyond the range seen that counts as inside it
+_LARGEST_LOG = 600.0  # ln L beyond it is no loss; its exponential is still a number
 _NOISE_STEP = 0.6180339887498949
 
 Chosen = int | Array | None
@@ -265,7 +266,8 @@ class Law(Displayed):
             )
         tail = 0.5 * (1 - level)
         low, high = np.quantile(spread, [tail, 1 - tail], axis=0)
-        return np.exp(np.minimum(low, middle)), np.exp(np.maximum(high, middle))
+        ends = np.minimum(low, middle), np.minimum(np.maximum(high, middle), _LARGEST_LOG)
+        return np.exp(ends[0]), np.exp(ends[1])
 
     # --- range -----------------------------------------------------------------------------------
 

@@ -1,5 +1,6 @@
 """What stands in a law file. Every version that was ever written is read."""
 
+import math
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -17,6 +18,8 @@ LARGEST_EXPONENT = 100.0
 LARGEST_FACTOR = 1e6
 LARGEST_RESIDUAL = 10.0
 """ln(observed / predicted): a run that loses twenty thousand times what it should."""
+LARGEST_NOISE = 1e4
+"""Times the typical noise of a run: its mean square over the runs is one."""
 
 Ends = Annotated[list[float], msgspec.Meta(min_length=2, max_length=2)]
 
@@ -125,7 +128,24 @@ def read_law_file(path: str | Path) -> LawFile:
                     f"range.{shown(axis, 30)} = [{low:g}, {high:g}]: least and most, above 0, are "
                     "needed",
                 )
+    if file.noise is not None:
+        _check_noise(path, file.noise)
     return file
+
+
+def _check_noise(path: str | Path, noise: NoiseFile) -> None:
+    """Raises BadInput where the noise of a run within the range is beyond reason."""
+    most = math.log(noise.level) + sum(
+        max(slope * math.log(end) for end in noise.range[axis])
+        for slope, axis in zip(noise.slopes, ("N", "tokens"), strict=True)
+    )
+    if most > math.log(LARGEST_NOISE):
+        refuse(
+            "law",
+            path,
+            f"noise.level = {noise.level:g}: with its slopes the noise of a run comes to more than "
+            f"{LARGEST_NOISE:g} times the typical one",
+        )
 
 
 def _check_numbers(

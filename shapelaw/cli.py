@@ -56,7 +56,7 @@ def main() -> NoReturn:
     except NoAnswer as error:
         _end(str(error), 1)
     except OSError as error:
-        _end(f"{error.filename or 'file'}: {error.strerror or error}", 2)
+        _end(f"{error.filename or 'output'}: {error.strerror or error}", 2)
     except MemoryError as error:
         _end(f"not enough memory{_detail(error)}; {_memory_remedy()}", 1)
     except ImportError as error:

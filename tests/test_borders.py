@@ -114,6 +114,15 @@ def test_designs(run: Run, file: str, named: list[str]) -> None:
     refused(run("sweep", CASES / file, "--plan"), file, *named)
 
 
+@pytest.mark.parametrize("source", ['text = ["/nowhere/*.txt"]', 'tokens = "/nowhere/x.bin"'])
+def test_a_corpus_that_has_vanished(run: Run, tmp_path: Path, source: str) -> None:
+    design, kind = tmp_path / "own.toml", source.split()[0]
+    design.write_text(f'name = "own"\n{source}\ntokens_per_parameter = [1]\n'
+                      "[base]\nnon_embedding = 4_000\n")  # fmt: skip
+    refused(run("sweep", design, "--out", tmp_path / "out"), "own.toml", kind, "/nowhere/")
+    assert not list((tmp_path / "out").glob("runs.jsonl"))
+
+
 def test_a_design_wider_than_anything(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "wide.toml"
     path.write_text('name = "x"\n[base]\nnon_embedding = 8_000\naspect_ratio = 1e20\n')
@@ -201,8 +210,11 @@ def test_two_runs_that_say_nothing_of_their_blocks(run: Run, tmp_path: Path) -> 
 def test_tables(run: Run, tmp_path: Path) -> None:
     refused(run("fit", CASES / "table-deep.jsonl"), "table-deep.jsonl", "5000 digits")
     law = tmp_path / "law.json"
-    for name, text in (("markup", "run[/]0"), ("escape", "run\\x1b]0;pwned\\x07\\x1b[2J0")):
-        table = CASES / f"table-{name}.csv"
+    for name, text in (
+        ("table-markup.csv", "run[/]0"),
+        ("table-escape.csv", "run\\x1b]0;pwned\\x07\\x1b[2J0"),
+    ):
+        table = CASES / name
         options = ("--form", "chinchilla", "--bootstrap", "5", "--no-holdout")
         assert run("fit", table, *options, "--out", law)[0] == 0
         code, out, err = run("predict", law, table)
@@ -210,12 +222,18 @@ def test_tables(run: Run, tmp_path: Path) -> None:
         assert "\x1b]" not in out + err
         assert "\x07" not in out + err
         # A name too long for its column gives way to the number of the row.
-        assert text in out or name == "escape"
+        assert text in out or name == "table-escape.csv"
 
 
 def test_a_store_with_a_byte_that_is_not_utf8(run: Run, tmp_path: Path) -> None:
-    (tmp_path / "runs.jsonl").write_bytes(b'{"run_key": "a\xff"}\n{"run_key": "b"}\n')
-    refused(run("fit", tmp_path), "line 1")
+    (tmp_path / "runs.jsonl").write_bytes((CASES / "runs-not-utf8.jsonl").read_bytes())
+    for command in (("fit", tmp_path), ("sweep", "--status", tmp_path)):
+        refused(run(*command), "runs.jsonl", "line ", "UTF-8")
+
+
+def test_every_case_has_its_test() -> None:
+    text = Path(__file__).read_text(encoding="utf-8")
+    assert sorted(path.name for path in CASES.iterdir() if path.name not in text) == []
 
 
 # --- what the fuzzer found ------------------------------------------------------------------------
@@ -389,6 +407,16 @@ def test_in_little_memory(tmp_path: Path) -> None:
     [
         ({"noise": {"level": 1.0, "slopes": [0, 0], "range": {"tokens": [1, 2]}}}, "noise.range.N"),
         ({"drift": {"quantiles": [0.1], "range": {"N": [1, 2]}}}, "drift.range.tokens"),
+        (
+            {
+                "noise": {
+                    "level": 2e12,
+                    "slopes": [-0.07, 0.02],
+                    "range": {"N": [1e7, 1e9], "tokens": [1e9, 4e10]},
+                }
+            },
+            r"noise\.level = 2\.0*e\+?12",
+        ),
         ({"\ud800": 1}, "control characters"),
     ],
 )
@@ -424,3 +452,20 @@ def test_a_device_or_a_pipe_is_never_replaced_by_a_file(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="a regular file is needed"):
         write_atomically(pipe, "x")
     assert pipe.is_fifo()
+    link = tmp_path / "link"
+    for behind in (pipe, Path("/dev/stdout"), Path("/dev/null"), Path("/proc/self/fd/1"), link):
+        link.unlink(missing_ok=True)
+        link.symlink_to(behind)
+        with pytest.raises(BadInput, match=r"regular file is needed|symbolic links"):
+            write_atomically(link, "x")
+        assert link.is_symlink()
+
+
+def test_a_link_stays_a_link_and_its_file_is_written(tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    file, link = tmp_path / "other" / "law.json", tmp_path / "law.json"
+    link.symlink_to("other/law.json")
+    for content in ("new", "newer"):
+        write_atomically(link, content)
+        assert link.is_symlink()
+        assert file.read_text() == content

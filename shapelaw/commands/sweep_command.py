@@ -96,7 +96,7 @@ def sweep(
         return
     if design is None:
         raise BadInput("sweep: a DESIGN file or preset is needed (or --status DIR)")
-    from shapelaw.sweeps.design.design import load_design
+    from shapelaw.sweeps.design.design import load_design, naming
 
     loaded = load_design(design)
     if next_runs is not None:
@@ -106,7 +106,8 @@ def sweep(
         from shapelaw.sweeps.design.plan import plan as plan_of
         from shapelaw.sweeps.design.plan_table import plan_table
 
-        outline = plan_of(loaded)
+        with naming(design):
+            outline = plan_of(loaded)
         if accelerator is not None:
             from shapelaw.search.answer.training_cost import training_cost
 
@@ -118,7 +119,9 @@ def sweep(
     from shapelaw.sweeps.design.layout import layout
     from shapelaw.sweeps.running.run_sweep import run_sweep
 
-    for remark in corpus_notes(loaded, layout(loaded)[0]):
+    with naming(design):
+        remarks = corpus_notes(loaded, layout(loaded)[0])
+    for remark in remarks:
         say(note(remark))
     folder = out or Path("runs") / loaded.name
     result = run_sweep(

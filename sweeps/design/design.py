@@ -7,7 +7,9 @@ a study of several such designs. `sweeps.design.layout` turns what it says into 
 `sweeps.design.plan` says what they cost.
 """
 
+import contextlib
 import os
+from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -19,7 +21,15 @@ from shapelaw.scaling.architecture import SharingOrder
 from shapelaw.scaling.close_names import close_names
 from shapelaw.scaling.errors import BadInput
 from shapelaw.scaling.units import parse_bytes, parse_flops, whole_count, with_units
-from shapelaw.scaling.user_files import LARGEST_TOML, convert, exists, parse_toml, read_bytes, shown
+from shapelaw.scaling.user_files import (
+    LARGEST_TOML,
+    convert,
+    exists,
+    parse_toml,
+    read_bytes,
+    refuse,
+    shown,
+)
 from shapelaw.sweeps.corpus.sources import CorpusSpec
 from shapelaw.sweeps.training.schedule import TRAINER_VERSION, TrainerVersion
 from shapelaw.sweeps.training.trunk import MEASURED_TYPES, SEQUENCE_LENGTH, WeightFormat
@@ -245,8 +255,24 @@ def read_design(content: bytes | str, where: str = "design") -> Design:
     """A design from the text of a TOML file, strictly. Raises BadInput."""
     document = with_units(parse_toml(content, "design", where), _QUANTITIES)
     design = convert(document, Design, "design", where)
-    design.corpus_spec()
+    with naming(where):
+        design.corpus_spec()
     return design
+
+
+@contextlib.contextmanager
+def naming(design: str) -> Iterator[None]:
+    """Whatever is wrong with a design's text or runs is said with the design's file or name first.
+
+    Raises:
+        BadInput: as what stands in the block raises, `design = NAME: ` before it.
+    """
+    try:
+        yield
+    except BadInput as error:
+        if str(error).startswith("design = "):
+            raise
+        refuse("design", design, str(error))
 
 
 def presets() -> list[str]:

@@ -69,6 +69,7 @@ class _Stand:
     total_tokens: int
     loss: float
     tokens_per_second: float
+    note: str = ""
 
 
 def train_with_command(

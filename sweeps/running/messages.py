@@ -44,6 +44,7 @@ class Standing(msgspec.Struct, frozen=True, tag=True):
     total_tokens: int
     loss: float
     tokens_per_second: float
+    note: str = ""
 
 
 class Result(msgspec.Struct, frozen=True, tag=True):

@@ -34,7 +34,7 @@ from shapelaw.scaling.atomic_files import write_atomically
 from shapelaw.scaling.errors import BadInput
 from shapelaw.sweeps.corpus.sources import CorpusSpec
 from shapelaw.sweeps.corpus.token_corpus import load_corpus
-from shapelaw.sweeps.design.design import Design
+from shapelaw.sweeps.design.design import Design, naming
 from shapelaw.sweeps.design.layout import Planned, layout
 from shapelaw.sweeps.running import status as watch
 from shapelaw.sweeps.running.dispatcher import ATTEMPTS, Engine, Patience, drive
@@ -186,7 +186,8 @@ def run_sweep(
             # Tokenised here once, rather than by every worker at the same time.
             corpora = {}
             for spec in {job.corpus for unit in units for job in unit.jobs}:
-                corpus = load_corpus(spec, cache)
+                with naming(design.name):
+                    corpus = load_corpus(spec, cache)
                 corpora[spec] = corpus.record
                 if keep_weights and corpus.tokenizer_file is not None:
                     _keep_tokenizer(folder, corpus.tokenizer_file, corpus.record)

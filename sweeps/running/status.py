@@ -123,6 +123,9 @@ class SweepState:
                     state.tokens, state.total_tokens = standing.tokens, standing.total_tokens
                     state.loss = standing.loss
                     state.tokens_per_second = standing.tokens_per_second
+                    if standing.note:
+                        note = f"{state.unit.shape}: {standing.note}"
+                        self.notes = [*self.notes, note][-LAST_SHOWN:]
             case Finished(record=record):
                 self.counts[record.status] += 1
                 self.last = [*self.last, record][-LAST_SHOWN:]

@@ -40,7 +40,12 @@ def train_order(order: messages.Order, tell: Tell) -> None:
     def progress(stand: Any) -> None:
         tell(
             messages.Standing(
-                number, stand.tokens, stand.total_tokens, stand.loss, stand.tokens_per_second
+                number,
+                stand.tokens,
+                stand.total_tokens,
+                stand.loss,
+                stand.tokens_per_second,
+                stand.note,
             )
         )
 

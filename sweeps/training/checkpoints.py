@@ -2,9 +2,11 @@
 
 What is kept is what the loop needs and no more: the state on the trunk, the state on a decay where
 one is under way, the losses so far and the records already made. Orbax writes each checkpoint whole
-or not at all.
+or not at all. One that a disk has spoilt since is seen (the arrays carry checksums of TensorStore,
+the position one of ours) and given up for the one before it.
 """
 
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,11 @@ from typing import Any
 import jax
 import msgspec
 
-from shapelaw.results.record import RunRecord
+from shapelaw.results.record import RunRecord, content_key
+from shapelaw.scaling.user_files import one_line
+
+_UNREADABLE = (ValueError, KeyError, TypeError, OSError, msgspec.MsgspecError)
+"""What Orbax, TensorStore and parsers make of a spoilt checkpoint; memory that runs out is not."""
 
 
 class Stretch(msgspec.Struct, kw_only=True):
@@ -57,6 +63,8 @@ class Checkpoints:
     def __init__(self, folder: Path, every_seconds: float) -> None:
         from orbax import checkpoint  # a second to import: only for those who ask for checkpoints
 
+        self.spoilt = 0
+        """Checkpoints that were found and could not be read."""
         self._orbax = checkpoint
         self._every = every_seconds
         self._last = time.monotonic()
@@ -81,6 +89,7 @@ class Checkpoints:
             name: state for name, state in (("trunk", trunk), ("decay", decay)) if state is not None
         }
         described = {"states": sorted(states), "position": msgspec.to_builtins(position)}
+        described["check"] = content_key(described)
         arguments = self._orbax.args
         self._manager.save(
             0 if latest is None else latest + 1,
@@ -91,20 +100,31 @@ class Checkpoints:
         self._last = time.monotonic()
 
     def restore(self, state: Any) -> tuple[Position, Any | None, Any | None] | None:
-        """The last whole checkpoint: (position, trunk, decay), placed as `state` is; or None."""
-        latest = self._manager.latest_step()
-        if latest is None:
-            return None
+        """The last whole checkpoint: (position, trunk, decay), placed as `state` is; or None.
+
+        One that cannot be read is passed over and counted in `spoilt`.
+        """
+        for step in sorted(self._manager.all_steps(), reverse=True):
+            try:
+                return self._read(step, state)
+            except _UNREADABLE as error:
+                self.spoilt += 1
+                print(f"checkpoint {step} cannot be read: {one_line(error)}", file=sys.stderr)
+        return None
+
+    def _read(self, step: int, state: Any) -> tuple[Position, Any | None, Any | None]:
         arguments = self._orbax.args
         described = self._manager.restore(
-            latest, args=arguments.Composite(loop=arguments.JsonRestore())
+            step, args=arguments.Composite(loop=arguments.JsonRestore())
         )["loop"]
+        if described.pop("check") != content_key(described):
+            raise ValueError("the position is not what was written")
         abstract = jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), state
         )
         wanted = dict.fromkeys(described["states"], abstract)
         states = self._manager.restore(
-            latest, args=arguments.Composite(states=arguments.StandardRestore(wanted))
+            step, args=arguments.Composite(states=arguments.StandardRestore(wanted))
         )["states"]
         position = msgspec.convert(described["position"], type=Position)
         return position, states.get("trunk"), states.get("decay")

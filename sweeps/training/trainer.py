@@ -73,6 +73,8 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
     loss: float
     """Mean training loss of the last dispatch read."""
     tokens_per_second: float
+    note: str = ""
+    """What there is to say of how it was taken up again."""
 
 
 def train_trunk(
@@ -95,8 +97,8 @@ def train_trunk(
         job: what to train.
         cache_dir: for tokens and compiled programs.
         progress: called after each dispatch.
-        checkpoint_dir: keep checkpoints below it, and go on from the last one found there;
-            records made before are yielded again.
+        checkpoint_dir: keep checkpoints below it, and go on from the last one found there
+            that can be read; records made before are yielded again.
         checkpoint_seconds: between two checkpoints.
         devices: to split the batch among.
         fully_sharded: split the parameters too.
@@ -181,6 +183,7 @@ class _Trunk:
         self.steps_per_dispatch = dispatch_steps(self.step_tokens)
         self.total_tokens = plan.trained_tokens * len(jobs)
         self.trained_tokens = 0
+        self.note = ""
         self.started = self.last_record = time.perf_counter()
         self.spent = Spent()
 
@@ -270,6 +273,7 @@ class _Trunk:
         self.trained_tokens += count * self.step_tokens * len(self.jobs)
         if self.progress is not None:
             seconds = time.perf_counter() - self.started
+            note, self.note = self.note, ""
             self.progress(
                 Progress(
                     trunk_key=self.plans[0].trunk_key,
@@ -277,6 +281,7 @@ class _Trunk:
                     total_tokens=self.total_tokens,
                     loss=float(values.mean()),
                     tokens_per_second=self.trained_tokens / max(seconds, 1e-9),
+                    note=note,
                 )
             )
 
@@ -350,6 +355,10 @@ class _Trunk:
         if self.checkpoints is None:
             return
         kept = self.checkpoints.restore(self.trunk)
+        if self.checkpoints.spoilt:
+            self.note = f"spoilt checkpoints: {self.checkpoints.spoilt}; " + (
+                "it begins again" if kept is None else "it goes on from one before"
+            )
         if kept is not None:
             self.position, self.trunk, self.decay = kept
             done = self.position.decay or self.position.trunk

@@ -264,6 +264,78 @@ def test_a_killed_run_goes_on_from_its_checkpoint(
     assert not list(tmp_path.glob("*/[0-9]*"))
 
 
+def spoil(path: Path) -> None:
+    """What a failing disk does to a byte; a digit of JSON stays a digit."""
+    content = bytearray(path.read_bytes())
+    at = content.index(b'"step": ') + 8 if b'"step": ' in content else len(content) // 2
+    content[at] = ord("7") if content[at] != ord("7") else ord("8")
+    path.write_bytes(content)
+
+
+unread_futures = pytest.mark.filterwarnings(
+    # TensorStore tells of the reads that failed after the first one, when nobody listens any more.
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)
+
+
+@unread_futures
+@pytest.mark.parametrize("spoilt", ["states/d/*", "states/manifest.ocdbt", "loop/metadata"])
+def test_a_spoilt_checkpoint_is_passed_over_for_the_one_before(tmp_path: Path, spoilt: str) -> None:
+    from shapelaw.sweeps.training.checkpoints import Checkpoints, Position, Stretch
+
+    state = {"weights": jnp.arange(64.0).reshape(8, 8)}
+    kept = Checkpoints(tmp_path, 0.0)
+    for step in (1, 2):
+        position = Position(trunk=Stretch(step=step, losses=[[1.0]], trouble=[None]))
+        kept.save(position, jax.tree.map(lambda leaf, step=step: leaf + step, state), None)
+    kept.close()
+    for number, expected in ((1, 1), (0, None)):
+        for path in tmp_path.glob(f"{number}/{spoilt}"):
+            spoil(path)
+        again = Checkpoints(tmp_path, 0.0)
+        found = again.restore(state)
+        again.close()
+        assert again.spoilt == 2 - number
+        if expected is None:
+            assert found is None
+        else:
+            assert found is not None
+            assert found[0].trunk.step == expected
+            trunk: Any = found[1]
+            assert np.array_equal(trunk["weights"], state["weights"] + expected)
+
+
+@unread_futures
+def test_a_spoilt_checkpoint_loses_no_run(
+    text: str,
+    cache: Path,
+    tmp_path: Path,
+    records: list[RunRecord],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("shapelaw.sweeps.training.trainer.DISPATCH_TOKENS", 2_048)
+
+    def kill(progress: Progress) -> None:
+        if progress.tokens >= 20_000:
+            raise Killed
+
+    options: dict[str, Any] = {
+        "cache_dir": cache,
+        "checkpoint_dir": tmp_path,
+        "checkpoint_seconds": 0.0,
+    }
+    with pytest.raises(Killed):
+        list(train_trunk(job(text), progress=kill, **options))
+    newest = max(tmp_path.glob("*/[0-9]*"), key=lambda step: int(step.name))
+    spoil(newest / "states" / "manifest.ocdbt")
+    seen: list[Progress] = []
+    after = list(train_trunk(job(text), progress=seen.append, **options))
+    assert losses(after) == losses(records)
+    assert seen[0].note == "spoilt checkpoints: 1; it goes on from one before"
+    assert not any(stand.note for stand in seen[1:])
+    assert not list(tmp_path.glob("*/[0-9]*"))
+
+
 def test_kept_weights_are_the_trained_model(
     text: str, cache: Path, tmp_path: Path, records: list[RunRecord]
 ) -> None:
