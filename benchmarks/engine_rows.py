@@ -8,6 +8,8 @@ import dataclasses
 import re
 from typing import Literal
 
+import msgspec
+
 from benchmarks import device_rows
 from shapelaw.scaling.architecture import Architecture
 from shapelaw.search.architectures import load_architecture
@@ -99,7 +101,7 @@ def public_rows() -> list[Row] | None:
                 row["device"],
                 engine_of(row["device"], row["engine"], row["source"]),
                 row["model"],
-                row["kind"],  # type: ignore[arg-type]
+                msgspec.convert(row["kind"], Quantity),
                 float(row["stored_bpw"]),
                 work,
                 float(row["kv_bits"]),
