@@ -5,6 +5,7 @@ in which the truth is known. Losses depend on the job alone, as a real trainer's
 """
 
 import datetime
+import itertools
 import math
 import os
 import time
@@ -63,6 +64,18 @@ def train(
             software={},
             finished_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         )
+
+
+def jump_clock() -> None:
+    """From now on this process's wall clock jumps an hour back and forth with every look at it."""
+    looks, real = itertools.count(), time.time
+    time.time = lambda: real() - 3600 * (next(looks) % 2)
+
+
+def train_while_the_clock_jumps(job: TrunkJob, **options: Any) -> Iterator[RunRecord]:
+    """As `train`, on a machine whose clock is set back."""
+    jump_clock()
+    yield from train(job, **options)
 
 
 def fail(job: TrunkJob, **_: Any) -> Iterator[RunRecord]:

@@ -13,6 +13,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,11 @@ QUEUED_PER_CORE = 2
 """Tasks handed to Ray beyond those running, so that a core never waits for the driver."""
 MESSAGES_A_LOOK = 100
 LOOPBACK = "127.0.0.1"
+HEAD_SECONDS = 5.0
+"""Between two looks at whether the head of the cluster still answers, while nothing is heard."""
+HEAD_SILENCES = 3
+"""Looks in a row without an answer after which it is lost. Ray itself ends the process after a
+minute, without a word of what to do."""
 
 
 def work(order_line: bytes, on_accelerator: bool) -> Iterator[bytes]:
@@ -91,10 +97,14 @@ class RayEngine:
         """Worker → stream of its messages."""
         self.processes: dict[int, messages.Ready] = {}
         self.numbers = itertools.count()
+        self.looked, self.silences = time.monotonic(), 0
+        self.lost = False
+        """The head of the cluster is gone: nothing more can be asked of it."""
         with contextlib.redirect_stdout(sys.stderr):  # stdout is for the answer
             if self.ours:
                 _connect(ray, address, workers)
             resources = ray.cluster_resources()
+            self.head = ray.get_runtime_context().gcs_address
         self.on_accelerator = bool(resources.get("GPU"))
         gpus = 1.0  # of each task
         if isinstance(trainer, PythonTrainer):
@@ -124,7 +134,8 @@ class RayEngine:
         return number
 
     def hear(self, seconds: float) -> Iterator[Heard]:
-        """What tasks said, and which were lost."""
+        """What tasks said, and which were lost. Raises NoAnswer where the cluster is gone."""
+        self._look_at_head()
         for _ in range(MESSAGES_A_LOOK):
             by_stream = {stream: number for number, stream in self.running.items()}
             if not by_stream:
@@ -137,6 +148,23 @@ class RayEngine:
             seconds = 0.0
             for stream in ready:
                 yield by_stream[stream], self._next(by_stream[stream], stream)
+
+    def _look_at_head(self) -> None:
+        if time.monotonic() - self.looked < HEAD_SECONDS:
+            return
+        host, _, port = self.head.rpartition(":")
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=HEAD_SECONDS).close()
+            self.silences = 0
+        except OSError:
+            self.silences += 1
+        self.looked = time.monotonic()
+        if self.silences >= HEAD_SILENCES:
+            self.lost = True
+            raise NoAnswer(
+                f"the head of the Ray cluster at {self.head} no longer answers; finished runs are "
+                "kept, and the same command goes on once a cluster is there"
+            )
 
     def _next(self, number: int, stream: Any) -> messages.Message | Gone:
         try:
@@ -169,6 +197,9 @@ class RayEngine:
 
     def close(self) -> None:
         """End all tasks, and the cluster where it was started here."""
+        if self.lost:  # asking would wait for a minute, and then Ray ends the process
+            self.running = {}
+            return
         for stream in self.running.values():
             self.ray.cancel(stream, force=True)
         self.running = {}

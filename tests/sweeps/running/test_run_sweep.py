@@ -248,6 +248,27 @@ def test_workers_go_with_their_driver_and_the_lock_too(
     assert after["finished"] + after["missing"] == after["runs"]
 
 
+def test_a_clock_that_is_set_back_does_not_matter(
+    design: Design, shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An hour back and forth, under the driver and under its workers, while they wait."""
+    monkeypatch.setenv(simulated_trainer.SECONDS, "0.1")
+    sweep(design, shared, tmp_path / "steady")
+    monkeypatch.setattr(time, "time", time.time)  # put back afterwards
+    simulated_trainer.jump_clock()
+    result = sweep(
+        design,
+        shared,
+        tmp_path / "jumping",
+        trainer="benchmarks.simulated_trainer:train_while_the_clock_jumps",
+        attempts=1,
+    )
+    assert (result.finished, result.failed) == (len(trunk_jobs(design)) * 2, 0)
+    assert faults.table(tmp_path / "jumping") == faults.table(tmp_path / "steady")
+    status = sweep_status(tmp_path / "jumping")
+    assert (status["running"], status["missing"]) == (False, 0)
+
+
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes in /proc")
 def test_ten_random_kills_lose_nothing(tmp_path: Path) -> None:
     counts = faults.drill(10, seed=5, folder=tmp_path)
