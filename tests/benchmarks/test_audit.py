@@ -9,6 +9,7 @@ from packaging.utils import canonicalize_name
 
 from benchmarks import audit
 
+
 def test_every_package_behind_every_extra_has_its_version() -> None:
     pinned = audit.constraints()
     for part, requirements in audit.asked_for().items():
