@@ -171,12 +171,15 @@ def written_whole(target: Path, *, folder: bool) -> Iterator[Path]:
     except OSError as error:
         kind = NoAnswer if error.errno in MACHINE_ERRORS else BadInput
         raise kind(f"output = {str(target)!r}: cannot be written ({error.strerror})") from None
+    made = workshop / target.name
     try:
-        made = workshop / target.name
         if folder:
             made.mkdir()
         yield made
         os.replace(made, target)
+    except (BadInput, NoAnswer) as error:
+        # A file in the workshop is named by where it would have stood.
+        raise type(error)(str(error).replace(str(made), str(target))) from None
     except OSError as error:
         kind = NoAnswer if error.errno in MACHINE_ERRORS else BadInput
         raise kind(f"output = {str(target)!r}: cannot be written ({error.strerror})") from None

@@ -1,6 +1,8 @@
 """Hugging Face export: the folder's facts, and the same logits as the decoder that was trained."""
 
+import errno
 import json
+import os
 import warnings
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from shapelaw.scaling.architecture import Architecture
-from shapelaw.scaling.errors import BadInput
+from shapelaw.scaling.errors import BadInput, NoAnswer
 from shapelaw.search.export.exchange_weights import (
     RandomWeights,
     expansion_parameters,
@@ -90,6 +92,19 @@ def test_nothing_is_left_where_export_cannot_finish(tmp_path: Path) -> None:
         "w.safetensors",
     ]
     assert [path.name for path in (tmp_path / "full").iterdir()] == ["mine.txt"]
+
+
+def test_a_full_disk_is_said_of_the_file_that_was_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(NoAnswer, match=os.strerror(errno.ENOSPC)) as caught:
+        export_hf(SMALL, tmp_path / "out")
+    assert str(caught.value).startswith(str(tmp_path / "out"))
+    assert not list(tmp_path.iterdir())
 
 
 def test_an_empty_folder_is_filled(tmp_path: Path) -> None:
