@@ -34,7 +34,7 @@ from shapelaw.search.devices.calibration.timing import (
 from shapelaw.search.devices.calibration.timing_shapes import Case, shape
 from shapelaw.search.devices.engines.llamacpp import PRECISIONS
 
-ROUNDS: dict[Engine, int] = {"jax": 12, "llama.cpp": 5, "executorch": 3}
+ROUNDS: dict[Engine, int] = {"jax": 12, "llama.cpp": 5, "executorch": 3, "mlx": 3}
 """Of timing every shape once; `--rounds` sets both."""
 PROMPTS = (128, 384)
 DECODE_TOKENS = 24

@@ -98,7 +98,7 @@ def devices(name: str | None, engine: str | None, as_json: bool) -> None:
 @click.option("--name", required=True, help="Name of the profile, such as this-machine.")
 @click.option(
     "--engine",
-    type=click.Choice(["jax", "llama.cpp", "executorch"]),
+    type=click.Choice(["jax", "llama.cpp", "executorch", "mlx"]),
     default="jax",
     show_default=True,
 )
@@ -112,7 +112,7 @@ def devices(name: str | None, engine: str | None, as_json: bool) -> None:
 @JSON
 def calibrate(
     name: str,
-    engine: Literal["jax", "llama.cpp", "executorch"],
+    engine: Literal["jax", "llama.cpp", "executorch", "mlx"],
     llama_bench: Path | None,
     quick: bool,
     out: Path | None,

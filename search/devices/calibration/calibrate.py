@@ -42,15 +42,16 @@ from shapelaw.search.devices.calibration.timing_shapes import (
     executorch_cases,
     jax_cases,
     llama_cpp_cases,
+    mlx_cases,
 )
 from shapelaw.search.devices.profile import NAME, DeviceProfile
 
 PROMPT = 128
-LONG_PROMPT: dict[Engine, int] = {"jax": 384, "llama.cpp": 2048, "executorch": 384}
+LONG_PROMPT: dict[Engine, int] = {"jax": 384, "llama.cpp": 2048, "executorch": 384, "mlx": 384}
 """A second prompt length tells what a prompt costs once from what each of its tokens costs, and
 what a token costs after a long prompt from what it costs after a short one."""
 DECODE_TOKENS = 24
-ROUNDS: dict[Engine, int] = {"jax": 12, "llama.cpp": 3, "executorch": 3}
+ROUNDS: dict[Engine, int] = {"jax": 12, "llama.cpp": 3, "executorch": 3, "mlx": 3}
 """Of timing every shape. The more rounds, the less the memory's other users show; a round of the
 jax engine takes seconds."""
 
@@ -135,6 +136,8 @@ def cases_for(engine: Engine, *, quick: bool = False) -> list[Case]:
         return jax_cases(activation_bits("jax"), quick=quick)
     if engine == "executorch":
         return executorch_cases(quick=quick)
+    if engine == "mlx":
+        return mlx_cases(quick=quick)
     return llama_cpp_cases(quick=quick)
 
 

@@ -47,7 +47,7 @@ def template(engine: str, bare: dict[str, float], observations: Sequence[Observa
     prefill = [o for o in observations if o.phase == "prefill"]
     reached = max((_prefill_operations(o) / o.seconds for o in prefill), default=0.0)
     peak = max(bare.get("peak", 0.0), reached) or 50 * bandwidth
-    formats = FORMATS if engine == "llama.cpp" else {}
+    formats = FORMATS if engine in ("llama.cpp", "mlx") else {}
     bits = sorted({*formats, 16.0} if formats else {o.weight_bits for o in observations})
     activation = observations[0].activation_bits
     return Constants(

@@ -21,12 +21,12 @@ from shapelaw.search.devices.profile import (
 
 APP_SHARE = 0.5
 """Of a computer's memory one program may reasonably take."""
-RUNTIME_MB = {"jax": 400.0, "llama.cpp": 45.0, "executorch": 350.0}
+RUNTIME_MB = {"jax": 400.0, "llama.cpp": 45.0, "executorch": 350.0, "mlx": 50.0}
 """Beside the model, where it was not measured."""
 LEAST_CONTEXT = 512.0
 """Tokens that the llama.cpp engine here asks keys and values for at least."""
 ACTIVATION_BITS = {"llama.cpp": 32.0, "executorch": 32.0}
-FORMATS = {"llama.cpp": "gguf", "executorch": "executorch"}
+FORMATS = {"llama.cpp": "gguf", "executorch": "executorch", "mlx": "mlx"}
 
 
 def profile_of(name: str, engine: str, fit: Fit, *, measured_here: bool) -> DeviceProfile:

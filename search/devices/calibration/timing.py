@@ -20,7 +20,7 @@ SMALL_PARAMETERS = 1e6
 SMALL_VISITS = 3
 """A round to each small shape. A neighbour on the same core slows them for seconds at a time, so
 they are come back to rather than timed for longer."""
-Engine = Literal["jax", "llama.cpp", "executorch"]
+Engine = Literal["jax", "llama.cpp", "executorch", "mlx"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +81,7 @@ def merged(turns: Sequence[Timed]) -> Timed:
 
 def activation_bits(engine: Engine) -> float:
     """Precision of keys and activations the engine runs with here."""
-    if engine == "llama.cpp":
+    if engine in ("llama.cpp", "mlx"):
         return 16.0
     if engine == "executorch":
         return 32.0
@@ -171,6 +171,10 @@ def _prepare(engine: Engine, case: Case, folder: Path) -> Runner:
         from shapelaw.search.devices.engines import executorch
 
         return executorch.prepare(case.architecture, weight_bits=case.weight_bits, folder=folder)
+    if engine == "mlx":
+        from shapelaw.search.devices.engines import mlx
+
+        return mlx.prepare(case.architecture, weight_bits=case.weight_bits)
     from shapelaw.search.devices.engines import llamacpp
 
     return llamacpp.prepare(case.architecture, weight_bits=case.weight_bits, folder=folder)

@@ -6,6 +6,7 @@ models trained for minutes: from 30 us a token to 15 ms, evenly in the logarithm
 """
 
 import dataclasses
+import sys
 
 from shapelaw.scaling.architecture import Architecture
 from shapelaw.search.devices.engines.llamacpp import PRECISIONS
@@ -144,6 +145,32 @@ def executorch_cases(*, quick: bool = False) -> list[Case]:
     return [
         Case(shape(blocks, width, kv, d_ff, sharing=sharing, vocabulary=JAX_VOCABULARY), 32.0)
         for blocks, width, kv, d_ff, sharing in (EXECUTORCH_QUICK if quick else EXECUTORCH)
+    ]
+
+
+MLX = (
+    (8, 256, 2, 704, 1),
+    (24, 128, 2, 384, 1),
+    (4, 512, 4, 1408, 1),
+    (12, 384, 2, 1024, 2),
+    (16, 320, 1, 896, 1),
+    (6, 768, 4, 2048, 1),
+    (30, 576, 3, 1536, 1),
+    (8, 1024, 8, 2816, 2),
+)
+
+
+def mlx_cases(*, quick: bool = False) -> list[Case]:
+    """Shapes for MLX, each at 16, 8 and 4 bits in turn; at 16 alone where there is no Apple GPU:
+    without one MLX multiplies packed weights hundreds of times more slowly."""
+    listed = MLX[:3] if quick else MLX
+    precisions = (16.0, 8.0, 4.0) if sys.platform == "darwin" else (16.0,)
+    return [
+        Case(
+            shape(blocks, width, kv, d_ff, sharing=sharing, vocabulary=JAX_VOCABULARY),
+            precisions[index % len(precisions)],
+        )
+        for index, (blocks, width, kv, d_ff, sharing) in enumerate(listed)
     ]
 
 

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from shapelaw.scaling.errors import BadInput
 
-ENGINES = ("jax", "llama.cpp", "executorch")
+ENGINES = ("jax", "llama.cpp", "executorch", "mlx")
 
 
 @dataclasses.dataclass(frozen=True)
