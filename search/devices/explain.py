@@ -22,10 +22,8 @@ from shapelaw.search.devices.explanation import Explanation
 from shapelaw.search.devices.kv_cache import kv_cache
 from shapelaw.search.devices.profile import DeviceProfile
 from shapelaw.search.devices.roofline_parts import Part, decode_parts, memory_parts, prefill_parts
-from shapelaw.search.devices.stored_weights import formats_of, named_formats
+from shapelaw.search.devices.stored_weights import SHARING_ENGINES, formats_of, named_formats
 from shapelaw.search.workload import Workload
-
-SHARING_ENGINES = "jax, ExecuTorch, MLX or Hugging Face transformers"
 
 
 def explain(

@@ -19,6 +19,7 @@ import numpy as np
 from shapelaw.scaling.architecture import Architecture
 from shapelaw.scaling.atomic_files import MACHINE_ERRORS
 from shapelaw.scaling.errors import BadInput, NoAnswer
+from shapelaw.search.devices.stored_weights import SHARING_ENGINES
 
 EMBEDDING = "model.embed_tokens.weight"
 FINAL_NORM = "model.norm.weight"
@@ -78,7 +79,8 @@ def expansion_cost(architecture: Architecture) -> str | None:
     return (
         f"Each of {a.n_shared_blocks} shared blocks is written {a.sharing} times: {extra:,} "
         f"parameters more, {4 * extra:,} bytes in float32 and {2 * extra:,} in 16 "
-        "bits, and as many more to read for each token."
+        "bits, and as many more to read for each token. To keep them shared an engine such as "
+        f"{SHARING_ENGINES} is needed; --to hf keeps them."
     )
 
 

@@ -332,5 +332,6 @@ def test_sharing_is_kept_unless_expansion_is_asked_for_and_its_cost_is_said_firs
     block = Architecture.from_dict(shape).block_parameters
     ((text, written),) = said
     assert f"{4 * block:,} parameters more" in text, "two blocks, twice more each"
+    assert "ExecuTorch" in text, "an engine that would keep them shared"
     assert not written, "before anything is written"
     assert not (out / "modeling_shapelaw.py").exists()
