@@ -5,6 +5,7 @@ of 16 bits or packed in groups of 64; a block that is applied twice is read twic
 """
 
 import contextlib
+import importlib
 import json
 import resource
 import sys
@@ -29,8 +30,7 @@ def main() -> None:
 
 
 def _run(job: dict[str, Any]) -> dict[str, Any]:
-    import mlx.core as mx
-
+    mx = _mlx()
     model = _Decoder(job["architecture"], job["order"], int(job["bits"]))
     prompt = mx.arange(job["prompt"]) % job["architecture"]["vocab_size"]
 
@@ -53,13 +53,17 @@ def _run(job: dict[str, Any]) -> dict[str, Any]:
     return {"prefill": _best(prefill), "decode": step, "peak_bytes": _peak_bytes()}
 
 
+def _mlx() -> Any:
+    """The package; its types are left out, so that they are the same where it is not installed."""
+    return importlib.import_module("mlx.core")
+
+
 class _Decoder:
     """The project's block in MLX: RMSNorm, RoPE, grouped queries, SwiGLU."""
 
     def __init__(self, a: dict[str, Any], order: list[int], bits: int) -> None:
-        import mlx.core as mx
-
-        self.mx, self.a, self.order, self.bits = mx, a, order, bits
+        self.mx, self.a, self.order, self.bits = _mlx(), a, order, bits
+        mx = self.mx
         width, d_ff, head = a["d_model"], a["d_ff"], a["head_dim"]
         query, kv = a["n_heads"] * head, a["n_kv_heads"] * head
         shapes = {
