@@ -7,7 +7,7 @@ import numpy as np
 
 from shapelaw.scaling.architecture import Architecture, ArchitectureBatch
 from shapelaw.scaling.formats.gguf_file import gguf_file_bytes
-from shapelaw.scaling.formats.mixes import Mix
+from shapelaw.scaling.formats.mixes import SHARING_ENGINES, Mix
 from shapelaw.search.devices.constants import Constants, constants, sustained
 from shapelaw.search.devices.cost import (
     FormatRows,
@@ -22,7 +22,7 @@ from shapelaw.search.devices.explanation import Explanation
 from shapelaw.search.devices.kv_cache import kv_cache
 from shapelaw.search.devices.profile import DeviceProfile
 from shapelaw.search.devices.roofline_parts import Part, decode_parts, memory_parts, prefill_parts
-from shapelaw.search.devices.stored_weights import SHARING_ENGINES, formats_of, named_formats
+from shapelaw.search.devices.stored_weights import formats_of, named_formats
 from shapelaw.search.workload import Workload
 
 

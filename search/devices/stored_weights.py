@@ -19,9 +19,6 @@ from shapelaw.scaling.formats.tensor_types import TENSOR_TYPES
 UNPACKED_BITS = 15.0
 """From here on a weight is read as it is used."""
 
-SHARING_ENGINES = "jax, ExecuTorch, MLX or Hugging Face transformers"
-"""What keeps a block that is applied several times once in memory, for a person."""
-
 Formats = Sequence[Mix | None]
 """One entry a row group; None where only bits are known."""
 

@@ -19,7 +19,7 @@ import numpy as np
 from shapelaw.scaling.architecture import Architecture
 from shapelaw.scaling.atomic_files import MACHINE_ERRORS
 from shapelaw.scaling.errors import BadInput, NoAnswer
-from shapelaw.search.devices.stored_weights import SHARING_ENGINES
+from shapelaw.scaling.formats.mixes import SHARING_ENGINES
 
 EMBEDDING = "model.embed_tokens.weight"
 FINAL_NORM = "model.norm.weight"
