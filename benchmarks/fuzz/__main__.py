@@ -4,9 +4,11 @@
 
 Files that are well are mutated as their grammar has it (a value replaced by one that is absurd, a
 key taken out, renamed or doubled, a table made degenerate) and as bytes, and given to a command
-that reads them; command lines that are well get hostile options. A fault is a traceback, a warning
-on the terminal, an exit but 0, 1 or 2, a rejection of more than a line or of 300 characters,
-control characters on the terminal, an answer that is no JSON, 20 seconds, or 1.5 GB.
+that reads them; command lines that are well get hostile options. Now and then a folder, pipe,
+socket, device, link or nothing stands in the file's place, and the terminal has an odd width. A
+fault is a traceback, a warning on the terminal, an exit but 0, 1 or 2, a rejection of more than a
+line or of 300 characters, control characters on the terminal, an answer that is no JSON, 20
+seconds, or 1.5 GB.
 """
 
 import argparse
@@ -16,6 +18,7 @@ import json
 import os
 import random
 import shutil
+import socket
 import sys
 import tempfile
 from collections import Counter
@@ -31,6 +34,12 @@ OPTIONS_SHARE = 0.2
 """Share of the inputs that are command lines."""
 
 
+STRANGE_PLACES = ("folder", "pipe", "loop", "device", "sparse", "socket", "absent", "link")
+STRANGE_SHARE = 0.03
+"""Share of the inputs with something else in the file's place."""
+WIDTHS = ("", "", "1", "0", "-5", "7", "40", "99999", "x")
+
+
 class Input(NamedTuple):
     """One hostile input."""
 
@@ -39,6 +48,10 @@ class Input(NamedTuple):
     """Where its bytes stand below the current folder; "" where the command line is all of it."""
     content: bytes
     command: tuple[str, ...]
+    stands_as: str = "file"
+    """What stands in the file's place: `file`, or one of STRANGE_PLACES."""
+    columns: str = ""
+    """How wide the terminal says it is."""
 
 
 def hostile_input(borders: Sequence[Border], folder: Path, seed: int, number: int) -> Input:
@@ -56,7 +69,17 @@ def hostile_input(borders: Sequence[Border], folder: Path, seed: int, number: in
         for part in generator.choice(border.commands)
     ]
     label = f"{border.folder}/{border.name}" if border.folder else border.name
-    return Input(f"{label} {' '.join(command[:1])}", file, content, tuple(command))
+    # Drawn apart, so that an input's content does not depend on where it stands.
+    apart = random.Random(f"{seed} {number} apart")
+    strange = apart.random() < STRANGE_SHARE
+    return Input(
+        f"{label} {' '.join(command[:1])}",
+        file,
+        content,
+        tuple(command),
+        apart.choice(STRANGE_PLACES) if strange else "file",
+        apart.choice(WIDTHS),
+    )
 
 
 _FILES = {"devices": "calibrated.toml"}
@@ -93,14 +116,45 @@ def _run(one: Input, cache: Path) -> str:
         with contextlib.suppress(OSError):
             shutil.rmtree(left) if Path(left).is_dir() else Path(left).unlink()
     if one.file:
-        Path(one.file).parent.mkdir(parents=True, exist_ok=True)
-        Path(one.file).write_bytes(one.content)
+        _put(Path(one.file), one)
+    os.environ.pop("COLUMNS", None)
+    if one.columns:
+        os.environ["COLUMNS"] = one.columns
     sys.argv = ["shapelaw", *one.command]
     if one.command[0] == TOKENISE:
         return judged(functools.partial(_tokenise, one.command[1], cache))
     from shapelaw.cli import main
 
     return judged(main)
+
+
+def _put(path: Path, one: Input) -> None:
+    """The file, or what stands in its place."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    path.unlink(missing_ok=True)  # never written through: it may be a pipe, or lead to a device
+    match one.stands_as:
+        case "folder":
+            path.mkdir()
+        case "pipe":
+            os.mkfifo(path)
+        case "loop":
+            path.symlink_to(path.name)
+        case "device":
+            path.symlink_to("/dev/zero")
+        case "sparse":
+            with path.open("wb") as file:
+                file.truncate(5_000_000_000)
+        case "socket":
+            with socket.socket(socket.AF_UNIX) as listener:
+                listener.bind(str(path))
+        case "link":
+            target = path.with_name("behind-a-link")
+            target.write_bytes(one.content)
+            path.symlink_to(target.name)
+        case "file":
+            path.write_bytes(one.content)
 
 
 def _tokenise(design: str, cache: Path) -> None:
