@@ -14,7 +14,7 @@ from shapelaw.scaling.architecture import Architecture
 from shapelaw.scaling.errors import BadInput, NoAnswer
 from shapelaw.search.architectures import load_architecture
 from shapelaw.search.devices.calibration import calibrate as calibration
-from shapelaw.search.devices.calibration import timing
+from shapelaw.search.devices.calibration import constants_fit, timing
 from shapelaw.search.devices.calibration.constants_fit import fit_observations, template
 from shapelaw.search.devices.calibration.least_squares import Observation, field, predict, solve
 from shapelaw.search.devices.calibration.llama_bench import read_llama_bench
@@ -150,7 +150,12 @@ def test_the_report_tells_errors_and_repeatability(pretend: None) -> None:
     assert calibration_tables({**report, "profile": "somewhere"})
 
 
-def test_shared_blocks_and_contexts_tell_what_the_cache_keeps_and_how_fast_attention_is() -> None:
+def test_shared_blocks_and_contexts_tell_what_the_cache_keeps_and_how_fast_attention_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # The fit looks for the cache around this machine's own: here, around the made-up one.
+    near = 1.5 * TRUE.cache_capacity[0]
+    monkeypatch.setattr(constants_fit, "last_level_cache", lambda: (near, True))
     true = dataclasses.replace(
         TRUE,
         cache_retained=(0.5,),
