@@ -77,6 +77,13 @@ class Pretend:
         pass
 
 
+@pytest.fixture(autouse=True)
+def known_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fit looks for the cache around this machine's own: here, around the made-up one."""
+    near = 1.5 * TRUE.cache_capacity[0]
+    monkeypatch.setattr(constants_fit, "last_level_cache", lambda: (near, True))
+
+
 @pytest.fixture
 def pretend(monkeypatch: pytest.MonkeyPatch) -> None:
     generator = np.random.default_rng(0)
@@ -150,12 +157,7 @@ def test_the_report_tells_errors_and_repeatability(pretend: None) -> None:
     assert calibration_tables({**report, "profile": "somewhere"})
 
 
-def test_shared_blocks_and_contexts_tell_what_the_cache_keeps_and_how_fast_attention_is(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    # The fit looks for the cache around this machine's own: here, around the made-up one.
-    near = 1.5 * TRUE.cache_capacity[0]
-    monkeypatch.setattr(constants_fit, "last_level_cache", lambda: (near, True))
+def test_shared_blocks_and_contexts_tell_what_the_cache_keeps_and_how_fast_attention_is() -> None:
     true = dataclasses.replace(
         TRUE,
         cache_retained=(0.5,),
