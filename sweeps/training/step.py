@@ -37,6 +37,10 @@ ATTENTION_CHUNK = 64
 """Queries attended at a time on a CPU, or a quarter of the sequence where that is more: smaller
 ones save little more and take longer to compile. An accelerator does all in one large multiply."""
 
+PART_TOKENS = 512
+"""Tokens of a batch that a CPU core takes forward and back at a time: the arrays of a small model
+then stay in its second-level cache. Gradients of the parts add up to that of the batch."""
+
 
 class TrainState(NamedTuple):
     """All that changes while training."""
@@ -79,6 +83,16 @@ class Program(NamedTuple):
     """(parameters, number) -> the parameters of one member."""
     members: int
     devices: int
+
+
+def parts_of(batch_sequences: int, sequence_length: int) -> int:
+    """In how many equal parts a CPU core takes a batch: the fewest of PART_TOKENS each at most."""
+    most = max(1, PART_TOKENS // sequence_length)
+    return next(
+        parts
+        for parts in range(1, batch_sequences + 1)
+        if batch_sequences % parts == 0 and batch_sequences // parts <= most
+    )
 
 
 def use_compilation_cache(cache_dir: Path) -> Path:
@@ -164,9 +178,30 @@ def program_for(setting: Setting, kept_in: Path | None = None) -> Program:
         return token_losses(model(sequences_BxT1[:, :-1]), sequences_BxT1[:, 1:])
 
     def mean_loss(parameters: Parameters, sequences_BxT1: jax.Array) -> jax.Array:
-        if setting.weight_format != "f16":
-            parameters = straight_through(parameters, setting.weight_format)
         return jnp.mean(losses(parameters, sequences_BxT1))
+
+    def loss_and_gradient(
+        parameters: Parameters, sequences_BxT1: jax.Array
+    ) -> tuple[jax.Array, Parameters]:
+        if setting.weight_format != "f16":
+            # Rounded once a step: the derivative of the rounding is one.
+            parameters = straight_through(parameters, setting.weight_format)
+        parts = 1
+        if jax.default_backend() == "cpu" and setting.devices == 1:
+            parts = parts_of(sequences_BxT1.shape[0], setting.sequence_length)
+        if parts == 1:
+            return jax.value_and_grad(mean_loss)(parameters, sequences_BxT1)
+
+        def add(sums: Any, part: jax.Array) -> tuple[Any, None]:
+            found = jax.value_and_grad(mean_loss)(parameters, part)
+            return jax.tree.map(jnp.add, sums, found), None
+
+        nothing = (jnp.zeros(()), jax.tree.map(jnp.zeros_like, parameters))
+        sums, _ = jax.lax.scan(
+            add, nothing, sequences_BxT1.reshape(parts, -1, sequences_BxT1.shape[1])
+        )
+        loss, gradient = jax.tree.map(lambda leaf: leaf / parts, sums)
+        return loss, gradient
 
     def begin(seed: int) -> TrainState:
         """A fresh state, on the host; Adam's count and moments begin as zeros."""
@@ -177,7 +212,7 @@ def program_for(setting: Setting, kept_in: Path | None = None) -> Program:
     def step(
         state: TrainState, sequences: jax.Array, rate: jax.Array
     ) -> tuple[TrainState, jax.Array]:
-        loss, gradient = jax.value_and_grad(mean_loss)(state.parameters, sequences)
+        loss, gradient = loss_and_gradient(state.parameters, sequences)
         direction, moments = adam.update(gradient, state.moments, state.parameters)
         parameters = jax.tree.map(
             lambda value, change, factor: value - rate * factor * change,

@@ -17,12 +17,14 @@ import pytest
 from flax import nnx
 
 from shapelaw.results.record import ArchitectureFields, RunRecord, decode_record
+from shapelaw.scaling.architecture import Architecture
 from shapelaw.scaling.errors import BadInput
-from shapelaw.sweeps.training import seed_population
+from shapelaw.sweeps.training import seed_population, step
 from shapelaw.sweeps.training import sequence_order as order
 from shapelaw.sweeps.training.model import Decoder, normal_weights
 from shapelaw.sweeps.training.run_record import thinned
 from shapelaw.sweeps.training.seed_population import populations, train_population
+from shapelaw.sweeps.training.step import Setting, parts_of, program_for
 from shapelaw.sweeps.training.trainer import Progress, train_trunk
 from shapelaw.sweeps.training.trunk import (
     CorpusSpec,
@@ -462,3 +464,36 @@ def test_fully_sharded_parameters_are_spread() -> None:
     assert state_shardings(mesh, leaf, False).spec == jax.sharding.PartitionSpec()
     with pytest.raises(BadInput, match="devices = 99"):
         data_mesh(99)
+
+
+@pytest.mark.parametrize(
+    ("batch", "length", "parts"), [(16, 256, 8), (8, 128, 2), (4, 128, 1), (3, 512, 3), (7, 256, 7)]
+)
+def test_parts_of_a_batch_are_whole_and_few(batch: int, length: int, parts: int) -> None:
+    assert parts_of(batch, length) == parts
+
+
+# A weight on the edge of two levels rounds either way, so rounded weights are followed less far.
+@pytest.mark.parametrize(("weight_format", "steps"), [("f16", 4), ("int4_g32", 2)])
+def test_a_batch_in_parts_trains_as_a_whole_one(
+    weight_format: str, steps: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shape = Architecture(
+        vocab_size=64, d_model=32, n_blocks=2, sharing=2, n_heads=2, n_kv_heads=1, head_dim=16,
+        d_ff=64,
+    )  # fmt: skip
+    setting = Setting(shape, "float32", 0.1, 32, weight_format=weight_format)
+    batches = np.random.default_rng(0).integers(0, 64, (1, 4, 6, 33)).astype(np.int32)
+    rates = np.full((1, 4), 0.003, np.float32)
+    found = {}
+    for tokens in (64, 1024):
+        monkeypatch.setattr(step, "PART_TOKENS", tokens)
+        program_for.cache_clear()
+        program = program_for(setting)
+        state, losses = program.advance(program.begin(np.zeros(1, np.int32)), batches, rates, steps)
+        found[tokens] = np.asarray(losses), jax.tree.leaves(state.parameters)
+    program_for.cache_clear()
+    assert parts_of(6, 32) == 1
+    np.testing.assert_allclose(found[64][0], found[1024][0], rtol=1e-5)
+    for parted, whole in zip(found[64][1], found[1024][1], strict=True):
+        np.testing.assert_allclose(parted, whole, atol=2e-5)
