@@ -19,8 +19,9 @@ from flax import nnx
 from shapelaw.results.record import ArchitectureFields, RunRecord, decode_record
 from shapelaw.scaling.architecture import Architecture
 from shapelaw.scaling.errors import BadInput
-from shapelaw.sweeps.training import seed_population, step
+from shapelaw.sweeps.training import seed_population
 from shapelaw.sweeps.training import sequence_order as order
+from shapelaw.sweeps.training import step as training_step
 from shapelaw.sweeps.training.model import Decoder, normal_weights
 from shapelaw.sweeps.training.run_record import thinned
 from shapelaw.sweeps.training.seed_population import populations, train_population
@@ -487,7 +488,7 @@ def test_a_batch_in_parts_trains_as_a_whole_one(
     rates = np.full((1, 4), 0.003, np.float32)
     found = {}
     for tokens in (64, 1024):
-        monkeypatch.setattr(step, "PART_TOKENS", tokens)
+        monkeypatch.setattr(training_step, "PART_TOKENS", tokens)
         program_for.cache_clear()
         program = program_for(setting)
         state, losses = program.advance(program.begin(np.zeros(1, np.int32)), batches, rates, steps)
