@@ -97,15 +97,15 @@ def judge(panel: list[PanelShape], law: Law, noise_log: float) -> list[Verdict]:
             law,
             noise_log,
             tokens,
-            1 / _limit(1 / measured, fast, CLEAR),
-            _limit(memory, small),
+            1 / limit(1 / measured, fast, CLEAR),
+            limit(memory, small),
         )
         for tokens, fast, small in itertools.product(budgets, FAST_ENOUGH, SMALL_ENOUGH)
     ]
     return [verdict for verdict in verdicts if verdict.feasible >= LEAST_FEASIBLE]
 
 
-def _limit(costs: np.ndarray, share: float, clear: float = 0.0) -> float:
+def limit(costs: np.ndarray, share: float, clear: float = 0.0) -> float:
     """The limit that about `share` of the costs meet, halfway (in logarithm) to the first that does
     not: of the gaps that leave it `clear` of both sides, the one nearest to the share."""
     ordered = np.sort(costs)
