@@ -125,7 +125,7 @@ def trained_rows(folder: Path) -> list[tuple[str, str, str]]:
         )
     for precision in ("f32", "f16", "q8_0"):
         export_gguf(
-            architecture, folder / f"{precision}.gguf", weights=weights, weight_format=precision
+            architecture, folder / f"{precision}.gguf", weights=weights, weight_formats=(precision,)
         )
         made = _greedy(folder / f"{precision}.gguf", prompt, len(expected))
         same = sum(a == b for a, b in zip(made, bytes(expected), strict=False))

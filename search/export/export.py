@@ -4,7 +4,7 @@
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,14 +56,15 @@ def export_command(
     directory: Path,
     *,
     weights: Path | None = None,
-    weight_format: str | None = None,
+    weight_formats: Sequence[str] = (),
     tokenizer: Path | None = None,
     keep_sharing: bool | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
     """What `shapelaw export` does. Returns `architecture`, `files`, `notes`.
 
-    Without a format a GGUF has the answer's own, or f16 where nothing names one. Shared blocks stay
+    Several formats stand beside each other in the folder. Without one a GGUF has the answer's own,
+    or f16 where nothing names one, and a Hugging Face folder has f32. Shared blocks stay
     shared in a Hugging Face folder unless `keep_sharing` is False; what writing them several times
     costs is told to `progress` before anything is written.
 
@@ -79,14 +80,19 @@ def export_command(
         progress(cost)
     if target == "hf":
         report = export_hf(
-            source.architecture, directory, weights, source.tokenizer, keep_sharing=kept
+            source.architecture,
+            directory,
+            weights,
+            source.tokenizer,
+            keep_sharing=kept,
+            weight_formats=weight_formats or ("f32",),
         )
     else:
         report = export_gguf(
             source.architecture,
             directory,
             weights=weights,
-            weight_format=weight_format or source.weight_format or "f16",
+            weight_formats=weight_formats or (source.weight_format or "f16",),
             tokenizer=source.tokenizer,
             name=source.name,
         )

@@ -6,7 +6,7 @@ angles meet the same numbers. Blocks that are applied several times are written 
 format has no shared form.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -154,43 +154,57 @@ def export_gguf(
     out: Path,
     *,
     weights: Path | None = None,
-    weight_format: str = "f16",
+    weight_formats: Sequence[str] = ("f16",),
     tokenizer: Path | None = None,
     seed: int = 0,
     context_length: int = CONTEXT_LENGTH,
     name: str = "shapelaw",
 ) -> dict[str, Any]:
-    """Write `out` (a .gguf file, or a folder that gets one) whole or not at all.
+    """Write `out` (a .gguf file, or a folder that gets one a format) whole or not at all.
 
     Returns:
-        `files` (paths), `notes` (lines for a person), `bytes`, `format`.
+        `files` (paths), `notes` (lines for a person), `bytes` (format -> of its file).
 
     Raises:
-        BadInput: the target exists or cannot be written; weights or tokenizer do not fit.
+        BadInput: the target exists or cannot be written; weights or tokenizer do not fit; several
+            formats for one file.
     """
     source = None if weights is None else StoredWeights(weights, architecture)
+    formats = list(dict.fromkeys(mix(each, "gguf").name for each in weight_formats))
     as_folder = out.suffix != ".gguf"
-    with written_whole(out, folder=as_folder) as made:
-        file = made / f"{name}-{weight_format.lower()}.gguf" if as_folder else made
-        notes = write_gguf(
-            file,
-            architecture,
-            source,
-            weight_format=weight_format,
-            tokenizer=tokenizer,
-            seed=seed,
-            context_length=context_length,
-            name=name,
+    if len(formats) > 1 and not as_folder:
+        raise BadInput(
+            f"format = {', '.join(formats)}: one file holds one format; name a folder in place of "
+            f"{str(out)!r}"
         )
-        size = file.stat().st_size
+    notes: list[str] = []
+    sizes = {}
+    with written_whole(out, folder=as_folder) as made:
+        for each in formats:
+            file = made / _file_name(name, each) if as_folder else made
+            said = write_gguf(
+                file,
+                architecture,
+                source,
+                weight_format=each,
+                tokenizer=tokenizer,
+                seed=seed,
+                context_length=context_length,
+                name=name,
+            )
+            notes += [f"{each}: {note}" if len(formats) > 1 else note for note in said]
+            sizes[each] = file.stat().st_size
     if source is None:
         notes.insert(0, "no weights were given: the file holds random ones, for timing only")
     return {
-        "files": [str(out / file.name if as_folder else out)],
+        "files": [str(out / _file_name(name, each) if as_folder else out) for each in formats],
         "notes": notes,
-        "bytes": size,
-        "format": weight_format.lower(),
+        "bytes": sizes,
     }
+
+
+def _file_name(name: str, weight_format: str) -> str:
+    return f"{name}-{weight_format}.gguf"
 
 
 def gguf_tensors(architecture: Architecture) -> Iterator[GgufTensor]:

@@ -6,6 +6,7 @@ kept shared by model code that travels with the files (`trust_remote_code=True`)
 """
 
 import json
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,9 @@ from shapelaw.search.export.vocabulary import END_NAMES, byte_characters
 BYTES_VOCABULARY = 256
 """A vocabulary of this size is taken to be one token a byte."""
 
+DTYPES = {"f32": "float32", "f16": "float16", "bf16": "bfloat16"}
+"""Format -> what config.json calls it. The formats of a Hugging Face folder."""
+
 REMOTE_FILES = ("configuration_shapelaw.py", "modeling_shapelaw.py")
 
 
@@ -39,6 +43,7 @@ def export_hf(
     tokenizer: Path | None = None,
     *,
     keep_sharing: bool = False,
+    weight_formats: Sequence[str] = ("f32",),
     context_length: int = CONTEXT_LENGTH,
 ) -> dict[str, Any]:
     """Write config.json, the weights where given, the tokenizer, and a README, whole or not at all.
@@ -49,15 +54,19 @@ def export_hf(
         weights: a safetensors file in the exchange form (see `search.export_weights`).
         tokenizer: a tokenizer.json; a vocabulary of 256 gets one token a byte without it.
         keep_sharing: store shared blocks once, with custom model code, where there are any.
+        weight_formats: of `DTYPES`. The first is model.safetensors; each further one stands beside
+            it as a variant, which `from_pretrained(..., variant="bf16")` loads.
         context_length: most positions the configuration states.
 
     Returns:
         `files` (paths), `notes` (lines for a person).
 
     Raises:
-        BadInput: the target exists or cannot be written, or the weights or tokenizer do not fit.
+        BadInput: the target exists or cannot be written, or the weights or tokenizer do not fit;
+            an unknown format.
     """
     a = architecture
+    formats = _known(weight_formats)
     shared = keep_sharing and a.sharing > 1
     if a.input_injection and not shared:
         raise BadInput(
@@ -67,6 +76,7 @@ def export_hf(
     source = None if weights is None else StoredWeights(weights, a)
     notes = _notes(a, shared, source is not None)
     config = hf_config(a, keep_sharing=shared, context_length=context_length)
+    config["dtype"] = DTYPES[formats[0]]
     if notes:
         config["shapelaw_note"] = " ".join(notes)
     out_dir = Path(out_dir)
@@ -76,26 +86,41 @@ def export_hf(
         if shared:
             names += _write_code(folder)
         if source is not None:
-            _write_weights(folder / "model.safetensors", a, source, shared)
-            names.append("model.safetensors")
+            for each in formats:
+                file = "model.safetensors" if each == formats[0] else f"model.{each}.safetensors"
+                _write_weights(folder / file, a, source, shared, DTYPES[each])
+                names.append(file)
         card = _readme(a, config, notes, shared=shared, trained=source is not None)
         write_atomically(folder / "README.md", card)
         names += ["config.json", "README.md"]
     return {"files": [str(out_dir / name) for name in sorted(names)], "notes": notes}
 
 
-def _write_weights(path: Path, a: Architecture, source: WeightSource, shared: bool) -> None:
+def _known(weight_formats: Sequence[str]) -> list[str]:
+    formats = list(dict.fromkeys(each.lower() for each in weight_formats))
+    for each in formats:
+        if each not in DTYPES:
+            raise BadInput(f"format = {each!r}: a Hugging Face folder holds {', '.join(DTYPES)}")
+    return formats
+
+
+def _write_weights(
+    path: Path, a: Architecture, source: WeightSource, shared: bool, dtype: str
+) -> None:
+    import ml_dtypes  # noqa: F401  # teaches NumPy bfloat16
     from safetensors.numpy import save_file
+
+    def stored(name: str, shape: tuple[int, ...]) -> np.ndarray:
+        return np.ascontiguousarray(source.tensor(name, shape).astype(dtype, copy=False))
 
     tensors: dict[str, np.ndarray] = {}
     for name, shape in tensor_shapes(a).items():
         if not name.startswith("model.layers."):
-            tensors[name] = np.ascontiguousarray(source.tensor(name, shape))
+            tensors[name] = stored(name, shape)
     blocks = range(a.n_blocks) if shared else a.applied_blocks()
     for layer, block in enumerate(blocks):
         for part, shape in block_shapes(a).items():
-            tensor = source.tensor(f"model.layers.{block}.{part}", shape)
-            tensors[f"model.layers.{layer}.{part}"] = np.ascontiguousarray(tensor)
+            tensors[f"model.layers.{layer}.{part}"] = stored(f"model.layers.{block}.{part}", shape)
     save_file(tensors, path, metadata={"format": "pt"})
 
 

@@ -17,8 +17,11 @@ from shapelaw.scaling.terminal_text import note
 @click.option("--tokenizer", type=click.Path(path_type=Path), help="The tokenizer.json of weights.")
 @click.option(
     "--format",
-    "weight_format",
-    help="With --to gguf: f16, q8_0, q4_k_m ...; the answer's own format, else f16.",
+    "weight_formats",
+    multiple=True,
+    help="Of the weights; give it twice for a second one beside the first. With --to gguf: f16, "
+    "q8_0, q4_k_m ... [the answer's own, else f16]; with --to hf: f32, f16, bf16 [f32], further "
+    "ones as variants.",
 )
 @click.option(
     "--keep-sharing/--expand",
@@ -32,7 +35,7 @@ def export(
     target: str,
     directory: Path,
     weights: Path | None,
-    weight_format: str | None,
+    weight_formats: tuple[str, ...],
     tokenizer: Path | None,
     keep_sharing: bool | None,
     as_json: bool,
@@ -45,7 +48,7 @@ def export(
         target,
         directory,
         weights=weights,
-        weight_format=weight_format,
+        weight_formats=weight_formats,
         tokenizer=tokenizer,
         keep_sharing=keep_sharing,
         progress=lambda text: say(note(text)),

@@ -216,7 +216,7 @@ def test_other_tokenizers_are_refused(tmp_path: Path) -> None:
 def test_nothing_is_left_where_export_cannot_finish(tmp_path: Path) -> None:
     target = tmp_path / "m.gguf"
     with pytest.raises(BadInput, match="format"):
-        export_gguf(SHARED, target, weight_format="q3")
+        export_gguf(SHARED, target, weight_formats=("q3",))
     assert list(tmp_path.iterdir()) == []
     target.write_text("mine")
     with pytest.raises(BadInput, match="it exists"):
@@ -280,7 +280,7 @@ def test_llama_cpp_computes_what_transformers_computes(
 
     weights = save_random(tmp_path / "w.safetensors", architecture)
     export_hf(architecture, tmp_path / "hf", weights)
-    export_gguf(architecture, tmp_path / "m.gguf", weights=weights, weight_format=precision)
+    export_gguf(architecture, tmp_path / "m.gguf", weights=weights, weight_formats=(precision,))
     model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "hf")
     prompt = [104, 105, 32, 99, 7, 250]
     for token, likeliest in llama_probabilities(tmp_path / "m.gguf", prompt, 4):

@@ -6,8 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from shapelaw.results.record import RunRecord
 from shapelaw.scaling.architecture import Architecture
 from shapelaw.scaling.errors import BadInput
 from shapelaw.search.export.export import export_command
@@ -166,42 +168,134 @@ def test_a_cut_llama_cpp_does_not_know_is_refused(tmp_path: Path) -> None:
         read_vocabulary(path, 300)
 
 
+LLAMA_CPP_LOSS = """
+import json, os, sys, xllamacpp
+job = json.loads(sys.stdin.read())
+answer = os.fdopen(os.dup(1), "w")
+quiet = os.open(os.devnull, os.O_WRONLY)
+os.dup2(quiet, 1)
+os.dup2(quiet, 2)
+parameters = xllamacpp.CommonParams()
+parameters.model.path = job["model"]
+parameters.n_ctx, parameters.n_parallel, parameters.warmup = 128, 1, False
+parameters.cpuparams.n_threads = 1
+server = xllamacpp.Server(parameters)
+means = []
+for window in job["windows"]:
+    total = 0.0
+    for place in range(1, len(window)):
+        # What it chooses is of no matter; a letter is shown at once, half a character never.
+        reply = server.handle_completions({
+            "prompt": window[:place], "max_tokens": 1, "temperature": 0, "ignore_eos": True,
+            "n_probs": job["vocabulary"], "logit_bias": [[job["letter"], 1000]],
+        })
+        (row,) = reply["choices"][0]["logprobs"]["content"]
+        found = {top["id"]: top["logprob"] for top in row["top_logprobs"]}
+        total -= found[window[place]]
+    means.append(total / (len(window) - 1))
+json.dump(means, answer)
+answer.flush()
+os._exit(0)
+"""
+
+
+def llama_cpp_losses(path: Path, windows: list[list[int]], vocabulary: int) -> list[float]:
+    """Mean loss of each window by llama.cpp, nats a token, from its own log-probabilities."""
+    job = {"model": str(path), "windows": windows, "vocabulary": vocabulary, "letter": 97}
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", LLAMA_CPP_LOSS],
+        input=json.dumps(job),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    return list(json.loads(done.stdout))
+
+
+SOURCES = Path(__file__).parents[3] / "search" / "answer"
+
+
 @pytest.mark.long
-def test_a_run_s_own_tokenizer_travels_or_export_refuses(tmp_path: Path) -> None:
-    """Trained on BPE-304; the loss in transformers, by the exported tokenizer, is the record's."""
+@pytest.mark.parametrize("kind", ["bytes", "bpe-304", "bpe-512", "llama-3"])
+def test_a_trained_run_s_loss_is_the_record_s_in_both_formats(tmp_path: Path, kind: str) -> None:
+    """By transformers and by llama.cpp, each from its own folder, two precisions in each."""
     transformers = pytest.importorskip("transformers")
     torch = pytest.importorskip("torch")
-    design = read_design("""
-        name = "bpe"
-        tokenizer = "bpe-304"
-        validation_tokens = 8_192
+    pytest.importorskip("xllamacpp")
+    tokenizer = kind if kind != "llama-3" else str(llama_3_style(tmp_path / "t.json"))
+    design = read_design(f"""
+        name = "own"
+        text = ["{SOURCES}/*.py"]
+        tokenizer = "{tokenizer}"
+        validation_tokens = 1_024
         sequence_length = 64
-        token_budgets = [40_000]
+        token_budgets = [20_000]
         [base]
-        non_embedding = [8_000]
+        non_embedding = [14_000]
+        head_dim = 16
     """)
     out = tmp_path / "out"
     (record,) = run_sweep(
         design, out, keep_weights=True, workers=1, live=False, cache_dir=tmp_path / "cache"
     ).records
+    assert record.loss is not None
     weights = out / "weights" / f"{record.run_key}.safetensors"
-    kept = out / "weights" / f"tokenizer-{record.corpus.tokenizer_fingerprint}.json"
-    assert hashlib.sha256(kept.read_bytes()).hexdigest()[:16] == record.corpus.tokenizer_fingerprint
-    export_command(str(weights), "hf", tmp_path / "hf")
-    export_command(str(weights), "gguf", tmp_path / "gguf")
-    model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "hf")
-    loaded = transformers.AutoTokenizer.from_pretrained(tmp_path / "hf")
-    corpus = load_corpus(design.corpus_spec(), tmp_path / "cache")
-    windows = torch.from_numpy(corpus.validation_windows(64).astype("int64"))
+    export_command(str(weights), "hf", tmp_path / "hf", weight_formats=("f32", "bf16"))
+    written = export_command(
+        str(weights), "gguf", tmp_path / "gguf", weight_formats=("f16", "q8_0")
+    )
+    windows = load_corpus(design.corpus_spec(), tmp_path / "cache").validation_windows(64)
+    ids = torch.from_numpy(windows.astype("int64"))
+    for variant, near in ((None, 1e-4), ("bf16", 5e-3)):
+        model = transformers.AutoModelForCausalLM.from_pretrained(
+            tmp_path / "hf", variant=variant, dtype=torch.float32
+        )
+        with torch.no_grad():
+            logits = model(ids[:, :-1]).logits
+            loss = torch.nn.functional.cross_entropy(logits.transpose(1, 2), ids[:, 1:])
+        assert float(loss) == pytest.approx(record.loss, abs=near)
+    vocabulary = record.architecture.vocab_size
+    for path, near in zip(written["files"], (1e-3, 2e-2), strict=True):
+        assert len(windows) >= 15
+        losses = llama_cpp_losses(Path(path), windows.tolist(), vocabulary)
+        assert sum(losses) / len(losses) == pytest.approx(record.loss, abs=near), path
+    _same_text_and_no_other_tokenizer(tmp_path, kind, weights, record, windows)
+
+
+def _same_text_and_no_other_tokenizer(
+    tmp_path: Path, kind: str, weights: Path, record: RunRecord, windows: np.ndarray
+) -> None:
+    from transformers import AutoTokenizer
+
+    loaded = AutoTokenizer.from_pretrained(tmp_path / "hf")
     text = loaded.decode(windows[0].tolist())
     assert loaded.decode(loaded(text)["input_ids"]) == text
-    with torch.no_grad():
-        logits = model(windows[:, :-1]).logits
-        loss = torch.nn.functional.cross_entropy(logits.transpose(1, 2), windows[:, 1:])
-    assert float(loss) == pytest.approx(record.loss, abs=1e-3)
+    if kind == "bytes":
+        return
+    print_of = record.corpus.tokenizer_fingerprint
+    kept = weights.parent / f"tokenizer-{print_of}.json"
+    assert hashlib.sha256(kept.read_bytes()).hexdigest()[:16] == print_of
     other = bpe(tmp_path / "other.json", 304)
     with pytest.raises(BadInput, match="is another"):
         export_command(str(weights), "hf", tmp_path / "x", tokenizer=other)
     kept.unlink()
     with pytest.raises(BadInput, match="is not here"):
         export_command(str(weights), "gguf", tmp_path / "x")
+
+
+def test_several_formats_stand_beside_each_other_or_are_refused(tmp_path: Path) -> None:
+    pytest.importorskip("gguf")
+    arch = tmp_path / "a.json"
+    arch.write_text(json.dumps(shape(256).to_dict()))
+    written = export_command(str(arch), "gguf", tmp_path / "two", weight_formats=("q8_0", "F16"))
+    assert {p.name: p.stat().st_size for p in (tmp_path / "two").iterdir()} == {
+        "a-q8_0.gguf": written["bytes"]["q8_0"],
+        "a-f16.gguf": written["bytes"]["f16"],
+    }
+    assert written["bytes"]["q8_0"] < written["bytes"]["f16"]
+    with pytest.raises(BadInput, match="one file holds one format"):
+        export_command(str(arch), "gguf", tmp_path / "m.gguf", weight_formats=("q8_0", "f16"))
+    with pytest.raises(BadInput, match=r"'q8_0'.*holds f32, f16, bf16"):
+        export_command(str(arch), "hf", tmp_path / "hf", weight_formats=("q8_0",))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.json", "two"]
