@@ -1,36 +1,24 @@
 """The worked example: six runs trained by Hugging Face's Trainer, and a law of them."""
 
-import shlex
-import sys
 from pathlib import Path
 
 import pytest
 
+from benchmarks.external_trainers import COMMAND, DESIGN
 from shapelaw.results.tables.reader import read_tables
 from shapelaw.scaling.fit import fit_law
 from shapelaw.sweeps.design.design import read_design
 from shapelaw.sweeps.running.run_sweep import run_sweep
-
-EXAMPLE = Path(__file__).parents[3] / "examples" / "train_with_hugging_face.py"
-DESIGN = """
-    name = "hugging-face"
-    validation_tokens = 8_192
-    sequence_length = 64
-    token_budgets = [60_000, 120_000]
-    [base]
-    non_embedding = [8_000, 16_000, 32_000]
-"""
 
 
 @pytest.mark.long
 def test_six_runs_by_hugging_face_s_trainer_make_a_law(tmp_path: Path) -> None:
     for needed in ("transformers", "torch", "accelerate"):
         pytest.importorskip(needed)
-    command = shlex.join([sys.executable, str(EXAMPLE)])
     result = run_sweep(
         read_design(DESIGN),
         tmp_path / "out",
-        command=f"{command} --config {{config}} --run {{run}} --out {{out}}",
+        command=COMMAND,
         trainer_name="hugging-face",
         live=False,
     )
