@@ -24,7 +24,7 @@ from shapelaw.results.record import RunRecord
 from shapelaw.results.store import read_records
 from shapelaw.sweeps.design import power
 from shapelaw.sweeps.design.design import load_design
-from shapelaw.sweeps.design.layout import layout, trunk_jobs
+from shapelaw.sweeps.design.layout import layout
 from shapelaw.sweeps.training.trunk import resolve
 
 FOLDER = Path(__file__).parents[1] / "results" / "sharing"
@@ -380,7 +380,6 @@ def text(figures: dict[str, Any]) -> str:
     """The README of results/sharing."""
     missing = sum(part["missing"] for part in figures["to_come"])
     flops = sum(part["flops"] for part in figures["to_come"])
-    trunks = len(trunk_jobs(load_design("sharing")))
     parts = [
         f"""# The sharing study
 
@@ -389,7 +388,7 @@ Written by `python -m benchmarks.sharing_study --write` from `runs.jsonl`, the r
 
 ## Which runs there are
 
-{figures["finished"]} finished runs; {missing} of the preset's {trunks} trunks' runs are to come \
+{figures["finished"]} finished runs; {missing} of the preset are to come \
 ({flops:.3g} FLOPs).
 
 {
