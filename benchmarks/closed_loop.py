@@ -77,8 +77,8 @@ def panels(held_out: list[RunRecord]) -> list[Panel]:
     """One for each budget: every shape at its own size's tokens."""
     losses = mean_losses(held_out)
     budgets: dict[Architecture, list[int]] = {}
-    for shape, tokens in sorted(losses, key=lambda key: key[1]):
-        budgets.setdefault(shape, []).append(tokens)
+    for shape, count in sorted(losses, key=lambda key: key[1]):
+        budgets.setdefault(shape, []).append(count)
     shapes = sorted(budgets, key=lambda one: (int(one.non_embedding_parameters), one.d_model))
     found = []
     for number in range(min(map(len, budgets.values()))):
