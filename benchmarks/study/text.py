@@ -14,7 +14,6 @@ from benchmarks.study.rollouts import NAMES, RollOut
 from shapelaw.scaling.architecture import Architecture
 
 PUBLISHED_RATIO = "1.03 to 1.23 (arXiv 2510.18245); LLaMA-3.2-1B uses 4.8"
-PUBLISHED_PHI_INTERVAL = (0.41, 0.53)
 PUBLISHED_PHI = "0.46 [0.41, 0.53] (arXiv 2604.21106)"
 
 
@@ -147,20 +146,21 @@ def derived(fit: Any, name: str, seen: str | None = None) -> str:
     return f"{found['value']:.3g} {bounds(found.get('interval'))}"
 
 
-def disagreements(fit: Any) -> str:
+def disagreements(fit: Any, results: list[HeldOut]) -> str:
     """Where the law and the published figures part, and where the runs cannot tell."""
     found = []
-    phi = fit.derived.get("sharing_phi")
-    if phi is not None and phi.get("interval") is not None:
-        low, high = phi["interval"]
-        apart = high < PUBLISHED_PHI_INTERVAL[0] or low > PUBLISHED_PHI_INTERVAL[1]
+    by_form = [
+        f"{one.form} {derived(one.fit, 'sharing_phi')}"
+        for one in results
+        if one.fit.derived.get("sharing_phi") is not None
+    ]
+    if by_form:
         found.append(
-            "On sharing the study disagrees with the published exponent: at these sizes and "
-            "budgets a second application of a block buys nothing."
-            if apart and high < 0
-            else "On sharing the study disagrees with the published exponent."
-            if apart
-            else "On sharing the study does not contradict the published exponent."
+            "On sharing these runs cannot settle the exponent: none of them compares shared with "
+            "distinct blocks at equal parameters and equal applied depth, so φ takes up whatever "
+            f"a form says of depth ({'; '.join(by_form)}; published {PUBLISHED_PHI}), and no "
+            "interval here holds that choice. `shapelaw sweep sharing` makes the comparison "
+            "(`results/sharing`)."
         )
     ratio = fit.derived.get("best_mlp_attention_ratio")
     low, high = fit.law.range["mlp_attention_ratio"]
@@ -280,7 +280,7 @@ What the `{own.form}` form, fitted below the held-out size, says beside the publ
         )
     }
 
-{disagreements(own.fit)}
+{disagreements(own.fit, results)}
 """
 
 
@@ -332,7 +332,11 @@ so, and its picks missed it.) Budgets that fewer than {LEAST_FEASIBLE} shapes me
         )
     }
 
-Regret within two standard deviations of seed noise on {good} of {len(verdicts)} budgets. \
+Regret within two standard deviations of seed noise on {good} of {len(verdicts)} budgets; \
+the picks are {
+        len({v.pick for v in verdicts if v.pick is not None})
+    } different shapes and the best \
+ones {len({v.best for v in verdicts if v.best is not None})}, so these budgets ask few questions. \
 Predicted against measured decode speed: mean error {100 * error:.1f} %. The two best rounds of a \
 timing differ by {100 * spreads[0]:.1f} % in the median, {100 * spreads[1]:.1f} % at most.
 
