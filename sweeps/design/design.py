@@ -44,6 +44,7 @@ Size = Annotated[int, msgspec.Meta(ge=1, le=10**13)]
 Small = Annotated[int, msgspec.Meta(ge=1, le=1_000)]
 Count = Annotated[int, msgspec.Meta(ge=0, le=10_000)]
 Runs = Annotated[int, msgspec.Meta(ge=1, le=10_000)]
+Seed = Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)]
 Sharing = Literal["stored", "applied"]
 
 
@@ -113,7 +114,7 @@ class Latin(Axes, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A Latin hypercube: [low, high] for ratios, the values to choose from for whole numbers."""
 
     runs: Runs
-    seed: int = 0
+    seed: Seed = 0
 
 
 class Shape(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -141,7 +142,7 @@ class Run(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     architecture: ArchitectureFields
     tokens: tuple[Whole, ...]
     label: str = ""
-    seed: int | None = None
+    seed: Seed | None = None
     """Of this run alone; where left out, one run for each seed of the part or the design."""
     learning_rate: Positive = 1.0
     """Multiple of the recipe's rate for the shape."""
@@ -165,7 +166,7 @@ class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     token_budgets: tuple[Whole, ...] | None = None
     flops: tuple[Positive, ...] | None = None
     """Iso-FLOP: budgets in training FLOPs, from which each shape's tokens follow."""
-    seeds: tuple[int, ...] | None = None
+    seeds: tuple[Seed, ...] | None = None
 
 
 class Design(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -190,7 +191,7 @@ class Design(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """Budgets D in tokens, instead."""
     flops: tuple[Positive, ...] | None = None
     """Budgets in training FLOPs, instead."""
-    seeds: tuple[int, ...] = (0,)
+    seeds: tuple[Seed, ...] = (0,)
     sequence_length: Whole = SEQUENCE_LENGTH
     batch_sequences: Whole | None = None
     """Of every run, so that losses compare across sizes and budgets; where left out, what the rule

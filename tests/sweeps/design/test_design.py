@@ -453,3 +453,8 @@ def test_a_plan_is_readable_at_80_columns(name: str) -> None:
         for row in outline["rows"]
     }
     assert len(table) == len(distinct)
+
+
+def test_a_seed_below_zero_is_refused() -> None:
+    with pytest.raises(BadInput, match=r"seed"):
+        read_design('name = "x"\ncorpus = "python"\nseeds = [-1]\n')
