@@ -24,7 +24,7 @@ from shapelaw.results.store import RUNS_FILE, read_records
 from shapelaw.results.tables.reader import read_tables
 from shapelaw.scaling.fit import fit_law
 from shapelaw.sweeps.design.design import read_design
-from shapelaw.sweeps.running.run_sweep import ENGINES, run_sweep
+from shapelaw.sweeps.running.run_sweep import ENGINES, EngineName, run_sweep
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLE = ROOT / "examples" / "train_with_hugging_face.py"
@@ -45,14 +45,14 @@ OUTLIVES_SECONDS = 10.0
 """How long a trainer may still be there after its driver was killed."""
 
 
-def drive(folder: Path, engine: str) -> dict[str, int]:
+def drive(folder: Path, engine: EngineName) -> dict[str, int]:
     """One start of the sweep, in this process."""
     result = run_sweep(
         read_design(DESIGN),
         folder,
         command=COMMAND,
         trainer_name="hugging-face",
-        engine=engine,  # type: ignore[arg-type]
+        engine=engine,
         address="auto" if engine == "local" else "local",
         workers=2,
         live=False,
@@ -60,7 +60,7 @@ def drive(folder: Path, engine: str) -> dict[str, int]:
     return {"trained": result.finished, "reused": result.reused, "failed": result.failed}
 
 
-def start(folder: Path, engine: str) -> subprocess.Popen[str]:
+def start(folder: Path, engine: EngineName) -> subprocess.Popen[str]:
     """The same in a process of its own, which prints what came of it."""
     return subprocess.Popen(
         [sys.executable, "-m", "benchmarks.external_trainers", "--drive", str(folder), engine],
@@ -91,7 +91,7 @@ def trainers_of(folder: Path) -> list[int]:
     return found
 
 
-def killed_and_resumed(folder: Path, engine: str) -> dict[str, Any]:
+def killed_and_resumed(folder: Path, engine: EngineName) -> dict[str, Any]:
     """What a killed and a second driver leave in the folder."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     first = start(folder, engine)

@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import msgspec
 
@@ -67,7 +67,8 @@ CHECKPOINT_FROM_SECONDS = 300.0
 LOGS_FOLDER = "logs"
 COMMAND_FOLDER = "trained"
 """Below it, a folder for each run that a command trains."""
-ENGINES = ("local", "ray", "slurm")
+EngineName = Literal["local", "ray", "slurm"]
+ENGINES: tuple[EngineName, ...] = get_args(EngineName)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +91,7 @@ def run_sweep(
     design: Design,
     out: str | os.PathLike[str],
     *,
-    engine: Literal["local", "ray", "slurm"] = "local",
+    engine: EngineName = "local",
     workers: int | None = None,
     address: str = "auto",
     live: bool | None = None,

@@ -96,6 +96,12 @@ os.dup2(quiet, 1)
 os.dup2(quiet, 2)
 parameters = xllamacpp.CommonParams()
 parameters.model.path = job["model"]
+"""
+"""What every script begins with: the engine's own words kept from the answer."""
+
+LLAMA_CPP_IDS = (
+    LLAMA_CPP
+    + """
 parameters.n_ctx = 256
 parameters.n_parallel = 1
 server = xllamacpp.Server(parameters)
@@ -109,6 +115,7 @@ with urllib.request.urlopen(request, timeout=30) as reply:
 answer.flush()
 os._exit(0)
 """
+)
 
 
 def llama_cpp_ids(path: Path, text: str) -> list[int]:
@@ -117,7 +124,7 @@ def llama_cpp_ids(path: Path, text: str) -> list[int]:
     In a process of its own: the engine's threads may never end in one that holds other runtimes.
     """
     done = subprocess.run(
-        [sys.executable, "-P", "-c", LLAMA_CPP],
+        [sys.executable, "-P", "-c", LLAMA_CPP_IDS],
         input=json.dumps({"model": str(path), "text": text}),
         capture_output=True,
         text=True,
@@ -168,15 +175,9 @@ def test_a_cut_llama_cpp_does_not_know_is_refused(tmp_path: Path) -> None:
         read_vocabulary(path, 300)
 
 
-LLAMA_CPP_LOSS = """
-import json, os, sys, xllamacpp
-job = json.loads(sys.stdin.read())
-answer = os.fdopen(os.dup(1), "w")
-quiet = os.open(os.devnull, os.O_WRONLY)
-os.dup2(quiet, 1)
-os.dup2(quiet, 2)
-parameters = xllamacpp.CommonParams()
-parameters.model.path = job["model"]
+LLAMA_CPP_LOSS = (
+    LLAMA_CPP
+    + """
 parameters.n_ctx, parameters.n_parallel, parameters.warmup = 128, 1, False
 parameters.cpuparams.n_threads = 1
 server = xllamacpp.Server(parameters)
@@ -197,6 +198,7 @@ json.dump(means, answer)
 answer.flush()
 os._exit(0)
 """
+)
 
 
 def llama_cpp_losses(path: Path, windows: list[list[int]], vocabulary: int) -> list[float]:
