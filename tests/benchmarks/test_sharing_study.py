@@ -7,18 +7,10 @@ import msgspec
 import numpy as np
 import pytest
 
-from benchmarks.sharing_study import (
-    DEPTHS,
-    FOLDER,
-    Budget,
-    Interval,
-    Run,
-    analyse,
-    equal_flops,
-    phi_of,
-    runs_of,
-    text,
-)
+from benchmarks.sharing_study.analysis import analyse
+from benchmarks.sharing_study.estimates import Budget, Interval, equal_flops, phi_of
+from benchmarks.sharing_study.page import text
+from benchmarks.sharing_study.runs import DEPTHS, FOLDER, Run, runs_of
 from shapelaw.results.record import ParameterCounts, RunRecord
 from shapelaw.results.store import read_records
 from shapelaw.sweeps.design.design import load_design
