@@ -48,6 +48,7 @@ def run_demo(out: Path, say: Say, show: Say) -> dict[str, Any]:
     profile = _measure(out, say)
     say(Text.assemble(("4/4 query", "bold"), "  the best shape here, and on a phone"))
     here, phone = _query(out, fitted, profile)
+    answers = _answers(out, here, phone)
     pages = _pages(out, fitted, here, phone)
 
     seconds = time.perf_counter() - start
@@ -58,6 +59,7 @@ def run_demo(out: Path, say: Say, show: Say) -> dict[str, Any]:
     show(*answer_tables(here), *answer_tables(phone))
     show(f"time {seconds:.0f} s, peak memory {memory / 2**30:.2f} GiB (driver and largest worker)")
     show(f"pages: {', '.join(map(str, pages))}")
+    show(f"before you spend on the phone's: shapelaw verify {answers[1]} --flops 1e13 --plan")
     return {
         "sweep": sweep_summary,
         "fit": fitted.report(),
@@ -129,6 +131,18 @@ def _query(out: Path, fitted: "Fit", profile: "DeviceProfile") -> "tuple[Answer,
     here = query(profile, fitted.law, Budget(tokens=tokens), space=space)
     phone = answer_command(PHONE, **PHONE_BUDGET)
     return here, phone
+
+
+def _answers(out: Path, here: "Answer", phone: "Answer") -> list[Path]:
+    """Each answer as `query --json` prints it, for `verify` and for scripts."""
+    from shapelaw.scaling.atomic_files import write_atomically
+    from shapelaw.scaling.json_text import json_text
+
+    files = [out / "this-machine.json", out / "phone.json"]
+    return [
+        write_atomically(path, json_text(answer.to_dict()) + "\n")
+        for path, answer in zip(files, (here, phone), strict=True)
+    ]
 
 
 def _pages(out: Path, fitted: "Fit", here: "Answer", phone: "Answer") -> list[Path]:

@@ -1,4 +1,4 @@
-"""All figures of the sharing study, from whichever runs there are."""
+"""All figures of the sharing study, as `--json` prints them, from whichever runs there are."""
 
 import math
 from collections.abc import Sequence

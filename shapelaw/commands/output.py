@@ -1,11 +1,10 @@
 """Where words go: the answer to stdout, remarks to stderr, and one option for JSON."""
 
-import json
-import math
 from typing import Any
 
 import click
 
+from shapelaw.scaling.json_text import json_text
 from shapelaw.scaling.terminal_text import paragraph
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
@@ -13,21 +12,7 @@ JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON obje
 
 def print_json(value: Any) -> None:
     """One JSON object on stdout; a number that is not finite has no JSON and becomes null."""
-    click.echo(json.dumps(_plain(value), allow_nan=False))
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if hasattr(value, "item") and getattr(value, "ndim", 0) == 0:
-        return _plain(value.item())
-    if hasattr(value, "tolist"):
-        return _plain(value.tolist())
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
+    click.echo(json_text(value))
 
 
 def say(*lines: Any) -> None:
