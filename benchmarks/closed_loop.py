@@ -2,17 +2,21 @@
 
     python -m benchmarks.closed_loop [--json]
 
-The shapes of the two largest sizes of the reference study, trained on 5, 10 and 20 tokens a
-parameter; the law is fitted below both sizes. The device is simulated: an iPhone 13 whose
-bandwidths, rates, cache and runtime are divided by `SCALE`, so that these models stand to it as
-models of hundreds of millions of parameters do to the phone. Truth is one draw of its constants;
-the tool knows the draws of another seed. As in `query`, the pick is the shape with the least loss
-in the mean over the law's draws among those that meet every budget with probability .9.
+What may be picked are the shapes of the two largest sizes of the reference study, each on 5, 10 or
+20 tokens a parameter; the law is fitted below both sizes. The devices are simulated: iPhones 13
+whose bandwidths, rates, cache and runtime are divided by `SCALE`, so that these models stand to
+them as models of hundreds of millions of parameters do to the phone. Each of `TRUTHS` devices is
+one draw of the profile's constants. The tool knows draws of another seed: as the profile ships
+them, and after `TIMED` smaller shapes were timed on the device (`told`). As in `query`, the pick
+has the least loss in the mean over the law's draws among those that meet every budget with
+probability .9.
 
-Budgets lie halfway between neighbouring shapes of the truth (`benchmarks.study.loop.limit`) and
-are set by shares of the shapes that meet them, before any pick is made. Regret is the pick's
-trained loss less that of the best shape that keeps the budgets in truth; `law_regret`, less that
-of the best shape that the tool could promise, leaves out what not knowing the device costs.
+Budgets of training FLOPs, decode speed, first token and memory lie halfway between neighbouring
+candidates on the true device (`benchmarks.study.loop.limit`) and are set by shares of the
+candidates that meet them, before any pick is made. Picks are counted by their shapes. Regret is the
+pick's trained loss less that of the best shape that keeps the budgets in truth, in standard
+deviations of seed noise; `law_regret`, less that of the best shape that the tool could promise,
+leaves out what not knowing the device costs.
 """
 
 import argparse
@@ -31,7 +35,6 @@ from shapelaw.results.record import RunRecord
 from shapelaw.results.tables.from_records import table_of
 from shapelaw.scaling.architecture import Architecture, ArchitectureBatch
 from shapelaw.scaling.fit import fit_law
-from shapelaw.scaling.law import Law
 from shapelaw.search.devices.catalogue import load_device
 from shapelaw.search.devices.cost import cost_draws
 from shapelaw.search.devices.profile import DeviceProfile
@@ -44,23 +47,35 @@ HELD_OUT_ABOVE = 100_000
 FORM = "shape-depth"
 BOOTSTRAP = 100
 CONFIDENCE = 0.9
-DRAWS = 64
-TRUTH_SEED, TRUTH = 1, 0
-"""Seed of the draws, and number of the one, that is the device in truth."""
-FAST_ENOUGH = (1.0, 0.8, 0.6, 0.4, 0.2)
-SMALL_ENOUGH = (1.0, 0.75, 0.5, 0.25)
-"""Shares of the shapes that meet a budget of decode speed, of memory."""
+TRUTH_SEED, TRUTHS = 1, 64
+"""Seed of the draws that are devices in truth, and how many of them."""
+PRIOR_DRAWS = 512
+"""Of the profile, which timings move."""
+TIMED = 8
+"""Shapes of the largest size that the law may see, timed on the device."""
+TIMING_NOISE = {"decode_s": 0.03, "ttft_s": 0.03, "memory_bytes": 0.01}
+"""Standard deviations of the logarithm of one measurement."""
+SHARES = {
+    "decode_s": (1.0, 0.8, 0.6, 0.4, 0.2),
+    "ttft_s": (1.0, 0.7, 0.4),
+    "memory_bytes": (1.0, 0.75, 0.5, 0.25),
+}
+"""Of the candidates that meet a budget of each quantity of the device."""
+FLOPS_SHARES = (1.0, 0.7, 0.4)
+"""Of the candidates that a budget of training FLOPs pays for."""
+APART = 1e-6
+"""Costs that differ by less, as those of one shape on several numbers of tokens, are one."""
 WITHIN = 2.0
 """Standard deviations of seed noise."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Panel:
-    """Held-out shapes [n], trained at one number of tokens a parameter."""
+class Candidates:
+    """What may be trained [n]: each held-out shape on each of its numbers of tokens."""
 
-    tokens_per_parameter: int
     shapes: list[Architecture]
     tokens: np.ndarray
+    flops: np.ndarray
     losses: np.ndarray
     """Means over seeds."""
 
@@ -73,26 +88,17 @@ def parted(records: list[RunRecord]) -> tuple[list[RunRecord], list[RunRecord]]:
     )
 
 
-def panels(held_out: list[RunRecord]) -> list[Panel]:
-    """One for each budget: every shape at its own size's tokens."""
+def candidates(held_out: list[RunRecord]) -> Candidates:
+    """Every shape with every number of tokens it was trained on."""
     losses = mean_losses(held_out)
-    budgets: dict[Architecture, list[int]] = {}
-    for shape, count in sorted(losses, key=lambda key: key[1]):
-        budgets.setdefault(shape, []).append(count)
-    shapes = sorted(budgets, key=lambda one: (int(one.non_embedding_parameters), one.d_model))
-    found = []
-    for number in range(min(map(len, budgets.values()))):
-        tokens = [budgets[shape][number] for shape in shapes]
-        sizes = [int(shape.non_embedding_parameters) for shape in shapes]
-        found.append(
-            Panel(
-                round(float(np.median(np.array(tokens) / np.array(sizes)))),
-                shapes,
-                np.array(tokens, float),
-                np.array([losses[key] for key in zip(shapes, tokens, strict=True)]),
-            )
-        )
-    return found
+    flops = {(one.architecture.build(), one.tokens): one.flops for one in held_out}
+    keys = sorted(losses, key=lambda key: (int(key[0].non_embedding_parameters), key[0].d_model))
+    return Candidates(
+        [shape for shape, _ in keys],
+        np.array([tokens for _, tokens in keys], float),
+        np.array([flops[key] for key in keys]),
+        np.array([losses[key] for key in keys]),
+    )
 
 
 def simulated(name: str = DEVICE, scale: float = SCALE) -> DeviceProfile:
@@ -123,42 +129,112 @@ def simulated(name: str = DEVICE, scale: float = SCALE) -> DeviceProfile:
     )
 
 
-def judge(panel: Panel, law: Law, profile: DeviceProfile, noise: float) -> list[dict[str, Any]]:
-    """The pick under every budget of one panel, against what was trained."""
-    batch = ArchitectureBatch.of(panel.shapes)
-    expected = law.loss_draws(batch, panel.tokens).mean(axis=0)
-    known, real = (
-        cost_draws(batch, profile, WORKLOAD, count=DRAWS, seed=seed, weight_bits=BITS)
-        for seed in (0, TRUTH_SEED)
+@dataclasses.dataclass(frozen=True)
+class Known:
+    """What the tool believes of one device: draws [shapes, k] by quantity."""
+
+    draws: dict[str, np.ndarray]
+
+    def meeting(self, budget: dict[str, float]) -> np.ndarray:
+        """Probability [shapes] to meet every budget."""
+        met = [self.draws[name] <= most for name, most in budget.items()]
+        return np.asarray(np.logical_and.reduce(met).mean(axis=1))
+
+    def inside(self, truth: dict[str, np.ndarray], name: str) -> float:
+        """Share of the shapes whose true figure lies in its 90 % interval."""
+        low, high = np.quantile(self.draws[name], [0.05, 0.95], axis=1)
+        return float(np.mean((low <= truth[name]) & (truth[name] <= high)))
+
+
+def costs(shapes: list[Architecture], count: int, seed: int) -> dict[str, np.ndarray]:
+    """Draws [shapes, count] of what the simulated phone takes for each shape."""
+    found = cost_draws(
+        ArchitectureBatch.of(shapes),
+        simulated(),
+        WORKLOAD,
+        count=count,
+        seed=seed,
+        weight_bits=BITS,
     )
-    seconds, memory = real.decode_s[:, TRUTH], real.memory_bytes[:, TRUTH]
+    return {name: getattr(found, name) for name in SHARES}
+
+
+def shipped(prior: dict[str, np.ndarray]) -> Known:
+    """What the profile says before anything is timed."""
+    return Known(prior)
+
+
+def told(
+    prior: dict[str, np.ndarray],
+    prior_timed: dict[str, np.ndarray],
+    true_timed: dict[str, np.ndarray],
+    generator: np.random.Generator,
+) -> Known:
+    """The profile's draws after noisy timings of some shapes.
+
+    An ensemble Kalman update (Evensen 1994) of the logarithms, which are nearly linear in those of
+    the profile's constants: each draw moves by the regression on the timings of what it missed.
+
+    Args:
+        prior: draws [shapes, k] of the shapes asked about. prior_timed: [timed, k], the same
+            draws, of the shapes that are timed. true_timed: [timed] by quantity, of the device.
+    """
+    timed = np.log(np.concatenate([prior_timed[name] for name in SHARES]))
+    noise = np.concatenate([np.full(len(true_timed[name]), TIMING_NOISE[name]) for name in SHARES])
+    seen = np.log(np.concatenate([true_timed[name] for name in SHARES]))
+    seen = seen + noise * generator.standard_normal(len(seen))
+    away = timed - timed.mean(axis=1, keepdims=True)
+    covariance = away @ away.T / away.shape[1] + np.diag(noise**2)
+    missed = seen[:, None] + noise[:, None] * generator.standard_normal(timed.shape) - timed
+    moves = away.T @ np.linalg.solve(covariance, missed) / away.shape[1]
+    found = {}
+    for name, draws in prior.items():
+        logs = np.log(draws)
+        found[name] = np.exp(logs + (logs - logs.mean(axis=1, keepdims=True)) @ moves)
+    return Known(found)
+
+
+def judge(
+    among: Candidates,
+    expected: np.ndarray,
+    known: Known,
+    truth: dict[str, np.ndarray],
+    noise: float,
+) -> list[dict[str, Any]]:
+    """The pick under every budget, against what was trained.
+
+    Args:
+        expected: the law's mean loss [n]. truth: [n] by quantity, of the device.
+    """
     found = []
-    for fast, small in itertools.product(FAST_ENOUGH, SMALL_ENOUGH):
-        slowest, most = limit(seconds, fast), limit(memory, small)
-        feasible = (seconds <= slowest) & (memory <= most)
-        kept = ((known.decode_s <= slowest) & (known.memory_bytes <= most)).mean(axis=1)
-        promised = kept >= CONFIDENCE
-        if feasible.sum() < LEAST_FEASIBLE:
+    for flops_share, *shares in itertools.product(FLOPS_SHARES, *SHARES.values()):
+        budget = {
+            name: limit(truth[name], share, APART)
+            for name, share in zip(SHARES, shares, strict=True)
+        }
+        affordable = among.flops <= limit(among.flops, flops_share, APART)
+        feasible = affordable & np.logical_and.reduce(
+            [truth[name] <= most for name, most in budget.items()]
+        )
+        if len({among.shapes[at] for at in np.flatnonzero(feasible)}) < LEAST_FEASIBLE:
             continue
-        best = int(np.where(feasible, panel.losses, np.inf).argmin())
+        promised = affordable & (known.meeting(budget) >= CONFIDENCE)
+        best = int(np.where(feasible, among.losses, np.inf).argmin())
         pick = int(np.where(promised, expected, np.inf).argmin()) if promised.any() else None
-        meets = pick is not None and bool(feasible[pick])
-        deviation = noise * panel.losses[best]
-        if pick is None or not meets:
-            regret = law_regret = None
-        else:
-            regret = float(panel.losses[pick] - panel.losses[best]) / deviation
-            could = panel.losses[promised & feasible].min()
-            law_regret = float(panel.losses[pick] - could) / deviation
+        regret = law_regret = None
+        if pick is not None and feasible[pick]:
+            deviation = noise * among.losses[best]
+            could = among.losses[promised & feasible].min()
+            regret = float(among.losses[pick] - among.losses[best]) / deviation
+            law_regret = float(among.losses[pick] - could) / deviation
         found.append(
             {
-                "tokens_per_parameter": panel.tokens_per_parameter,
-                "fast": fast,
-                "small": small,
+                "training_flops": flops_share,
+                **dict(zip(SHARES, shares, strict=True)),
                 "feasible": int(feasible.sum()),
                 "promised": int(promised.sum()),
-                "pick": pick,
-                "best": best,
+                "pick": None if pick is None else among.shapes.index(among.shapes[pick]),
+                "best": among.shapes.index(among.shapes[best]),
                 "regret": regret,
                 "law_regret": law_regret,
             }
@@ -166,39 +242,80 @@ def judge(panel: Panel, law: Law, profile: DeviceProfile, noise: float) -> list[
     return found
 
 
+def summary(
+    verdicts: list[list[dict[str, Any]]], inside: list[dict[str, float]]
+) -> dict[str, float]:
+    """Of the verdicts and coverages of each device: means, and for distinct picks the median."""
+    flat = [one for of_device in verdicts for one in of_device]
+
+    def good(name: str, of: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return [one for one in of if one[name] is not None and one[name] <= WITHIN]
+
+    promises = [one for one in flat if one["pick"] is not None]
+    return {
+        "budgets": len(flat) / len(verdicts),
+        "no_promise": 1 - len(promises) / len(flat),
+        "missed": sum(one["regret"] is None for one in promises) / max(1, len(promises)),
+        "within_two_deviations": len(good("regret", flat)) / len(flat),
+        "law_within_two_deviations": len(good("law_regret", flat)) / max(1, len(promises)),
+        "distinct_right_picks": float(
+            np.median([len({one["pick"] for one in good("regret", of)}) for of in verdicts])
+        ),
+        "distinct_best": float(np.median([len({one["best"] for one in of}) for of in verdicts])),
+        **{
+            f"{name}_inside_interval": float(np.mean([one[name] for one in inside]))
+            for name in SHARES
+        },
+    }
+
+
 def report() -> dict[str, Any]:
     """All figures, as `--json` prints them; regrets in standard deviations of seed noise."""
     study = load_study()
-    records = [*study.fitted, *study.held_out]
-    below, held_out = parted(records)
+    below, held_out = parted([*study.fitted, *study.held_out])
     law = fit_law(table_of(below), form=FORM, bootstrap=BOOTSTRAP, holdout=False).law
-    profile, noise = simulated(), seed_noise().run
-    found = panels(held_out)
-    verdicts = [verdict for panel in found for verdict in judge(panel, law, profile, noise)]
-    batch = ArchitectureBatch.of(found[0].shapes)
-    known, real = (
-        cost_draws(batch, profile, WORKLOAD, count=DRAWS, seed=seed, weight_bits=BITS)
-        for seed in (0, TRUTH_SEED)
-    )
-    low, high = known.interval("decode_s")
-    truth = real.decode_s[:, TRUTH]
-
-    def good(name: str) -> list[dict[str, Any]]:
-        return [one for one in verdicts if one[name] is not None and one[name] <= WITHIN]
-
+    among, noise = candidates(held_out), seed_noise().run
+    batch = ArchitectureBatch.of(among.shapes)
+    expected = law.loss_draws(batch, among.tokens).mean(axis=0)
+    timed = timed_shapes(below)
+    both = costs([*among.shapes, *timed], PRIOR_DRAWS, seed=0)
+    true = costs([*among.shapes, *timed], TRUTHS, seed=TRUTH_SEED)
+    split = len(among.shapes)
+    prior = {name: draws[:split] for name, draws in both.items()}
+    prior_timed = {name: draws[split:] for name, draws in both.items()}
+    generator = np.random.default_rng(TRUTH_SEED)
+    verdicts: dict[str, list[list[dict[str, Any]]]] = {"shipped": [], "told": []}
+    inside: dict[str, list[dict[str, float]]] = {"shipped": [], "told": []}
+    for number in range(TRUTHS):
+        truth = {name: draws[:split, number] for name, draws in true.items()}
+        timings = {name: draws[split:, number] for name, draws in true.items()}
+        beliefs = {
+            "shipped": shipped(prior),
+            "told": told(prior, prior_timed, timings, generator),
+        }
+        for name, known in beliefs.items():
+            verdicts[name].append(judge(among, expected, known, truth, noise))
+            inside[name].append({of: known.inside(truth, of) for of in SHARES})
     return {
-        "shapes": len(found[0].shapes),
+        "shapes": len(set(among.shapes)),
+        "candidates": split,
         "fitted_runs": len(below),
-        "budgets": len(verdicts),
-        "no_promise": sum(one["pick"] is None for one in verdicts),
-        "missed": sum(one["pick"] is not None and one["regret"] is None for one in verdicts),
-        "within_two_deviations": len(good("regret")) / len(verdicts),
-        "law_within_two_deviations": len(good("law_regret")) / len(verdicts),
-        "distinct_right_picks": len({one["pick"] for one in good("regret")}),
-        "distinct_best": len({one["best"] for one in verdicts}),
-        "speed_inside_interval": float(np.mean((low <= truth) & (truth <= high))),
+        "devices": TRUTHS,
+        **{name: summary(verdicts[name], inside[name]) for name in verdicts},
         "verdicts": verdicts,
     }
+
+
+def timed_shapes(below: list[RunRecord]) -> list[Architecture]:
+    """Some shapes of the largest size that the law may see, evenly by width."""
+    largest = max(int(one.n_parameters.non_embedding) for one in below)
+    shapes = {
+        one.architecture.build()
+        for one in below
+        if int(one.n_parameters.non_embedding) > 0.9 * largest
+    }
+    ordered = sorted(shapes, key=lambda one: (one.d_model, one.n_blocks))
+    return [ordered[at] for at in np.linspace(0, len(ordered) - 1, TIMED).round().astype(int)]
 
 
 def main() -> None:
@@ -210,9 +327,11 @@ def main() -> None:
     if asked.json:
         print(json.dumps(figures))
         return
-    for name, value in figures.items():
-        if name != "verdicts":
-            print(f"{name:26} {value}")
+    for name in ("shapes", "candidates", "fitted_runs", "devices"):
+        print(f"{name:32} {figures[name]}")
+    print(f"{'':32} {'shipped':>8} {'told':>8}")
+    for name in figures["shipped"]:
+        print(f"{name:32} {figures['shipped'][name]:8.3f} {figures['told'][name]:8.3f}")
 
 
 if __name__ == "__main__":
