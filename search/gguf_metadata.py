@@ -58,11 +58,13 @@ def config_of_gguf(path: Path) -> dict[str, Any]:
             f"general.architecture = {shown(name, 40)}: one of {', '.join(TYPES)} is read",
         )
     said = {key.removeprefix(f"{name}."): value for key, value in metadata.items()}
+    width, heads = said.get("embedding_length"), said.get("attention.head_count")
     head_dim = said.get("attention.key_length")
-    heads = said.get("attention.head_count")
+    if head_dim is None and isinstance(width, int) and isinstance(heads, int) and heads:
+        head_dim = width // heads
     config = {
         "model_type": TYPES[name],
-        "hidden_size": said.get("embedding_length"),
+        "hidden_size": width,
         "num_hidden_layers": said.get("block_count"),
         "intermediate_size": said.get("feed_forward_length"),
         "num_attention_heads": heads,

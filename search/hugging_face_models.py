@@ -12,6 +12,12 @@ from typing import Any
 from shapelaw.scaling.architecture import Architecture
 from shapelaw.scaling.errors import BadInput
 from shapelaw.scaling.user_files import shown
+from shapelaw.search.applied_blocks import (
+    applied_blocks_of,
+    by_stored_block,
+    check_order,
+    topology_of,
+)
 
 Config = Mapping[str, Any]
 
@@ -25,6 +31,8 @@ class Model:
     """What is stored beside the block's matrices and norms -> parameters."""
     notes: tuple[str, ...] = ()
     """What the block cannot express."""
+    assumed: tuple[str, ...] = ()
+    """Fields that the file leaves out and its model type fills in."""
 
     @property
     def total_parameters(self) -> int:
@@ -51,6 +59,7 @@ class Model:
             },
             "kv_bytes": self.kv_bytes(round(context)),
             "not_expressed": list(self.notes),
+            "assumed": list(self.assumed),
         }
 
 
@@ -60,16 +69,27 @@ class _Type:
 
     tied: bool
     """Whether embeddings are tied where the config does not say."""
+    left_out: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    """Field -> what transformers' class of the type takes where a file leaves it out, of the fields
+    that files in the wild do leave out."""
     query_key_norms: Callable[[Config], int] | None = None
     """Parameters of one block's norms of queries and keys."""
     norms_after: bool = False
     """Whether attention and MLP are followed by a norm of their own, two more a block."""
     query_biases: bool = False
-    """Whether queries, keys and values have biases where the config does not say."""
+    """Whether queries, keys and values always have biases."""
+    attention_biases: bool = True
+    """Whether `attention_bias` is heeded: biases of queries, keys, values and output."""
+    mlp_biases: bool = False
+    """Whether `mlp_bias` is heeded."""
     windowed: bool = False
     """Whether `sliding_window` is in use unless the config says otherwise."""
     global_every: int | None = None
     """Which blocks are global where the config does not list them."""
+    is_local: Callable[[Config, int], bool] | None = None
+    """Instead, whether a block has the window where it is in use."""
+    activation: str = "silu"
+    """Where the config does not say."""
     notes: tuple[str, ...] = ()
 
 
@@ -82,19 +102,50 @@ def _by_width(config: Config) -> int:
     return _head_dim(config) * (heads + _kv_heads(config))
 
 
-_POST = "norms stand after attention and MLP"
+def _after_the_first(config: Config, block: int) -> bool:
+    """Qwen: the first `max_window_layers` blocks are global."""
+    first = config.get("max_window_layers", 28)
+    if isinstance(first, bool) or not isinstance(first, int):
+        raise BadInput(f"max_window_layers = {shown(first, 30)}: a whole number is needed")
+    return block >= first
+
+
+def _without_rotation(config: Config, block: int) -> bool:
+    """SmolLM3: the window belongs to blocks without rotary embedding, every fourth unless said."""
+    rotated = config.get("no_rope_layers")
+    if isinstance(rotated, list) and block < len(rotated):
+        return not rotated[block]
+    if config.get("no_rope_layer_interval") is None:
+        return (block + 1) % 4 == 0
+    return (block + 1) % _whole(config, "no_rope_layer_interval") == 0
+
+
+_GELU = "gelu_pytorch_tanh"
+_GEMMA = {"num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256,
+          "sliding_window": 4096}  # fmt: skip
 TYPES: dict[str, _Type] = {
-    "llama": _Type(tied=False),
-    "mistral": _Type(tied=False, windowed=True),
-    "qwen2": _Type(tied=False, query_biases=True),
-    "qwen3": _Type(tied=False, query_key_norms=_by_head),
-    "gemma2": _Type(tied=True, norms_after=True, windowed=True, global_every=2,
-                    notes=("logits and scores are capped", "GELU in place of SiLU")),
+    "llama": _Type(tied=False, mlp_biases=True),
+    "mistral": _Type(tied=False, attention_biases=False, windowed=True,
+                     left_out={"num_key_value_heads": 8, "sliding_window": 4096}),
+    "ministral": _Type(tied=False, attention_biases=False, windowed=True,
+                       left_out={"num_key_value_heads": 8, "sliding_window": 4096}),
+    "qwen2": _Type(tied=False, query_biases=True, attention_biases=False,
+                   is_local=_after_the_first, left_out={"sliding_window": 4096}),
+    "qwen3": _Type(tied=False, query_key_norms=_by_head, is_local=_after_the_first,
+                   left_out={"head_dim": 128, "sliding_window": 4096}),
+    "gemma2": _Type(tied=True, norms_after=True, windowed=True, global_every=2, activation=_GELU,
+                    left_out={**_GEMMA, "vocab_size": 256_000},
+                    notes=("logits and scores are capped",)),
     "gemma3_text": _Type(tied=True, query_key_norms=_by_head, norms_after=True, windowed=True,
-                         global_every=6, notes=("GELU in place of SiLU",)),
-    "smollm3": _Type(tied=True, notes=("every fourth layer has no rotary embedding",)),
-    "phi3": _Type(tied=False, windowed=True),
-    "olmo2": _Type(tied=False, query_key_norms=_by_width, notes=(_POST,)),
+                         global_every=6, activation=_GELU,
+                         left_out={**_GEMMA, "vocab_size": 262_208}),
+    "smollm3": _Type(tied=True, mlp_biases=True, is_local=_without_rotation,
+                     left_out={"num_key_value_heads": 4},
+                     notes=("every fourth layer has no rotary embedding",)),
+    "phi3": _Type(tied=False, attention_biases=False, windowed=True),
+    "olmo2": _Type(tied=False, query_key_norms=_by_width,
+                   notes=("norms stand after attention and MLP",)),
+    "shapelaw": _Type(tied=True),
 }  # fmt: skip
 """`model_type` -> what is particular to it."""
 
@@ -113,6 +164,10 @@ _NOT_EXPRESSED = {
 """Fields of configs whose models are of another build."""
 
 
+_MOST_LISTED = 100_000
+"""Blocks; a file that says more is refused by the architecture."""
+
+
 def is_config(document: Any) -> bool:
     """Whether a JSON document is a Hugging Face config."""
     return isinstance(document, dict) and ("model_type" in document or "text_config" in document)
@@ -124,10 +179,13 @@ def model_of_config(config: Config) -> Model:
     Raises:
         BadInput: a model type or a field of it that the block cannot express, or a field missing.
     """
+    notes = []
     text = config.get("text_config")
     if isinstance(text, Mapping):  # a model of text and pictures: the text part is the decoder
-        config = {"tie_word_embeddings": config.get("tie_word_embeddings"), **text}
-        config = {name: value for name, value in config.items() if value is not None}
+        if config.get("vision_config") or config.get("audio_config"):
+            notes.append("what reads pictures or sound is left out")
+        tied = config.get("tie_word_embeddings")
+        config = text if tied is None else {"tie_word_embeddings": tied, **text}
     kind = str(config.get("model_type"))
     kind = _CLASSES.get(kind, kind)
     for name, what in _NOT_EXPRESSED.items():
@@ -136,13 +194,21 @@ def model_of_config(config: Config) -> Model:
     if kind not in TYPES:
         raise BadInput(f"model_type = {shown(kind, 40)}: one of {', '.join(TYPES)} is read")
     particular = TYPES[kind]
-    blocks = _whole(config, "num_hidden_layers")
+    config, assumed = _filled(config, particular)
+    applied = applied_blocks_of(config) if kind == "shapelaw" else None
+    topology: dict[str, Any]
+    if applied is None:
+        topology = {"n_blocks": _whole(config, "num_hidden_layers")}
+    else:
+        topology = topology_of(applied, bool(config.get("injected_layers")))
+        if isinstance(kinds := config.get("layer_types"), list):
+            config = {**config, "layer_types": by_stored_block(kinds, applied)}
+    blocks = topology["n_blocks"]
     window, every, last_local = _pattern(config, particular, blocks)
     tied = config.get("tie_word_embeddings")
     architecture = Architecture(
         vocab_size=_whole(config, "vocab_size"),
         d_model=_whole(config, "hidden_size"),
-        n_blocks=blocks,
         n_heads=_whole(config, "num_attention_heads"),
         n_kv_heads=_kv_heads(config),
         head_dim=_head_dim(config),
@@ -151,15 +217,50 @@ def model_of_config(config: Config) -> Model:
         window=window,
         global_every=every,
         last_local=last_local,
+        **topology,
     )
+    if applied is not None:
+        check_order(architecture, applied)
     extra = {name: value for name, value in _extras(config, particular, blocks).items() if value}
-    notes = [*particular.notes]
-    if config.get("rope_parameters", config.get("rope_scaling")) not in (None, {}):
-        scaled = config.get("rope_parameters") or config.get("rope_scaling")
-        kinds = scaled.get("rope_type", scaled.get("type")) if isinstance(scaled, dict) else None
-        if kinds not in (None, "default"):
-            notes.append(f"rotary embeddings are scaled ({shown(kinds, 30)})")
-    return Model(architecture, extra, tuple(notes))
+    notes += [*particular.notes, *_not_of_the_block(config, particular)]
+    return Model(architecture, extra, tuple(notes), assumed)
+
+
+def _filled(config: Config, particular: _Type) -> tuple[Config, tuple[str, ...]]:
+    """The config with what its type takes for the fields it leaves out, and those that matter."""
+    left_out = {name: value for name, value in particular.left_out.items() if name not in config}
+    in_use = particular.windowed or bool(config.get("use_sliding_window"))
+    said = [
+        f"{name} is not in the file: {value}, as models of its type have it"
+        for name, value in left_out.items()
+        if name != "sliding_window" or (in_use and not config.get("layer_types"))
+    ]
+    return {**left_out, **config}, tuple(said)
+
+
+def _not_of_the_block(config: Config, particular: _Type) -> list[str]:
+    """What the model does that the block does not, and the config says."""
+    said = []
+    activation = config.get("hidden_activation") or config.get("hidden_act")
+    activation = str(activation or particular.activation)
+    if activation not in ("silu", "swish"):
+        said.append(f"{shown(activation, 30)} in place of SiLU")
+    rotary = config.get("rope_parameters") or config.get("rope_scaling")
+    rotary = rotary if isinstance(rotary, Mapping) else {}
+    parts = [rotary, *(part for part in rotary.values() if isinstance(part, Mapping))]
+    kinds = dict.fromkeys(str(part.get("rope_type", part.get("type"))) for part in parts)
+    said += [
+        f"rotary embeddings are scaled ({shown(kind, 30)})"
+        for kind in kinds
+        if kind not in ("None", "default")
+    ]
+    share = config.get("partial_rotary_factor", rotary.get("partial_rotary_factor"))
+    if share not in (None, 1):
+        said.append(f"rotary embeddings turn {shown(share, 10)} of each head")
+    if isinstance(stored := config.get("quantization_config"), Mapping):
+        how = shown(stored.get("quant_method", "quantised"), 30)
+        said.append(f"the file's weights are stored otherwise ({how})")
+    return said
 
 
 def _whole(config: Config, name: str) -> int:
@@ -188,11 +289,11 @@ def _extras(config: Config, particular: _Type, blocks: int) -> dict[str, int]:
     queries = _whole(config, "num_attention_heads") * head_dim
     keys = _kv_heads(config) * head_dim
     biases = 0
-    if config.get("attention_bias", particular.query_biases):
+    if particular.query_biases:
         biases += queries + 2 * keys
-        if "attention_bias" in config:
-            biases += width  # of the output matrix too
-    if config.get("mlp_bias"):
+    elif particular.attention_biases and config.get("attention_bias"):
+        biases += queries + 2 * keys + width
+    if particular.mlp_biases and config.get("mlp_bias"):
         biases += 2 * _whole(config, "intermediate_size") + width
     norms = particular.query_key_norms
     return {
@@ -220,11 +321,16 @@ def _pattern(config: Config, particular: _Type, blocks: int) -> tuple[int | None
     on = config.get("use_sliding_window", particular.windowed)
     if window is None or not on:
         return None, None, False
-    every = config.get("sliding_window_pattern", particular.global_every)
     size = _whole(config, "sliding_window")
-    if every is None:
+    if (is_local := particular.is_local) is not None and blocks <= _MOST_LISTED:
+        return _listed(size, [not is_local(config, block) for block in range(blocks)])
+    if config.get("sliding_window_pattern") is not None:
+        every = _whole(config, "sliding_window_pattern")
+    elif particular.global_every is not None:
+        every = particular.global_every
+    else:
         return size, None, False
-    return size, int(every), blocks % int(every) != 0
+    return size, every, blocks % every != 0
 
 
 def _listed(window: Any, is_global: list[bool]) -> tuple[int | None, int | None, bool]:
@@ -243,4 +349,6 @@ def _listed(window: Any, is_global: list[bool]) -> tuple[int | None, int | None,
         ]
         if made == is_global:
             return window, every, last_local and blocks % every != 0
-    raise BadInput("layer_types: global layers are not evenly spaced: this cannot be expressed")
+    raise BadInput(
+        "layer_types: layers without a window are not evenly spaced: this cannot be expressed"
+    )

@@ -73,8 +73,8 @@ def explain(
     explanation |= model.described(explanation["context"])
     for remark in model.notes:
         say(note(f"not expressed: {remark}"))
-    for warning in explanation["warnings"]:
-        say(note(warning))
+    for remark in (*model.assumed, *explanation["warnings"]):
+        say(note(remark))
     if picture is not None:
         write_picture(explanation, picture)
         say(f"picture: {picture}")
