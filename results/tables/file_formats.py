@@ -108,10 +108,52 @@ def _trimmed(path: Path, table: Columns) -> Columns:
         for name, cells in table.items()
         if any(cell is not None and cell != "" for cell in cells)
     }
+    for name in [name for name, cells in table.items() if _may_hold_objects(cells)]:
+        if (objects := _objects(table[name], path)) is not None:
+            del table[name]
+            table |= {f"{name}.{inner}": cells for inner, cells in _of_rows(objects).items()}
     lower = {name.lower(): name for name in table}
     if {"tag", "step", "value"} <= set(lower):
         return _pivoted(table, lower)
     return table
+
+
+def _may_hold_objects(cells: list[Any]) -> bool:
+    return all(
+        isinstance(cell, dict) or not cell or (isinstance(cell, str) and cell[0] + cell[-1] == "{}")
+        for cell in cells
+    )
+
+
+def _objects(cells: list[Any], path: Path) -> list[dict[str, Any]] | None:
+    """A column of objects, as JSON or as Python shows them; None where a cell is neither.
+
+    Weights & Biases' own recipe for exporting runs leaves `config` and `summary` so.
+    """
+    found = []
+    for cell in cells:
+        if isinstance(cell, str) and cell:
+            try:
+                text = _PYTHON_WORD.sub(_as_json, cell).encode(errors="replace")
+                cell = parse_json(text, "runs", path, allow_nan=True)
+            except BadInput:
+                return None
+        found.append(cell or {})
+    return found
+
+
+_PYTHON_WORD = re.compile(
+    r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|\b(?:True|False|None|nan|inf)\b"""
+)
+_WORDS = {"True": "true", "False": "false", "None": "null", "nan": "NaN", "inf": "Infinity"}
+
+
+def _as_json(word: re.Match[str]) -> str:
+    """A word that Python writes otherwise than JSON; what stands in double quotes is both."""
+    text = word[0]
+    if text[0] == "'":
+        return json.dumps(text[1:-1].replace("\\'", "'"))
+    return _WORDS.get(text, text)
 
 
 def _pivoted(table: Columns, names: Mapping[str, str]) -> Columns:

@@ -3,11 +3,9 @@
 import numpy as np
 
 from shapelaw.results.record import RunRecord
+from shapelaw.results.tables.repeated_text import repeated_text
 from shapelaw.scaling.errors import BadInput
 from shapelaw.scaling.run_table import RunTable
-
-REPEATED = 1.1
-"""Passes over the training text beyond which it is said."""
 
 
 def table_of(records: list[RunRecord], *, allow_mixed: bool = False) -> RunTable:
@@ -49,19 +47,7 @@ def table_of(records: list[RunRecord], *, allow_mixed: bool = False) -> RunTable
             "n_applied": column([record.n_parameters.applied for record in usable]),
         },
         count="non_embedding",
-        remarks=_repeated(usable),
-    )
-
-
-def _repeated(records: list[RunRecord]) -> tuple[str, ...]:
-    """Whether runs read their text several times: new and repeated text do not teach alike."""
-    epochs = [record.epochs for record in records if record.epochs > REPEATED]
-    if not epochs:
-        return ()
-    return (
-        f"{len(epochs)} of {len(records)} runs read their text more than once, up to "
-        f"{max(epochs):.0f} times: beyond about four passes it teaches less than new text would "
-        "(arXiv 2305.16264)",
+        remarks=repeated_text(column([record.epochs for record in usable]), "runs"),
     )
 
 

@@ -13,6 +13,7 @@ from shapelaw.results.record import RunRecord
 from shapelaw.results.store import read_records
 from shapelaw.results.tables.checkpoints import with_runs
 from shapelaw.results.tables.column_names import (
+    EPOCHS,
     FINISHED,
     FLOPS,
     MIXING,
@@ -28,6 +29,7 @@ from shapelaw.results.tables.column_names import (
 from shapelaw.results.tables.file_formats import Columns, read_contents
 from shapelaw.results.tables.from_records import table_of, unusable
 from shapelaw.results.tables.plausibility import ask_about_units, converted
+from shapelaw.results.tables.repeated_text import repeated_text
 from shapelaw.results.tables.tuning_sweeps import best_of_sweeps
 from shapelaw.results.tables.written_numbers import decimal_commas, numbers
 from shapelaw.scaling.errors import BadInput
@@ -198,7 +200,7 @@ def _build(
         shape={name: numeric[name][kept] for name in SHAPE_COLUMNS if name in numeric},
         count=mapping.count,
         columns=mapping.names,
-        remarks=tuple(remarks),
+        remarks=(*remarks, *_repeated(cells, kept, comma)),
     )
     ask_about_units(path, table, mapping.names, mapping.units)
     if loss_needed:
@@ -216,6 +218,14 @@ def _arranged(
     if name is not None and name not in table.columns.values() and len(reduced) == len(table):
         step = numbers(cells[name], decimal_comma=comma)[kept]
     return with_runs(reduced, named, step)
+
+
+def _repeated(cells: Columns, kept: np.ndarray, comma: bool) -> tuple[str, ...]:
+    """What a column of epochs, where there is one, says of repeated text."""
+    name = find(cells, EPOCHS)
+    if name is None:
+        return ()
+    return repeated_text(numbers(cells[name], decimal_comma=comma)[kept], "rows")
 
 
 def _derived(

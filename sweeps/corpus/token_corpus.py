@@ -158,9 +158,9 @@ def _build(spec: CorpusSpec, folder: Path) -> None:
     """Tokenise and write train.bin, validation.bin, tokenizer.json and meta.json."""
     tokenizer = None
     if spec.kind() == "tokens":
-        everything = _token_file(spec)
+        everything = token_file(spec)
         # The tail is for validation: no document is known in a .bin, so none can be kept whole.
-        held = min(len(everything) // 20, HELD_OUT_MOST)
+        held = tokens_held_out(len(everything))
         train, held_out = everything[: len(everything) - held], everything[len(everything) - held :]
         if spec.tokenizer != "bytes":
             tokenizer = _tokenizer_from_file(spec.tokenizer)
@@ -297,7 +297,12 @@ def _tokenizer_from_file(name: str) -> Any:
         ) from None
 
 
-def _token_file(spec: CorpusSpec) -> np.ndarray:
+def tokens_held_out(total: int) -> int:
+    """Of a `.bin` of so many tokens, how many at its end are kept from training."""
+    return min(total // 20, HELD_OUT_MOST)
+
+
+def token_file(spec: CorpusSpec) -> np.ndarray:
     """The whole `.bin` as a memory map. Raises BadInput where it is not whole tokens."""
     _, path = source_files(spec)[0]
     dtype = np.dtype("<u4" if path.name.endswith(".u32.bin") else "<u2")

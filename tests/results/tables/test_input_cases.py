@@ -1,7 +1,9 @@
 """Tables as tools and people write them: read, or asked about in one line that says the remedy."""
 
+import csv
 import gzip
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +18,16 @@ from shapelaw.scaling.run_table import RunTable, clusters
 
 CASES = Path(__file__).parents[2] / "cases" / "inputs"
 PLAIN = "comment.csv"  # the table that the others say in other words
+
+
+def test_every_case_has_its_test() -> None:
+    tests = CASES.parents[1]
+    text = "".join(path.read_text(encoding="utf-8") for path in tests.rglob("test_*.py"))
+    assert sorted(path.name for path in CASES.iterdir() if path.name not in text) == []
+    original = tests.parents[1] / "shared" / "cases" / "inputs"
+    for path in original.iterdir() if original.is_dir() else ():
+        if path.name != "make_text.py":  # its text is made by the test of the designs
+            assert (CASES / path.name).read_bytes() == path.read_bytes()
 
 
 def read(name: str, **columns: str) -> RunTable:
@@ -185,6 +197,38 @@ def test_json_documents_of_many_shapes(tmp_path: Path, kind: str) -> None:
     np.testing.assert_array_equal(table.n, [row["params"] for row in ROWS])
 
 
+@pytest.mark.parametrize("write", [str, json.dumps])
+def test_objects_in_the_cells_of_a_table(tmp_path: Path, write: Callable[[object], str]) -> None:
+    """As the recipe of Weights & Biases exports runs: config and summary are objects in a cell."""
+    rows = [
+        {
+            "": number,
+            "summary": write(
+                {
+                    "_wandb": {"runtime": 60},
+                    "val/loss": row["val_loss"],
+                    "tokens": row["tokens"],
+                    "note": 'it\'s "so", \\ {nan}',
+                    "grad": math.nan,
+                    "best": None,
+                }
+            ),
+            "config": write({"n_params": row["params"], "compile": True, "betas": [0.9, 0.95]}),
+            "name": f"glad-sun-{number}",
+        }
+        for number, row in enumerate(ROWS)
+    ]
+    with (tmp_path / "project.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    table, _ = read_table(tmp_path / "project.csv")
+    np.testing.assert_array_equal(table.loss, [row["val_loss"] for row in ROWS])
+    np.testing.assert_array_equal(table.n, [row["params"] for row in ROWS])
+    assert table.columns["d"] == "summary.tokens"
+    assert list(table.run) == [row["name"] for row in rows]
+
+
 def test_gzip_utf16_tabs_and_comments(tmp_path: Path) -> None:
     text = "# a\nparams\ttokens\tloss\n# b\n" + "".join(
         f"{n:.6g}\t{d:.6g}\t{loss_of(n, d):.4f}\n" for n, d in GRID
@@ -294,6 +338,20 @@ def test_crashed_runs_of_a_tracker_are_left_out_and_named(tmp_path: Path) -> Non
     table, dropped = read_table(path)
     assert len(table) == len(GRID) - 1
     assert dropped == ["1 rows of runs that did not finish (State = crashed)"]
+
+
+@pytest.mark.parametrize(("column", "epochs"), [("epochs", [1, 67]), ("config/num_epochs", [2, 4])])
+def test_a_column_of_epochs_is_remarked_upon(
+    tmp_path: Path, column: str, epochs: list[int]
+) -> None:
+    rows = [f"{n:.6g},{d:.6g},{loss_of(n, d):.5f},{epochs[i % 2]}" for i, (n, d) in enumerate(GRID)]
+    table, _ = read_table(table_of(tmp_path, f"n,d,loss,{column}", rows))
+    repeated = sum(epochs[i % 2] > 1 for i in range(len(GRID)))
+    (said,) = [remark for remark in table.remarks if "more than once" in remark]
+    assert said.startswith(f"{repeated} of {len(GRID)} rows")
+    assert f"up to {max(epochs)} times" in said
+    once = table_of(tmp_path, "n,d,loss,epochs", [row.rsplit(",", 1)[0] + ",1" for row in rows])
+    assert not any("more than once" in remark for remark in read_table(once)[0].remarks)
 
 
 def test_several_tables_keep_what_was_read_from_where() -> None:

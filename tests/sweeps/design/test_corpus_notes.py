@@ -1,6 +1,8 @@
 """Text that cannot be read is named with its remedy; text read many times is remarked upon."""
 
+import json
 import random
+import re
 from pathlib import Path
 
 import msgspec
@@ -84,6 +86,45 @@ def test_repeated_text_is_remarked_upon(texts: Path) -> None:
     epochs = int(told.split(" times")[0].split()[-1])
     assert 55 <= epochs <= 80  # 1.2 million tokens of 20 kB of text, less what is held out
     assert not any("times" in note for note in plan(load_design("smoke"))["notes"])
+
+
+def test_repeated_and_empty_token_files_are_remarked_upon(texts: Path) -> None:
+    design = read_design(
+        """
+        name = "own"
+        tokens = "t.bin"
+        token_budgets = [400_000]
+        [base]
+        vocab_size = 256
+        non_embedding = [20_000]
+        """
+    )
+    (texts.parent / "t.bin").write_bytes(bytes(2 * 100_000))
+    (told,) = [note for note in plan(design)["notes"] if "times" in note]
+    assert re.search(r"reads its text 4\.\d times", told)
+    assert "100,000 in its file" in told
+    (texts.parent / "t.bin").write_bytes(b"")
+    with pytest.raises(BadInput, match=r"t\.bin.*0 bytes are not whole tokens"):
+        plan(design)
+
+
+def test_a_local_dataset_is_no_more_text_than_its_file(texts: Path) -> None:
+    design = read_design(
+        """
+        name = "own"
+        dataset = "json:d.jsonl"
+        token_budgets = [400_000]
+        [base]
+        non_embedding = [20_000]
+        """
+    )
+    rows = [json.dumps({"text": f"document {number} " * 100}) for number in range(60)]
+    (texts.parent / "d.jsonl").write_text("\n".join(rows))
+    (told,) = [note for note in plan(design)["notes"] if "times" in note]
+    assert re.search(r"reads its text at least [56]\.\d times", told)
+    (texts.parent / "d.jsonl").write_text("")
+    with pytest.raises(BadInput, match="there is no text in it"):
+        plan(design)
 
 
 def test_a_table_of_repeated_runs_says_so() -> None:
