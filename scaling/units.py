@@ -61,6 +61,10 @@ _SECONDS = {
     "min": "60",
     "h": "3600",
 }
+_IN_PARTS = re.compile(
+    r"(?=.*h.*m|.*m.*s|.*h.*s)(?:([0-9]{1,9}) ?h)? ?(?:([0-9]{1,2}) ?min)? ?(?:([0-9]{1,2}) ?s)?"
+)
+"""As `show_duration` writes what takes minutes or hours."""
 _JOULES = {
     "": "1",
     "J": "1",
@@ -195,7 +199,10 @@ def parse_bytes(value: Quantity, name: str = "memory") -> int:
 
 
 def parse_seconds(value: Quantity, name: str = "ttft") -> float:
-    """Seconds from `0.5`, `0.5s` or `500ms`. Raises BadInput otherwise."""
+    """Seconds from `0.5`, `0.5s`, `500ms`, `90min` or `1 h 30 min`. Raises BadInput otherwise."""
+    if isinstance(value, str) and (parts := _IN_PARTS.fullmatch(value.strip())):
+        hours, minutes, seconds = (int(part or 0) for part in parts.groups())
+        value = 3600 * hours + 60 * minutes + seconds
     return _parse(value, name, _SECONDS, "0.5 or 500ms")
 
 

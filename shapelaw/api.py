@@ -14,6 +14,7 @@ from shapelaw.scaling.fit import Fit
 from shapelaw.scaling.fit import fit_law as fit_table
 from shapelaw.scaling.law import Law
 from shapelaw.scaling.run_table import RunTable
+from shapelaw.scaling.units import parse_seconds
 from shapelaw.search.answer.query import answer_command as query
 from shapelaw.search.architectures import load_architecture
 from shapelaw.search.devices.calibration.calibrate import calibrate
@@ -145,6 +146,9 @@ def run_sweep(
     engine: Literal["local", "ray", "slurm"] = "local",
     address: str = "auto",
     trainer: str | None = None,
+    trainer_name: str | None = None,
+    silence: str | float = "30min",
+    resources: Mapping[str, str] | None = None,
     devices_per_run: int = 1,
     fully_sharded: bool = False,
     keep_weights: bool = False,
@@ -158,6 +162,9 @@ def run_sweep(
         engine: `local`, or `ray` or `slurm` on the cluster at `address`.
         address: of the cluster; `auto` finds a running one, `local` starts one here.
         trainer: train each run by this command instead; see docs/external-trainers.md.
+        trainer_name: what stands for that command in the runs' keys.
+        silence: without a word or a file for so long, that command counts as hung.
+        resources: of each SLURM job: partition, account, gpus, memory, time, ...
         devices_per_run: split the batch of each run among so many devices.
         fully_sharded: with several devices: split parameters and the optimiser's moments too.
         keep_weights: keep each run's weights beside its record.
@@ -177,6 +184,9 @@ def run_sweep(
         engine=engine,
         address=address,
         command=trainer,
+        trainer_name=trainer_name,
+        silence_seconds=parse_seconds(silence, "silence"),
+        resources=resources,
         devices_per_run=devices_per_run,
         fully_sharded=fully_sharded,
         keep_weights=keep_weights,

@@ -272,3 +272,12 @@ def test_a_plan_is_priced_on_an_accelerator() -> None:
     done = shapelaw("sweep", "smoke", "--plan", *options)
     assert "GPU-hours" in done.stdout
     assert "at 25% of its 16-bit peak" in done.stdout
+    usual = answered("sweep", "smoke", "--plan")["cost"]
+    assert (usual["accelerator"], usual["utilisation"]) == ("h100", 0.4)
+
+
+def test_a_command_is_planned_for_runs_that_share_no_trunk() -> None:
+    outline = answered("sweep", "smoke", "--plan", "--trainer", "python train.py {out}")
+    cost, separate = outline["cost"], outline["flops_of_separate_runs"]
+    assert cost["flops"] == separate > outline["flops"]
+    assert any("a command trains each budget by itself" in note for note in outline["notes"])

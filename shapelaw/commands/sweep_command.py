@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 import click
 
-from shapelaw.commands.completion import completing, designs
+from shapelaw.commands.completion import completing, designs, devices
 from shapelaw.commands.output import JSON, print_json, say, show
 from shapelaw.scaling.errors import BadInput, NoAnswer
 from shapelaw.scaling.terminal_text import note
@@ -34,13 +34,19 @@ from shapelaw.scaling.terminal_text import note
 @click.option("--fully-sharded", is_flag=True, help="With it: split parameters and moments too.")
 @click.option("--workers", type=click.IntRange(min=1), help="Worker processes [one per core].")
 @click.option("--plan", is_flag=True, help="Show the runs, FLOPs, time and what they identify.")
-@click.option("--accelerator", help="With --plan: GPU-hours and dollars on it, such as h100.")
+@click.option(
+    "--accelerator",
+    default="h100",
+    show_default=True,
+    help="With --plan: GPU-hours and dollars on it.",
+    shell_complete=completing(devices, files=False),
+)
 @click.option(
     "--utilisation",
     type=float,
     default=0.4,
     show_default=True,
-    help="With --accelerator: the share of its peak that training reaches; less for small models.",
+    help="With --plan: the share of its peak that training reaches; less for small models.",
 )
 @click.option("--status", type=click.Path(path_type=Path), help="Show how far the sweep in DIR is.")
 @click.option(
@@ -53,12 +59,7 @@ from shapelaw.scaling.terminal_text import note
 @click.option("--flops", help="With --next: FLOPs the new runs may cost.")
 @click.option("--track", type=click.Choice(["trackio", "wandb"]), help="Send metrics to a tracker.")
 @click.option("--keep-weights", is_flag=True, help="Keep each run's weights beside its record.")
-@click.option(
-    "--wait",
-    type=click.FloatRange(min=0),
-    default=0.0,
-    help="Seconds to wait for another sweep that writes to the folder.",
-)
+@click.option("--wait", help="How long for another sweep that writes to the folder, such as 5min.")
 @JSON
 def sweep(
     design: str | None,
@@ -73,7 +74,7 @@ def sweep(
     fully_sharded: bool,
     workers: int | None,
     plan: bool,
-    accelerator: str | None,
+    accelerator: str,
     utilisation: float,
     status: Path | None,
     next_runs: int | None,
@@ -84,7 +85,7 @@ def sweep(
     flops: str | None,
     track: str | None,
     keep_weights: bool,
-    wait: float,
+    wait: str | None,
     as_json: bool,
 ) -> None:
     """Train the runs of DESIGN (a TOML file or a preset: smoke, demo, reference, gpu)."""
@@ -103,15 +104,15 @@ def sweep(
         _propose(loaded, next_runs, out, law, device, memory, decode, flops, as_json)
         return
     if plan:
+        from shapelaw.search.answer.training_cost import training_cost
         from shapelaw.sweeps.design.plan import plan as plan_of
         from shapelaw.sweeps.design.plan_table import plan_table
 
         with naming(design):
-            outline = plan_of(loaded)
-        if accelerator is not None:
-            from shapelaw.search.answer.training_cost import training_cost
-
-            outline["cost"] = training_cost(accelerator, utilisation).of(outline["flops"])
+            outline = plan_of(loaded, by_command=command is not None)
+        outline["cost"] = training_cost(accelerator, utilisation).of(
+            outline["flops_of_separate_runs" if command is not None else "flops"]
+        )
         print_json(outline) if as_json else show(plan_table(outline))
         return
     from shapelaw.scaling.units import parse_seconds
@@ -134,7 +135,7 @@ def sweep(
         address=address,
         track=track,
         keep_weights=keep_weights,
-        wait_seconds=wait,
+        wait_seconds=0.0 if wait is None else parse_seconds(wait, "wait"),
         command=command,
         trainer_name=trainer_name,
         silence_seconds=parse_seconds(silence, "silence"),

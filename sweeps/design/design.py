@@ -229,10 +229,14 @@ _QUANTITIES = {
     "non_embedding": whole_count,
     "token_budgets": whole_count,
     "validation_tokens": whole_count,
+    "sequence_length": whole_count,
+    "window": whole_count,
     "dataset_bytes": parse_bytes,
     "flops": parse_flops,
 }
 """Fields that may be written with a unit: `token_budgets = ["1M", "4M"]`."""
+_QUANTITIES_OF_PARTS = {**_QUANTITIES, "tokens": whole_count}
+"""There `tokens` are a run's budgets; of the design they are a file."""
 
 
 def load_design(name_or_path: str | os.PathLike[str]) -> Design:
@@ -254,7 +258,10 @@ def load_design(name_or_path: str | os.PathLike[str]) -> Design:
 
 def read_design(content: bytes | str, where: str = "design") -> Design:
     """A design from the text of a TOML file, strictly. Raises BadInput."""
-    document = with_units(parse_toml(content, "design", where), _QUANTITIES)
+    document: dict[str, Any] = {}
+    for name, value in parse_toml(content, "design", where).items():
+        parsers = _QUANTITIES_OF_PARTS if name == "part" else _QUANTITIES
+        document |= with_units({name: value}, parsers)
     design = convert(document, Design, "design", where)
     with naming(where):
         design.corpus_spec()

@@ -33,17 +33,19 @@ THREE_PERMILLE = 0.003
 SHAPE_COLUMNS = ("width_ratio", "mlp_attention_ratio", "gqa_group", "sharing")
 
 
-def plan(design: Design, workers: int | None = None) -> dict[str, Any]:
+def plan(design: Design, workers: int | None = None, *, by_command: bool = False) -> dict[str, Any]:
     """Runs, FLOPs, time on this machine, shapes, dropped points, and what is identified.
 
     `seconds` supposes that this machine goes as fast as in its last sweep; `speed_from` says where
-    the figure is from. `flops_of_separate_runs` is what the same budgets would cost without trunks.
+    the figure is from. `flops_of_separate_runs` is what the same budgets would cost without trunks:
+    so it is where a command trains each budget by itself (`by_command`).
     """
     planned, dropped = layout(design)
     workers = workers or default_workers()
     speed = known_speed(default_cache_dir())
     resolved = [resolve(one.job) for one in planned]
     flops = sum(trunk.flops for trunk in resolved)
+    separate = sum(branch.flops for trunk in resolved for branch in trunk.branches)
     return {
         "design": design.name,
         "corpus": design.corpus_spec().label(),
@@ -52,7 +54,7 @@ def plan(design: Design, workers: int | None = None) -> dict[str, Any]:
         "runs": sum(len(trunk.branches) for trunk in resolved),
         "shapes": len({one.architecture for one in planned}),
         "flops": flops,
-        "flops_of_separate_runs": sum(b.flops for trunk in resolved for b in trunk.branches),
+        "flops_of_separate_runs": separate,
         "tokens": sum(trunk.trained_tokens for trunk in resolved),
         "workers": workers,
         "seconds": _seconds(planned, workers, speed),
@@ -67,6 +69,7 @@ def plan(design: Design, workers: int | None = None) -> dict[str, Any]:
         "notes": [
             *corpus_notes(design, planned),
             *_batch_notes(design, planned),
+            *(_of_a_command(separate) if by_command else ()),
             *notes(planned, dropped),
             *_power_notes(planned),
         ],
@@ -189,6 +192,13 @@ def notes(planned: list[Planned], dropped: list[Dropped]) -> list[str]:
     if dropped:
         said.append(f"{len(dropped)} points have no shape in whole numbers and are left out.")
     return said
+
+
+def _of_a_command(flops: float) -> list[str]:
+    return [
+        f"a command trains each budget by itself: {flops:.3g} FLOPs together, at a speed that is "
+        "not known here."
+    ]
 
 
 def _batch_notes(design: Design, planned: list[Planned]) -> list[str]:

@@ -18,9 +18,11 @@ _MOST_TOKENS = 2
 
 
 def _priced(cost: dict[str, Any]) -> str:
-    """What the plan costs on an accelerator that was named, which only the caller knows."""
+    """What the plan costs on an accelerator, which only the caller knows."""
     usd = cost["usd"]
-    price = "no price is known" if usd is None else f"{usd:,.2f} USD"
+    price = "no price is known"
+    if usd is not None:
+        price = f"{usd:,.2f} USD" if usd >= 1 else f"{usd:.2g} USD"
     return (
         f"on {cost['accelerator']} at {cost['utilisation']:.0%} of its 16-bit peak: "
         f"{cost['gpu_hours']:.3g} GPU-hours, {price}"

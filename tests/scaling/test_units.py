@@ -93,6 +93,9 @@ def test_shown_quantities_carry_their_unit() -> None:
         (units.parse_bytes, "0.4GB", 400_000_000),
         (units.parse_seconds, "500ms", 0.5),
         (units.parse_seconds, "0.1 µs", 1e-7),
+        (units.parse_seconds, "1 h 05 min", 3900.0),
+        (units.parse_seconds, "3 min 20 s", 200.0),
+        (units.parse_seconds, "2h30min", 9000.0),
         (units.parse_joules, "50mJ", 0.05),
         (units.parse_joules, "35 mJ/token", 0.035),
         (units.parse_speed, "20tok/s", 20.0),
@@ -127,6 +130,12 @@ def test_what_is_shown_can_be_typed(value: float) -> None:
         (units.show_speed, units.parse_speed),
     ):
         assert parse(show(value)) == pytest.approx(value, rel=0.006)
+
+
+@given(st.floats(1.0, 1e9))
+def test_a_duration_that_is_shown_can_be_typed(seconds: float) -> None:
+    off = 1.0 if seconds < 3600 else 60.0
+    assert units.parse_seconds(units.show_duration(seconds)) == pytest.approx(seconds, abs=off)
 
 
 @given(st.text(max_size=60))

@@ -458,3 +458,43 @@ def test_a_plan_is_readable_at_80_columns(name: str) -> None:
 def test_a_seed_below_zero_is_refused() -> None:
     with pytest.raises(BadInput, match=r"seed"):
         read_design('name = "x"\ncorpus = "python"\nseeds = [-1]\n')
+
+
+def test_quantities_are_written_with_units_or_without() -> None:
+    text = """
+        name = "own"
+        sequence_length = {length}
+        validation_tokens = {validation}
+        flops = [{flops}]
+        [[part]]
+        name = "by tokens"
+        token_budgets = [{budget}]
+        [part.base]
+        non_embedding = [{size}]
+        window = {window}
+        [[part]]
+        name = "in full"
+        [[part.runs]]
+        tokens = [{budget}]
+        [part.runs.architecture]
+        vocab_size = 256
+        d_model = 32
+        n_blocks = 2
+        n_heads = 2
+        n_kv_heads = 2
+        head_dim = 16
+        d_ff = 96
+    """
+    plain = text.format(
+        length=2000, validation=65000, flops=1e12, budget=400_000, size=20_000, window=1000
+    )
+    told = text.format(
+        length="'2k'",
+        validation="'65k tokens'",
+        flops="'1 TFLOPs'",
+        budget="'0.4M'",
+        size="'20k'",
+        window="'1k'",
+    )
+    assert read_design(told) == read_design(plain)
+    assert read_design("name = 'a'\ntokens = '2k'").tokens == "2k"  # there it is a file
