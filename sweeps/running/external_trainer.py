@@ -40,13 +40,16 @@ POLL_SECONDS = 0.2
 LAST_LINES = 3
 LONGEST_LINE = 160
 TAIL_BYTES = 8192
+PIECE_BYTES = 1 << 20
 WATCHED_ENTRIES = 1000
 """Files of the run's folder whose change counts as a sign of life."""
 TRUNKS_FOLDER = "trunks"
 
 _LOSS_NOT_FINITE = re.compile(
-    rb"loss[\"']?\s*[:= ]\s*[\"']?[-+]?(?:nan|inf(?:inity)?)\b", re.IGNORECASE
+    rb"loss[\"']?\s*[:= ]\s*[\"']?(?:tensor\()?[-+]?(?:nan|inf(?:inity)?)\b", re.IGNORECASE
 )
+_LINE_END = re.compile(rb"[\r\n]")
+"""Progress bars begin their line again instead of ending it."""
 _KILL_WITH_PARENT = 1
 """PR_SET_PDEATHSIG of Linux's prctl."""
 
@@ -194,7 +197,7 @@ def _run(
     finally:
         if process.poll() is None:
             kill_tree(process)
-    watch.look()
+    watch.look_to_the_end()
     code = process.returncode
     if code != 0:
         how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
@@ -228,15 +231,29 @@ class _Watch:
 
     def look(self) -> None:
         """Read on in the log; note whether anything moved."""
-        new = b""
-        with contextlib.suppress(OSError), open(self.log, "rb") as log:
-            log.seek(self.position)
-            new = log.read(1 << 20)
-        self.position += len(new)
+        new = self._more()
         signs = self._signs()
         if new or signs != self.seen:
             self.changed, self.seen = time.monotonic(), signs
-        *lines, self.unread = (self.unread + new).split(b"\n")
+        self._take(new)
+
+    def look_to_the_end(self) -> None:
+        """Read the rest of the log, its last line among it, whether or not that was ended."""
+        while new := self._more():
+            self._take(new)
+        self._read(self.unread)
+
+    def _more(self) -> bytes:
+        """The next piece of the log."""
+        new = b""
+        with contextlib.suppress(OSError), open(self.log, "rb") as log:
+            log.seek(self.position)
+            new = log.read(PIECE_BYTES)
+        self.position += len(new)
+        return new
+
+    def _take(self, new: bytes) -> None:
+        *lines, self.unread = _LINE_END.split(self.unread + new)
         self.unread = self.unread[-TAIL_BYTES:]
         for line in lines:
             self._read(line[:TAIL_BYTES])

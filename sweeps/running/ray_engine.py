@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from shapelaw.scaling.errors import BadInput, NoAnswer
+from shapelaw.scaling.user_files import shown
 from shapelaw.sweeps.running import messages
 from shapelaw.sweeps.running.dispatcher import Gone, Heard
 from shapelaw.sweeps.running.trainers import PythonTrainer, Trainer
@@ -41,6 +42,8 @@ HEAD_SECONDS = 5.0
 HEAD_SILENCES = 3
 """Looks in a row without an answer after which it is lost. Ray itself ends the process after a
 minute, without a word of what to do."""
+ANSWER_SECONDS = 3.0
+"""For the head of a cluster to accept a connection. Ray itself tries for minutes."""
 
 
 def work(order_line: bytes, on_accelerator: bool) -> Iterator[bytes]:
@@ -219,6 +222,7 @@ def _ray() -> Any:
 
 
 def _connect(ray: Any, address: str, workers: int | None) -> None:
+    _check_answers(address)
     environment = {"env_vars": same_packages()}
     # A node whose address is the loopback's has every service listen there alone.
     local = {"num_cpus": workers, "include_dashboard": False, "_node_ip_address": LOOPBACK}
@@ -237,3 +241,36 @@ def _connect(ray: Any, address: str, workers: int | None) -> None:
             f"address = {address!r}: no Ray cluster answers ({line}); start one with "
             "'ray start --head', or use --address local"
         ) from None
+
+
+def _check_answers(address: str) -> None:
+    """Raises NoAnswer where nothing listens at the address that Ray would go to."""
+    head, named_by = _head_of(address)
+    if head is None:  # Ray looks for a cluster itself, and is quick to say that there is none
+        return
+    host, _, port = head.removeprefix("ray://").rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), ANSWER_SECONDS).close()
+    except (OSError, ValueError, OverflowError):
+        raise NoAnswer(
+            f"address = {address!r}: no Ray cluster answers at {shown(head, 60)}{named_by}; start "
+            "one with 'ray start --head', or use --address local"
+        ) from None
+
+
+def _head_of(address: str) -> tuple[str | None, str]:
+    """Where Ray looks for the head, and in words what says so; None where nothing does."""
+    if address == "local":
+        return None, ""
+    if address != "auto":
+        return address, ""
+    if (said := os.environ.get("RAY_ADDRESS")) not in (None, "", "auto", "local"):
+        return said, ", which RAY_ADDRESS names"
+    # Left by `ray start --head`, and taken away by `ray stop`: a head that was killed leaves it.
+    folder = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"
+    record = Path(folder, "ray", "ray_current_cluster")
+    try:
+        head = record.read_text(errors="replace").strip()
+    except OSError:
+        return None, ""
+    return head or None, f", which {record} names ('ray stop' removes it)"

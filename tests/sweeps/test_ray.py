@@ -113,8 +113,44 @@ def with_patience(connect: Callable[..., socket.socket]) -> Callable[..., socket
     return lambda address, timeout: connect(address, timeout=5.0)
 
 
+@pytest.fixture
+def closed_port() -> str:
+    """An address of this machine at which nothing listens."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return f"127.0.0.1:{server.getsockname()[1]}"
+
+
+def recorded(folder: Path, head: str) -> None:
+    """What `ray start --head` leaves, with RAY_TMPDIR = `folder`."""
+    (folder / "ray").mkdir()
+    (folder / "ray" / "ray_current_cluster").write_text(f"{head}\n")
+
+
+def test_the_record_of_a_head_that_was_killed_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, closed_port: str
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    ray_engine._check_answers("auto")  # no record: Ray is asked
+    recorded(tmp_path, closed_port)
+    with pytest.raises(NoAnswer, match=rf"{closed_port}, which .*ray_current_cluster names"):
+        ray_engine._check_answers("auto")
+    with pytest.raises(NoAnswer, match="address = 'head:port': no Ray cluster answers"):
+        ray_engine._check_answers("head:port")
+    with socket.create_server(("127.0.0.1", 0)) as head:
+        monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{head.getsockname()[1]}")
+        ray_engine._check_answers("auto")
+    with pytest.raises(NoAnswer, match="which RAY_ADDRESS names"):
+        ray_engine._check_answers("auto")
+    ray_engine._check_answers("local")
+
+
 @needs_ray
-def test_no_cluster_is_one_clear_line(tmp_path: Path) -> None:
+@pytest.mark.parametrize("stale", [False, True])
+def test_no_cluster_is_one_clear_line(tmp_path: Path, stale: bool, closed_port: str) -> None:
+    """Ray itself tries for two minutes to reach a head that was killed."""
+    if stale:
+        recorded(tmp_path, closed_port)
     code = (
         "import sys\nfrom pathlib import Path\nfrom benchmarks import faults\n"
         "from shapelaw.scaling.errors import NoAnswer\n"
@@ -127,10 +163,10 @@ def test_no_cluster_is_one_clear_line(tmp_path: Path) -> None:
     )
     done = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path)],
-        env=environment(0),
+        env={**environment(0), "RAY_TMPDIR": str(tmp_path), "RAY_ADDRESS": ""},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=60,
         check=True,
     )
     assert done.stdout.count("\n") == 1

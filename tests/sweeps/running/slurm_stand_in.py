@@ -1,4 +1,4 @@
-"""A stand-in for SLURM's sbatch, srun, sacct and scancel: one script, which acts by its name.
+"""A stand-in for SLURM's sbatch, srun, sacct, scontrol and scancel, which acts by its name.
 
 Jobs are processes of this machine that outlive whoever submitted them. A file for each task in
 the folder $SLURM_STAND_IN says how it is and which process runs it.
@@ -50,8 +50,14 @@ def run_task(name: str, script: str) -> None:
     }
     if task:
         environment |= {"SLURM_ARRAY_JOB_ID": number, "SLURM_ARRAY_TASK_ID": task}
-    (PLACE / name).write_text(f"RUNNING {os.getpid()}")
-    code = subprocess.run(["bash", script], env=environment, check=False).returncode
+    again = PLACE / f"{name}.requeued"
+    while True:
+        (PLACE / name).write_text(f"RUNNING {os.getpid()}")
+        code = subprocess.run(["bash", script], env=environment, check=False).returncode
+        if not again.exists():
+            break
+        again.unlink()
+        (PLACE / name).write_text("PENDING 0")
     (PLACE / name).write_text(f"{'FAILED' if code else 'COMPLETED'} 0")
 
 
@@ -82,6 +88,14 @@ def sacct(arguments: list[str]) -> None:
         print(f"{path.name}|{path.read_text().split()[0]}|here")
 
 
+def scontrol(arguments: list[str]) -> None:
+    """`requeue` a task: it begins anew once it has ended."""
+    verb, name = arguments
+    if verb != "requeue" or not (PLACE / name).exists():
+        sys.exit(f"scontrol: {arguments}")
+    (PLACE / f"{name}.requeued").write_text("")
+
+
 def scancel(arguments: list[str]) -> None:
     """End a task."""
     path = PLACE / arguments[-1]
@@ -97,6 +111,5 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["--task"]:
         run_task(sys.argv[2], sys.argv[3])
     else:
-        {"sbatch": sbatch, "srun": srun, "sacct": sacct, "scancel": scancel}[
-            Path(sys.argv[0]).name
-        ](sys.argv[1:])
+        acts = {"sbatch": sbatch, "srun": srun, "sacct": sacct, "scontrol": scontrol}
+        {**acts, "scancel": scancel}[Path(sys.argv[0]).name](sys.argv[1:])

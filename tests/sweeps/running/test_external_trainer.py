@@ -112,6 +112,14 @@ def test_runs_of_another_trainer_are_other_runs(
         ("print('almost', flush=True); os.kill(os.getpid(), 9)", ["signal 9", "almost"]),
         ("print('waiting', flush=True); time.sleep(600)", ["it hung", "waiting"]),
         ("print({'loss': float('nan')}, flush=True); time.sleep(600)", ["loss': nan"]),
+        (
+            "[print(f'\\r{i}% loss=nan]', end='', flush=True) for i in '123']; time.sleep(600)",
+            ["loss=nan"],
+        ),
+        (
+            "print('loss: tensor(nan, device=0)', end=''); leave(loss=3.0, tokens=tokens)",
+            ["loss: tensor(nan"],
+        ),
         ("print('gone well')", ["no result.json", "gone well"]),
         ("leave(loss=float('nan'), tokens=tokens)", ["loss = nan"]),
         ("leave(loss=3.0, tokens=tokens // 2)", ["were asked for"]),
@@ -144,6 +152,34 @@ def test_a_trainer_that_fails_is_recorded_with_its_last_lines(
     assert reason.isprintable()
     mended = sweep(small, shared, tmp_path / "out", trainer(tmp_path))
     assert (mended.finished, mended.failed) == (1, 0), "the same command tries it again"
+
+
+NANOGPT = """
+import sys
+import numpy as np
+told = dict(argument[2:].split("=", 1) for argument in sys.argv[1:])
+held = np.memmap(f"data/{told['dataset']}/val.bin", dtype="<u2", mode="r")
+text = np.memmap(f"data/{told['dataset']}/train.bin", dtype="<u2", mode="r")
+assert len(text) > len(held) > int(told["block_size"]) and text.max() < 256
+steps = int(told["max_iters"])
+assert int(told["warmup_iters"]) < steps and float(told["learning_rate"]) > 0
+print("step 0: train loss 5.0, val loss 5.1")
+print(f"step {steps}: train loss 3.0, val loss {2 + 100 / steps / int(told['n_embd']):.4f}")
+"""
+"""What nanoGPT's train.py reads and prints, without the training."""
+
+
+def test_the_example_with_nanogpt_s_arguments(design: Design, shared: Path, tmp_path: Path) -> None:
+    (tmp_path / "nanoGPT").mkdir()
+    (tmp_path / "nanoGPT" / "train.py").write_text(NANOGPT)
+    example = Path(__file__).parents[3] / "examples" / "nanogpt_arguments.py"
+    command = shlex.join([sys.executable, str(example), "--nanogpt", str(tmp_path / "nanoGPT")])
+    result = sweep(design, shared, tmp_path / "out", f"{command} --run {{run}} --out {{out}}")
+    assert (result.finished, result.failed) == (4, 0), [r.reason for r in result.records]
+    for record in result.records:
+        steps = record.recipe.total_steps
+        expected = 2 + 100 / steps / record.architecture.d_model
+        assert record.loss == pytest.approx(expected, abs=6e-5)
 
 
 def test_one_failing_budget_spares_the_others(design: Design, shared: Path, tmp_path: Path) -> None:

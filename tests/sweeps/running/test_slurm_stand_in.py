@@ -62,7 +62,7 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     programs, jobs = tmp_path / "bin", tmp_path / "jobs"
     programs.mkdir()
     jobs.mkdir()
-    for name in ("sbatch", "srun", "sacct", "scancel"):
+    for name in ("sbatch", "srun", "sacct", "scontrol", "scancel"):
         program = programs / name
         program.write_text(
             f"#!{sys.executable}\n{STAND_IN.read_text().replace('__file__', repr(str(STAND_IN)))}"
@@ -103,6 +103,45 @@ def test_jobs_of_a_killed_driver_are_adopted(
     keys = [json.loads(line)["run_key"] for line in lines]
     assert len(set(keys)) == len(keys) == len(read_records(tmp_path / "out")) == 4
     assert sweep(tmp_path) == (0, 4, 0)
+
+
+PREEMPTED = """
+import json, os, sys, time
+out, tokens = sys.argv[1], int(sys.argv[2])
+open(out + "/began", "a").write("x")
+if not os.path.exists(out + "/checkpoint"):
+    open(out + "/checkpoint", "w").write("half")
+    time.sleep(float(os.environ["TRAINER_SECONDS"]))
+json.dump({"loss": 1 + 60 * tokens ** -0.37, "tokens": tokens}, open(out + "/result.json", "w"))
+"""
+
+
+def pid_of_a_job(folder: Path) -> int:
+    """The process that watches a trainer: its first word says so."""
+    first, *_ = folder.glob("out/slurm/*/messages.jsonl")
+    return int(json.loads(first.read_text().splitlines()[0])["pid"])
+
+
+@pytest.mark.long
+@pytest.mark.skipif(shutil.which("bash") is None, reason="runs the scripts of jobs")
+def test_a_preempted_job_is_queued_again_and_goes_on(
+    cluster: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SLURM warns a job by a signal; its trainer finds its checkpoint when it begins anew."""
+    monkeypatch.setenv("TRAINER_SECONDS", "12")
+    (tmp_path / "trainer.py").write_text(PREEMPTED)
+    driver = subprocess.Popen([sys.executable, "-c", DRIVE, str(tmp_path)], cwd=Path.cwd())
+    deadline = time.monotonic() + 120
+    while len(list(tmp_path.glob("out/trained/*/began"))) < 4:
+        assert time.monotonic() < deadline
+        assert driver.poll() is None
+        time.sleep(0.1)
+    os.kill(pid_of_a_job(tmp_path), signal.SIGUSR2)
+    assert driver.wait(timeout=120) == 0
+    began = [path.read_text() for path in tmp_path.glob("out/trained/*/began")]
+    assert sorted(began) == ["x", "x", "x", "xx"]
+    records = read_records(tmp_path / "out")
+    assert [record.status for record in records] == ["finished"] * 4
 
 
 @pytest.mark.long
