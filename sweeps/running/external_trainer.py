@@ -111,7 +111,11 @@ def train_with_command(
         except UnusableResult:
             (folder / RESULT_FILE).unlink(missing_ok=True)
         started = time.monotonic()
-        _run(trainer, one, folder, progress)
+        try:
+            _run(trainer, one, folder, progress)
+        except TrainerFailed:  # what it left is not to be taken in by the next attempt
+            (folder / RESULT_FILE).unlink(missing_ok=True)
+            raise
         seconds = time.monotonic() - started
         try:
             yield record_of_result(one, read_result(folder, one), corpus, trainer.name, seconds)
