@@ -7,11 +7,11 @@ shapes that an answer speaks of are judged by all draws.
 """
 
 import dataclasses
-from typing import Any
 
 import numpy as np
 
 from shapelaw.scaling.architecture import ArchitectureBatch
+from shapelaw.search.pareto.law_around_law import LawAroundLaw
 from shapelaw.search.pareto.problem import LossModel
 
 TOLERANCE = 1e-4
@@ -23,7 +23,7 @@ _NEGLIGIBLE = 1e-12
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class ExpectedLoss:
+class ExpectedLoss(LawAroundLaw):
     """A law whose `loss` is the mean over its draws; everything else as the law has it."""
 
     law: LossModel
@@ -33,11 +33,6 @@ class ExpectedLoss:
     """Of the nodes, not negative, with sum 1."""
     error: float
     """Greatest error of the mean, nats, on shapes it was not fitted on."""
-
-    @property
-    def label(self) -> str:
-        """The law's."""
-        return self.law.label
 
     def node_losses(
         self, architectures: ArchitectureBatch, tokens: float | np.ndarray
@@ -71,18 +66,6 @@ class ExpectedLoss:
         low, high = self.law.interval(architectures, tokens, level)
         middle = self.loss(architectures, tokens)
         return np.minimum(low, middle), np.maximum(high, middle)
-
-    def extrapolated(
-        self, architectures: ArchitectureBatch, tokens: float | np.ndarray
-    ) -> list[dict[str, float]]:
-        """The law's."""
-        return self.law.extrapolated(architectures, tokens)
-
-    def __getattr__(self, name: str) -> Any:
-        # Range, source, declaration: what only some laws have.
-        if name == "law" or name.startswith("__"):
-            raise AttributeError(name)
-        return getattr(self.law, name)
 
 
 def possible_draws(

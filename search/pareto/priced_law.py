@@ -14,18 +14,12 @@ from shapelaw.scaling.architecture import ArchitectureBatch
 from shapelaw.scaling.formats.kv_cache import kv_price_draws
 from shapelaw.scaling.formats.mixes import Mix
 from shapelaw.scaling.formats.price import FormatPrices
+from shapelaw.search.pareto.law_around_law import LawAroundLaw
 from shapelaw.search.pareto.problem import LossModel
 
 
-class _Priced(abc.ABC):
+class _Priced(LawAroundLaw, abc.ABC):
     """A law's loss plus a price with draws; everything else as the law has it."""
-
-    law: LossModel
-
-    @property
-    def label(self) -> str:
-        """The law's."""
-        return self.law.label
 
     @abc.abstractmethod
     def expected_price(
@@ -72,18 +66,6 @@ class _Priced(abc.ABC):
         down = np.hypot(np.maximum(middle - low, 0), np.maximum(price - below, 0))
         up = np.hypot(np.maximum(high - middle, 0), np.maximum(above - price, 0))
         return middle + price - down, middle + price + up
-
-    def extrapolated(
-        self, architectures: ArchitectureBatch, tokens: float | np.ndarray
-    ) -> list[dict[str, float]]:
-        """The law's."""
-        return self.law.extrapolated(architectures, tokens)
-
-    def __getattr__(self, name: str) -> Any:
-        # Range, source, declaration: what only some laws have.
-        if name == "law" or name.startswith("__"):
-            raise AttributeError(name)
-        return getattr(self.law, name)
 
 
 PRICE_DRAWS = 256
