@@ -24,11 +24,11 @@ import numpy as np
 
 from shapelaw.results.tables.reader import read_table
 from shapelaw.scaling.bound_form import Array, predict_log_loss
+from shapelaw.scaling.coordinates import to_inner
 from shapelaw.scaling.features import table_features
 from shapelaw.scaling.fit import fit_law
 from shapelaw.scaling.forms import build_form
 from shapelaw.scaling.holdout.splits import varying
-from shapelaw.scaling.law import to_inner
 from shapelaw.scaling.run_table import RunTable, clusters
 
 STUDY = Path(__file__).parents[1] / "results" / "reference"

@@ -20,8 +20,9 @@ L = (E + A·N_eff^-alpha + B·D^-beta)·(1 + c_x·bowl(ln x/x_opt))·(1 + c_r·b
 import numpy as np
 
 from shapelaw.scaling.bound_form import bowl
+from shapelaw.scaling.coordinates import to_natural
 from shapelaw.scaling.forms import build_form
-from shapelaw.scaling.law import Law, to_natural
+from shapelaw.scaling.law import Law
 
 NAME = "literature"
 DRAWS = 400

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from shapelaw.scaling.bound_form import Array, Model, predict_log_loss
+from shapelaw.scaling.coordinates import to_natural
 from shapelaw.scaling.errors import BadInput
 from shapelaw.scaling.extrapolation import AXES, Drift
 from shapelaw.scaling.features import table_features
@@ -14,10 +15,10 @@ from shapelaw.scaling.fitting.best_fits import Optimum, best_fits
 from shapelaw.scaling.forms import build_form
 from shapelaw.scaling.holdout.form_choice import Choice, choose
 from shapelaw.scaling.holdout.splits import rehearsed, score_split, varying
-from shapelaw.scaling.law import Law, OtherForm, fingerprint_of, to_natural
+from shapelaw.scaling.law import Law, OtherForm
 from shapelaw.scaling.new_shapes import NewShapes
 from shapelaw.scaling.noise import NoiseTrend, noise_trend
-from shapelaw.scaling.run_table import RunTable, clusters
+from shapelaw.scaling.run_table import RunTable, clusters, fingerprint_of
 from shapelaw.scaling.terms import Form
 from shapelaw.scaling.uncertainty.bootstrap import NoiseModel, noise_model, resample
 from shapelaw.scaling.uncertainty.drift import drift_of

@@ -7,6 +7,7 @@ import numpy as np
 from shapelaw.scaling.architecture import ArchitectureBatch, attention_parameters, mlp_parameters
 from shapelaw.scaling.errors import BadInput
 from shapelaw.scaling.run_table import RunTable
+from shapelaw.scaling.terms import Form
 
 FEATURES: dict[str, str] = {
     "one": "1, for parameters that stand alone",
@@ -141,3 +142,11 @@ def architecture_features(
             raise BadInput(f"feature {name!r} is not known; known: {', '.join(FEATURES)}")
         found[name] = value
     return found
+
+
+def wanted_features(form: Form) -> tuple[str, ...]:
+    """Plain features a form reads, with those behind the looped one."""
+    wanted = [name for name in form.features if name != "ln_n_looped"]
+    if form.sharing_exponent is not None:
+        wanted += ["ln_s", "ln_n_once", "ln_n_recurrent"]
+    return tuple(wanted)

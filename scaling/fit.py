@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from shapelaw.scaling.bound_form import Array, Model, predict_log_loss
+from shapelaw.scaling.coordinates import to_natural
 from shapelaw.scaling.derived_quantities import derived_quantities
 from shapelaw.scaling.errors import BadInput
 from shapelaw.scaling.estimate import Fitted, estimate_law
@@ -16,7 +17,7 @@ from shapelaw.scaling.fitting.newton import huber
 from shapelaw.scaling.forms import build_form
 from shapelaw.scaling.holdout.form_choice import Choice
 from shapelaw.scaling.holdout.splits import varying
-from shapelaw.scaling.law import Law, to_natural
+from shapelaw.scaling.law import Law
 from shapelaw.scaling.notebook_display import Displayed
 from shapelaw.scaling.run_table import RunTable, checked, clusters, without_duplicates
 from shapelaw.scaling.terms import Form

@@ -7,7 +7,6 @@ axes may add (`scaling.extrapolation`). Imports NumPy and msgspec only: queries 
 
 import dataclasses
 import functools
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from shapelaw.scaling.architecture import ArchitectureBatch
-from shapelaw.scaling.bound_form import Array, looped_feature, predict_log_loss  # noqa: F401
+from shapelaw.scaling.bound_form import Array, predict_log_loss
+from shapelaw.scaling.coordinates import to_inner
 from shapelaw.scaling.errors import BadInput
 from shapelaw.scaling.extrapolation import (
     AXES,
@@ -26,7 +26,12 @@ from shapelaw.scaling.extrapolation import (
     reference_of,
     unseen_draws,
 )
-from shapelaw.scaling.features import architecture_features, columns_of, table_features
+from shapelaw.scaling.features import (
+    architecture_features,
+    columns_of,
+    table_features,
+    wanted_features,
+)
 from shapelaw.scaling.forms import build_form
 from shapelaw.scaling.law_file import (
     DriftFile,
@@ -34,6 +39,9 @@ from shapelaw.scaling.law_file import (
     LawFile,
     NewShapesFile,
     NoiseFile,
+    draws_array,
+    range_lists,
+    range_pairs,
     read_law_file,
     write_law_file,
 )
@@ -202,7 +210,7 @@ class Law(Displayed):
         Args:
             draws: only the first so many, or those at these numbers; all where not given.
         """
-        return np.exp(self._log_draws(self._asked(architectures, tokens), draws))
+        return np.exp(self.log_draws_of(self._asked(architectures, tokens), draws))
 
     @functools.cached_property
     def _order(self) -> list[tuple[int, int]]:
@@ -214,7 +222,8 @@ class Law(Displayed):
         ]
         return [(number, k) for _, number, k in sorted(places)]
 
-    def _log_draws(self, features: Mapping[str, Array], draws: Chosen) -> Array:
+    def log_draws_of(self, features: Mapping[str, Array], draws: Chosen = None) -> Array:
+        """Predicted ln L by each draw [k, n] from features, as `loss_draws` has it."""
         if not self._order:
             return self.log_loss_of(features)[None, :]
         numbers = np.arange(len(self._order))
@@ -246,7 +255,7 @@ class Law(Displayed):
         """
         middle = self.log_loss_of(features)
         if self._order:
-            spread = self._log_draws(features, _MANY_DRAWS)
+            spread = self.log_draws_of(features, _MANY_DRAWS)
         else:
             points = np.stack(
                 [predict_log_loss(one.form, one.theta, features) for one in self.members]
@@ -398,22 +407,10 @@ class Law(Displayed):
                 for other in self.others
             ],
             residuals=self.residuals.tolist(),
-            noise=None
-            if noise is None
-            else NoiseFile(level=noise.level, slopes=list(noise.slopes), range=_lists(noise.range)),
-            drift=None
-            if drift is None
-            else DriftFile(
-                quantiles=drift.sizes.tolist(),
-                budgets=drift.budgets.tolist(),
-                range=_lists(drift.range),
-            ),
-            new_shapes=None
-            if new is None
-            else NewShapesFile(
-                factor=new.factor, features=list(new.features), seen=new.seen.tolist()
-            ),
-            range=_lists(self.range),
+            noise=None if noise is None else NoiseFile.of(noise),
+            drift=None if drift is None else DriftFile.of(drift),
+            new_shapes=None if new is None else NewShapesFile.of(new),
+            range=range_lists(self.range),
             count=self.count,
             fingerprint=self.fingerprint,
             runs=self.runs,
@@ -434,33 +431,26 @@ class Law(Displayed):
         return cls(
             form=file.form,
             parameters=file.parameters,
-            draws=_draws(file.draws, len(file.parameters)),
+            draws=draws_array(file.draws, len(file.parameters)),
             others=tuple(
                 OtherForm(
-                    one.form, one.weight, one.parameters, _draws(one.draws, len(one.parameters))
+                    one.form,
+                    one.weight,
+                    one.parameters,
+                    draws_array(one.draws, len(one.parameters)),
                 )
                 for one in file.others
             ),
-            range=_pairs(file.range),
+            range=range_pairs(file.range),
             count=file.count,
             fingerprint=file.fingerprint,
             label=file.label,
             source=file.source,
             features=tuple(file.features),
             residuals=np.array(file.residuals, dtype=float),
-            noise=None
-            if noise is None
-            else NoiseTrend(noise.level, (noise.slopes[0], noise.slopes[1]), _pairs(noise.range)),
-            drift=None
-            if drift is None
-            else Drift(
-                np.array(drift.quantiles, dtype=float),
-                np.array(drift.budgets or drift.quantiles, dtype=float),
-                _pairs(drift.range),
-            ),
-            new_shapes=None
-            if new is None
-            else NewShapes(new.factor, tuple(new.features), np.array(new.seen, dtype=np.int64)),
+            noise=None if noise is None else noise.value(),
+            drift=None if drift is None else drift.value(),
+            new_shapes=None if new is None else new.value(),
             runs=file.runs,
         )
 
@@ -478,43 +468,3 @@ def never_seen(law: "Law", axis: str) -> str:
         f"law {law.label} never saw {axis} vary{had}: what it says of it{through} is "
         "extrapolation, and its draws carry an effect of unknown sign"
     )
-
-
-def _lists(ranges: Mapping[str, tuple[float, float]]) -> dict[str, list[float]]:
-    return {axis: list(ends) for axis, ends in ranges.items()}
-
-
-def _pairs(ranges: Mapping[str, list[float]]) -> dict[str, tuple[float, float]]:
-    return {axis: (ends[0], ends[1]) for axis, ends in ranges.items()}
-
-
-def _draws(rows: list[list[float]], parameters: int) -> Array:
-    return np.array(rows, dtype=float) if rows else np.empty((0, parameters))
-
-
-def wanted_features(form: Form) -> tuple[str, ...]:
-    """Plain features a form reads, with those behind the looped one."""
-    wanted = [name for name in form.features if name != "ln_n_looped"]
-    if form.sharing_exponent is not None:
-        wanted += ["ln_s", "ln_n_once", "ln_n_recurrent"]
-    return tuple(wanted)
-
-
-def to_inner(form: Form, values: Array) -> Array:
-    """Natural values [..., p] to the solver's coordinates."""
-    logs = np.array([p.log for p in form.parameters])
-    return np.where(logs, np.log(np.where(logs, np.maximum(values, 1e-300), 1.0)), values)
-
-
-def to_natural(form: Form, theta: Array) -> Array:
-    """The solver's coordinates [..., p] to natural values."""
-    logs = np.array([p.log for p in form.parameters])
-    return np.where(logs, np.exp(np.where(logs, theta, 0.0)), theta)
-
-
-def fingerprint_of(table: RunTable) -> str:
-    """Hash of a table's contents, whatever the order of its rows."""
-    columns = [table.n, table.d, table.loss, *(table.shape[name] for name in sorted(table.shape))]
-    order = np.lexsort(columns)
-    rows = np.stack([np.asarray(column)[order] for column in columns], axis=1).astype("<f8")
-    return hashlib.sha256(rows.tobytes()).hexdigest()[:16]

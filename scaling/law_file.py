@@ -1,14 +1,19 @@
 """What stands in a law file. Every version that was ever written is read."""
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
+import numpy as np
 
 from shapelaw.scaling.atomic_files import write_atomically
 from shapelaw.scaling.errors import BadInput
+from shapelaw.scaling.extrapolation import Drift
 from shapelaw.scaling.forms import build_form
+from shapelaw.scaling.new_shapes import NewShapes
+from shapelaw.scaling.noise import NoiseTrend
 from shapelaw.scaling.run_table import Count
 from shapelaw.scaling.user_files import convert, parse_json, read_bytes, reason_of, refuse, shown
 
@@ -40,6 +45,15 @@ class NoiseFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     slopes: Ends
     range: dict[str, Ends]
 
+    @classmethod
+    def of(cls, noise: NoiseTrend) -> "NoiseFile":
+        """As it is written."""
+        return cls(level=noise.level, slopes=list(noise.slopes), range=range_lists(noise.range))
+
+    def value(self) -> NoiseTrend:
+        """As a law has it."""
+        return NoiseTrend(self.level, (self.slopes[0], self.slopes[1]), range_pairs(self.range))
+
 
 class DriftFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What extrapolation adds to each draw."""
@@ -50,6 +64,23 @@ class DriftFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     """Beyond the tokens and compute seen; of a file of version 2, as beyond the sizes."""
     range: dict[str, Ends]
 
+    @classmethod
+    def of(cls, drift: Drift) -> "DriftFile":
+        """As it is written."""
+        return cls(
+            quantiles=drift.sizes.tolist(),
+            budgets=drift.budgets.tolist(),
+            range=range_lists(drift.range),
+        )
+
+    def value(self) -> Drift:
+        """As a law has it."""
+        return Drift(
+            np.array(self.quantiles, dtype=float),
+            np.array(self.budgets or self.quantiles, dtype=float),
+            range_pairs(self.range),
+        )
+
 
 class NewShapesFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What a shape that was not seen adds to the noise of its runs."""
@@ -57,6 +88,15 @@ class NewShapesFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     factor: Annotated[float, msgspec.Meta(ge=1, le=LARGEST_FACTOR)]
     features: list[str]
     seen: list[int]
+
+    @classmethod
+    def of(cls, new: NewShapes) -> "NewShapesFile":
+        """As it is written."""
+        return cls(factor=new.factor, features=list(new.features), seen=new.seen.tolist())
+
+    def value(self) -> NewShapes:
+        """As a law has it."""
+        return NewShapes(self.factor, tuple(self.features), np.array(self.seen, dtype=np.int64))
 
 
 class LawFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -177,6 +217,21 @@ def _check_numbers(
                 f"{where}draws[{row}] has {len(draw)} numbers: one for each of the "
                 f"{len(form.parameters)} parameters is needed",
             )
+
+
+def range_lists(ranges: Mapping[str, tuple[float, float]]) -> dict[str, list[float]]:
+    """Ranges as they are written."""
+    return {axis: list(ends) for axis, ends in ranges.items()}
+
+
+def range_pairs(ranges: Mapping[str, list[float]]) -> dict[str, tuple[float, float]]:
+    """Ranges as a law has them."""
+    return {axis: (ends[0], ends[1]) for axis, ends in ranges.items()}
+
+
+def draws_array(rows: list[list[float]], parameters: int) -> np.ndarray:
+    """Draws [k, p]; k may be 0."""
+    return np.array(rows, dtype=float) if rows else np.empty((0, parameters))
 
 
 def write_law_file(path: str | Path, file: LawFile) -> None:

@@ -1,6 +1,7 @@
 """A table of runs, as the laws see it: parameters, tokens, loss, and whatever shape is known."""
 
 import dataclasses
+import hashlib
 from collections.abc import Mapping
 from typing import Literal
 
@@ -173,3 +174,11 @@ def joined(tables: "list[RunTable]") -> RunTable:
         },
         remarks=tuple(dict.fromkeys(remark for table in tables for remark in table.remarks)),
     )
+
+
+def fingerprint_of(table: RunTable) -> str:
+    """Hash of a table's contents, whatever the order of its rows."""
+    columns = [table.n, table.d, table.loss, *(table.shape[name] for name in sorted(table.shape))]
+    order = np.lexsort(columns)
+    rows = np.stack([np.asarray(column)[order] for column in columns], axis=1).astype("<f8")
+    return hashlib.sha256(rows.tobytes()).hexdigest()[:16]

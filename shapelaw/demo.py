@@ -98,7 +98,7 @@ def _fit(out: Path, show: Say) -> "Fit":
     from shapelaw.results.report import fit_tables
     from shapelaw.results.tables.reader import read_table
     from shapelaw.scaling.fit import fit_law
-    from shapelaw.scaling.plots import write_all
+    from shapelaw.scaling.plots.plot_files import write_all
 
     table, dropped = read_table(out)
     # The form that has a term for every axis the sweep moved; `auto` may prefer a plainer one.

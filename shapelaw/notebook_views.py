@@ -8,12 +8,12 @@ def register_all() -> None:
     register_views(
         "Fit",
         tables="shapelaw.results.report:tables_of_fit",
-        figure="shapelaw.scaling.plots:parity",
+        figure="shapelaw.scaling.plots.run_plots:parity",
     )
     register_views(
         "Law",
         tables="shapelaw.results.report:tables_of_law",
-        figure="shapelaw.scaling.plots:parameter_intervals",
+        figure="shapelaw.scaling.plots.parameter_plots:parameter_intervals",
     )
     register_views(
         "Answer",

@@ -280,6 +280,6 @@ def _features(law: LossModel) -> Sequence[str] | None:
     declaration = getattr(law, "declaration", None)
     if declaration is None:
         return None
-    from shapelaw.scaling.law import wanted_features
+    from shapelaw.scaling.features import wanted_features
 
     return wanted_features(declaration)

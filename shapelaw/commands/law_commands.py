@@ -126,7 +126,7 @@ def fit(
     if out is not None:
         fitted.law.to_file(out)
     if plots is not None:
-        from shapelaw.scaling.plots import write_all
+        from shapelaw.scaling.plots.plot_files import write_all
 
         write_all(fitted, plots)
     if html is not None:

@@ -30,13 +30,14 @@ from scipy.linalg import block_diag
 
 from shapelaw.scaling.architecture import Architecture, ArchitectureBatch
 from shapelaw.scaling.bound_form import Model
+from shapelaw.scaling.coordinates import to_inner
 from shapelaw.scaling.errors import BadInput
 from shapelaw.scaling.evidence.evidence_law import EvidenceLaw
 from shapelaw.scaling.evidence.study_features import of_architectures
 from shapelaw.scaling.evidence.study_population import ROW_NOISE, RUN_NOISE
 from shapelaw.scaling.extrapolation import UNSEEN_EFFECT
-from shapelaw.scaling.features import architecture_features
-from shapelaw.scaling.law import Law, to_inner, wanted_features
+from shapelaw.scaling.features import architecture_features, wanted_features
+from shapelaw.scaling.law import Law
 
 Array = np.ndarray
 AnyLaw = Law | EvidenceLaw

@@ -7,13 +7,13 @@ import pytest
 
 from shapelaw.results.tables.reader import read_table
 from shapelaw.scaling.bound_form import bowl, predict_log_loss
+from shapelaw.scaling.coordinates import to_inner
 from shapelaw.scaling.errors import BadInput
 from shapelaw.scaling.features import table_features
 from shapelaw.scaling.fit import fit_law
 from shapelaw.scaling.fitting.best_fits import best_fits
 from shapelaw.scaling.forms import build_form
 from shapelaw.scaling.holdout.splits import varying
-from shapelaw.scaling.law import to_inner
 from shapelaw.scaling.run_table import RunTable
 
 DATA = Path(__file__).parents[3] / "shared" / "data" / "runs"

@@ -6,12 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shapelaw.scaling.bound_form import Model, bowl, log_norm, predict_log_loss
+from shapelaw.scaling.coordinates import to_inner
 from shapelaw.scaling.features import table_features
 from shapelaw.scaling.fitting.newton import huber
 from shapelaw.scaling.fitting.starting_points import spread
 from shapelaw.scaling.forms import FORMS, build_form
 from shapelaw.scaling.holdout.splits import varying
-from shapelaw.scaling.law import to_inner
 from shapelaw.scaling.run_table import RunTable
 from shapelaw.scaling.terms import Form
 

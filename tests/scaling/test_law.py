@@ -14,8 +14,8 @@ from shapelaw.scaling.architecture import Architecture, ArchitectureBatch
 from shapelaw.scaling.errors import BadInput
 from shapelaw.scaling.extrapolation import UNSEEN_EFFECT
 from shapelaw.scaling.fit import fit_law
-from shapelaw.scaling.law import Law, OtherForm, fingerprint_of, never_seen
-from shapelaw.scaling.run_table import RunTable
+from shapelaw.scaling.law import Law, OtherForm, never_seen
+from shapelaw.scaling.run_table import RunTable, fingerprint_of
 
 
 def architectures(count: int = 12) -> ArchitectureBatch:

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from shapelaw.scaling.fit import fit_law
-from shapelaw.scaling.plots import write_all
+from shapelaw.scaling.plots.plot_files import write_all
 from tests.scaling.holdout.test_splits import shaped_runs
 
 

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 
 from shapelaw.scaling.bound_form import Model, predict_log_loss
+from shapelaw.scaling.coordinates import to_inner, to_natural
 from shapelaw.scaling.features import table_features
 from shapelaw.scaling.fitting.best_fits import best_fits
 from shapelaw.scaling.forms import CHINCHILLA
-from shapelaw.scaling.law import Law, to_inner, to_natural
+from shapelaw.scaling.law import Law
 from shapelaw.scaling.run_table import RunTable
 from shapelaw.scaling.uncertainty.bootstrap import noise_floor, noise_model, resample
 

@@ -7,13 +7,13 @@ import pytest
 
 from benchmarks.coverage import Case, cases, measure
 from shapelaw.scaling.bound_form import Model, predict_log_loss
+from shapelaw.scaling.coordinates import to_inner
 from shapelaw.scaling.features import table_features
 from shapelaw.scaling.fit import fit_law
 from shapelaw.scaling.fitting.best_fits import best_fits
 from shapelaw.scaling.fitting.newton import Prior, minimise
 from shapelaw.scaling.forms import CHINCHILLA, build_form
 from shapelaw.scaling.holdout.splits import varying
-from shapelaw.scaling.law import to_inner
 from shapelaw.scaling.run_table import RunTable, clusters
 from shapelaw.scaling.uncertainty.profile_likelihood import profile
 from shapelaw.scaling.uncertainty.sandwich import deviate, local
