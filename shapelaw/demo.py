@@ -59,7 +59,7 @@ def run_demo(out: Path, say: Say, show: Say) -> dict[str, Any]:
     show(*answer_tables(here), *answer_tables(phone))
     show(f"time {seconds:.0f} s, peak memory {memory / 2**30:.2f} GiB (driver and largest worker)")
     show(f"pages: {', '.join(map(str, pages))}")
-    show(f"before you spend on the phone's: shapelaw verify {answers[1]} --flops 1e13 --plan")
+    show(f"before you spend on the phone's: shapelaw verify {answers[1]} --plan")
     return {
         "sweep": sweep_summary,
         "fit": fitted.report(),

@@ -1,6 +1,8 @@
 """`shapelaw verify`: plan proxies, train them, update the law, say whether the pick stands."""
 
+import contextlib
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -40,6 +42,8 @@ FLOPS = 1e14
 """Where none are given: about an hour of one core."""
 SEEDS = (1, 2, 3, 5)
 """Tried: fewer seeds of larger proxies, or more of smaller ones."""
+LARGEST = 10**10
+"""Non-embedding parameters of a proxy."""
 MORE = 4.0
 """Times as many FLOPs, for which the plan says what they would tell."""
 
@@ -113,8 +117,11 @@ def plan_verification(answer: str | Path, flops: float = FLOPS) -> Plan:
             if best is None or power > best[0] + 0.01:
                 best = (power, seeds, proxies)
     if best is None:
-        least = sum(proxy_flops(each, 1) for each in _proxies(question, SMALLEST))
-        raise BadInput(f"flops = {flops:g}: proxies of {SMALLEST} parameters take {least:.2g}")
+        size, least = _least(question)
+        raise BadInput(
+            f"flops = {flops:g}: the smallest proxies of these shapes, of {size:,} parameters, "
+            f"take {least:.2g}"
+        )
     power, seeds, proxies = best
     more = _affordable(question, MORE * flops, seeds)
     design = _design(question, proxies, seeds)
@@ -197,19 +204,35 @@ def _proxies(question: Question, size: int) -> list[Proxy]:
     return proxies_at(question.finalists, (size, round(size * SIZE_FACTOR)))
 
 
+def _sizes(question: Question) -> Iterator[tuple[int, list[Proxy]]]:
+    """Sizes at which these proportions have proxies, upwards."""
+    size = SMALLEST
+    while size < LARGEST:
+        with contextlib.suppress(BadInput):  # too small for these proportions
+            yield size, _proxies(question, size)
+        size = round(size * 1.15)
+
+
 def _affordable(question: Question, flops: float, seeds: int) -> list[Proxy]:
     """The largest proxies that the FLOPs pay for with so many seeds; none where none are."""
-    size, found = SMALLEST, list[Proxy]()
-    while True:
-        try:
-            proxies = _proxies(question, size)
-        except BadInput:  # too small for these proportions
-            proxies = []
-        if proxies and sum(proxy_flops(each, seeds) for each in proxies) > flops:
-            return found
-        if size > 10**10:
-            return found
-        found, size = proxies or found, round(size * 1.15)
+    found = list[Proxy]()
+    for _, proxies in _sizes(question):
+        if sum(proxy_flops(each, seeds) for each in proxies) > flops:
+            break
+        found = proxies
+    return found
+
+
+def _least(question: Question) -> tuple[int, float]:
+    """The smallest size at which there are proxies, and the FLOPs they take with one seed.
+
+    Raises:
+        BadInput: no size has them.
+    """
+    for size, proxies in _sizes(question):
+        return size, sum(proxy_flops(each, 1) for each in proxies)
+    _proxies(question, LARGEST)  # says why
+    raise BadInput("answer: its shapes have no proxies")
 
 
 def would_be(question: Question, proxies: list[Proxy], seeds: int) -> Runs:

@@ -26,12 +26,14 @@ def verification_tables(report: dict[str, Any]) -> "list[RenderableType]":
             f"before the runs{after}."
         )
     )
-    cost = f"{report['runs']} runs, {show_flops(report['flops'])}, {report['seeds']} seeds"
+    cost = f"{report['runs']} runs, {show_flops(report['flops'])}, {report['seeds']} "
+    cost += "seed" if report["seeds"] == 1 else "seeds"
     if not done or report["verdict"] == "cannot tell":
         more = report["power_of_more"]
         cost += (
-            f"; they were expected to settle it with probability {report['power']:.2f}, "
-            f"{more['times_flops']:g} times the FLOPs with {more['power']:.2f}"
+            f"; they {'were' if done else 'are'} expected to settle it with probability "
+            f"{report['power']:.2f}, {more['times_flops']:g} times the FLOPs with "
+            f"{more['power']:.2f}"
         )
     lines.append(Text(f"{cost}."))
     finalists = Table(title="Loss less the pick's", title_justify="left", box=None, padding=(0, 2))

@@ -80,6 +80,13 @@ def test_more_flops_buy_larger_proxies_within_the_budget() -> None:
         verification.plan_verification(ANSWER, 1e10)
 
 
+def test_too_few_flops_are_told_how_many_are_enough() -> None:
+    with pytest.raises(BadInput, match=r"flops = 1e\+09: the smallest proxies .* take") as refused:
+        verification.plan_verification(ANSWER, 1e9)
+    enough = float(str(refused.value).split()[-1])
+    assert verification.plan_verification(ANSWER, 1.1 * enough).runs > 0
+
+
 def test_a_verdict_claims_no_more_than_the_draws() -> None:
     rivals = np.array([1])
     draws = np.zeros((100, 2))
