@@ -72,6 +72,7 @@ def propose(
 
     Returns:
         `runs` in the order picked, a trunk with its budgets each, `count` of them together;
+        `fewer`: why they are fewer than `asked` for, or None;
         `tokens` of the question; `uncertainty` before and after for each question, in nats (the
         expected error, root mean square, of the loss differences that decide, or of the loss);
         `buys`: what the difference is worth (see `_bought`); `design`, a TOML text of the runs.
@@ -124,13 +125,23 @@ def propose(
         for left in (outlook.errors(outlook.start), *errors)
     ]
     runs = _runs(picks, uncertainty[1:], held)
+    spent = sum(one.flops for one in picks)
+    fewer = None
+    if sum(len(one.tokens) for one in picks) < count:
+        fewer = (
+            "the FLOPs are spent; --flops allows more"
+            if cheapest > budget - spent
+            else "no further run of this design, for what FLOPs are left, would tell more"
+        )
     return {
         "goals": list(questions),
         "law": law.label,
         "targets": len(batch),
         "flops_budget": budget,
         "flops": sum(run["flops"] for run in runs),
+        "asked": count,
         "count": sum(len(run["tokens"]) for run in runs),
+        "fewer": fewer,
         "tokens": [float(budget_of_target.min()), float(budget_of_target.max())],
         "uncertainty": {"before": uncertainty[0], "after": uncertainty[-1]},
         "buys": _bought(law, batch, budget_of_target, uncertainty[0], uncertainty[-1]),
@@ -283,15 +294,15 @@ def proposal_table(proposal: dict[str, Any]) -> "RenderableType":
     from rich.text import Text
 
     goals = proposal["goals"]
-    table = Table(box=None, padding=(0, 2), header_style="dim")
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="dim")
     for title in (
         "shape",
-        "d_model × blocks",
-        "parameters",
+        "d × blocks",
+        "N",
         "tokens",
         "seed",
         "FLOPs",
-        *(f"{goal} then" for goal in goals),
+        *(f"{goal} then, nats" for goal in goals),
     ):
         table.add_column(title)
     for run in proposal["runs"]:
@@ -300,11 +311,11 @@ def proposal_table(proposal: dict[str, Any]) -> "RenderableType":
         table.add_row(
             run["shape"],
             f"{shape['d_model']}×{shape['n_blocks']}{sharing}",
-            f"{run['non_embedding']:,}",
-            ", ".join(f"{t:,}" for t in run["tokens"]),
+            show_count(run["non_embedding"]),
+            ", ".join(map(show_count, run["tokens"])),
             str(run["seed"]),
             f"{run['flops']:.2g}",
-            *(f"±{run['uncertainty_after'][goal]:.4f} nats" for goal in goals),
+            *(f"±{run['uncertainty_after'][goal]:.4f}" for goal in goals),
         )
     before, after = (proposal["uncertainty"][when] for when in ("before", "after"))
     number, trunks = proposal["count"], len(proposal["runs"])
@@ -317,6 +328,8 @@ def proposal_table(proposal: dict[str, Any]) -> "RenderableType":
         + "; ".join(f"{goal} ±{before[goal]:.4f} → ±{after[goal]:.4f} nats" for goal in goals)
         + "."
     )
+    if proposal["fewer"] is not None:
+        head.append(f" Fewer than the {proposal['asked']} asked for: {proposal['fewer']}.")
     bought = [
         f"{goal}: {gain['nats']:.4f} nats less error ({gain['share']:.0%} of it)"
         + (

@@ -1,6 +1,7 @@
 """Adaptive sweeps: the runs picked are those a known truth says are worth most."""
 
 import dataclasses
+import io
 from typing import Any
 
 import numpy as np
@@ -232,6 +233,9 @@ def test_the_budget_and_the_number_of_runs_are_kept() -> None:
         assert 0 < proposal["count"] <= count
         assert proposal["count"] == sum(len(run["tokens"]) for run in proposal["runs"])
         assert proposal["flops"] <= flops
+        assert (proposal["fewer"] is None) == (proposal["count"] == count)
+        if proposal["fewer"] == "the FLOPs are spent; --flops allows more":
+            assert flops - proposal["flops"] < min(costs)
         assert proposal["flops"] == pytest.approx(sum(run["flops"] for run in proposal["runs"]))
     with pytest.raises(BadInput, match="cheapest run costs"):
         propose(GRID, law, 3, flops=0.5 * min(costs))
@@ -386,6 +390,10 @@ def test_the_table_shows_each_run() -> None:
     text = console.export_text()
     assert "Error expected of a fit" in text
     assert text.count("±") >= 2 * (2 + len(proposal["runs"]))
+    narrow = Console(record=True, width=80, file=io.StringIO())
+    narrow.print(proposal_table(proposal))
+    assert "…" not in narrow.export_text()
+    assert ("Fewer than the 3 asked for" in text) == (proposal["count"] < 3)
 
 
 def test_a_text_of_the_design_keeps_what_sets_the_loss() -> None:
