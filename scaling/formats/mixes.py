@@ -24,9 +24,6 @@ BLOCK_ROLES: tuple[Role, ...] = ("q", "k", "v", "o", "gate", "up", "down")
 Family = Literal["gguf", "executorch", "mlx", "safetensors"]
 """Whose files: llama.cpp; ExecuTorch; MLX; vLLM, SGLang, TensorRT-LLM and transformers."""
 
-SHARING_ENGINES = "jax, ExecuTorch, MLX or Hugging Face transformers"
-"""What keeps a block that is applied several times once, in its file and in memory."""
-
 FAMILIES: tuple[Family, ...] = get_args(Family)
 
 LLAMA_70B_LAYERS = 80

@@ -18,9 +18,12 @@ from shapelaw.scaling.close_names import close_names
 from shapelaw.scaling.errors import BadInput
 from shapelaw.scaling.user_files import exists, shown
 from shapelaw.search.devices.chip_and_engine import Chip, Engine, combine
-from shapelaw.search.devices.profile import DeviceProfile, with_sources
+from shapelaw.search.devices.engines import ENGINES
+from shapelaw.search.devices.profile import STORE_EVERY_APPLICATION, DeviceProfile, with_sources
 
 Kind = TypeVar("Kind")
+NO_ENGINE = "asserted"
+"""The file of a device that a paper asserts and no engine ran on."""
 
 
 def user_folder() -> Path:
@@ -73,6 +76,19 @@ def device_names() -> list[str]:
 def engines_of(name: str) -> list[str]:
     """`engine/backend` that a shipped device can run, the usual one first."""
     return list(chip(name).engines)
+
+
+def sharing_engines() -> str:
+    """The engines that keep a block applied several times once, in file and memory, in words."""
+    shipped = [engine(name) for name in sorted(_shipped("engines"))]
+    able = [e.title for e in shipped if e.traits.shares_blocks and e.name != NO_ENGINE]
+    here = [
+        name
+        for name in ENGINES
+        if name not in _shipped("engines") and not name.startswith(STORE_EVERY_APPLICATION)
+    ]
+    *some, last = [*here, *able]
+    return f"{', '.join(some)} or {last}" if some else last
 
 
 def load_device(name_or_path: str | Path, engine_name: str | None = None) -> DeviceProfile:

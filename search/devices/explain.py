@@ -7,7 +7,8 @@ import numpy as np
 
 from shapelaw.scaling.architecture import Architecture, ArchitectureBatch
 from shapelaw.scaling.formats.gguf_file import gguf_file_bytes
-from shapelaw.scaling.formats.mixes import SHARING_ENGINES, Mix
+from shapelaw.scaling.formats.mixes import Mix
+from shapelaw.search.devices.catalogue import sharing_engines
 from shapelaw.search.devices.constants import Constants, constants, sustained
 from shapelaw.search.devices.cost import (
     FormatRows,
@@ -177,7 +178,7 @@ def _warnings(
         found.append(
             f"{profile.engine} holds a shared block once an application: costed as "
             f"{int(architecture.depth)} distinct blocks; to keep them shared an engine such as "
-            f"{SHARING_ENGINES} is needed"
+            f"{sharing_engines()} is needed"
         )
     loose = [dotted for dotted, _, figure in profile.figures() if figure.status == "not determined"]
     if loose:

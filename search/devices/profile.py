@@ -44,7 +44,17 @@ MOST = {
 LARGEST_SPREAD = 20.0
 """Of a logarithm: a factor of half a billion."""
 
-STORE_EVERY_APPLICATION = ("llama.cpp", "ollama", "vllm", "sglang", "tensorrt", "lmdeploy", "mlc")
+STORE_EVERY_APPLICATION = (
+    "llama.cpp",
+    "ollama",
+    "vllm",
+    "sglang",
+    "tensorrt",
+    "lmdeploy",
+    "mlc",
+    "mnn",
+    "gpt-fast",
+)
 """Engines, by the beginning of their names, that hold a shared block once an application."""
 
 

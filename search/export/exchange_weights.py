@@ -19,7 +19,7 @@ import numpy as np
 from shapelaw.scaling.architecture import Architecture
 from shapelaw.scaling.atomic_files import MACHINE_ERRORS
 from shapelaw.scaling.errors import BadInput, NoAnswer
-from shapelaw.scaling.formats.mixes import SHARING_ENGINES
+from shapelaw.search.devices.catalogue import sharing_engines
 
 EMBEDDING = "model.embed_tokens.weight"
 FINAL_NORM = "model.norm.weight"
@@ -80,7 +80,7 @@ def expansion_cost(architecture: Architecture) -> str | None:
         f"Each of {a.n_shared_blocks} shared blocks is written {a.sharing} times: {extra:,} "
         f"parameters more, {4 * extra:,} bytes in float32 and {2 * extra:,} in 16 "
         "bits, and as many more to read for each token. To keep them shared an engine such as "
-        f"{SHARING_ENGINES} is needed; --to hf keeps them."
+        f"{sharing_engines()} is needed; --to hf keeps them."
     )
 
 

@@ -17,6 +17,7 @@ from shapelaw.search.devices.calibration.least_squares import (
 )
 from shapelaw.search.devices.calibration.machine import last_level_cache
 from shapelaw.search.devices.constants import Constants
+from shapelaw.search.devices.profile import STORE_EVERY_APPLICATION
 
 PRIOR = 0.01
 """Relative error taken on for each factor of e by which a constant leaves its typical value."""
@@ -74,7 +75,7 @@ def template(engine: str, bare: dict[str, float], observations: Sequence[Observa
         runtime=0.0,
         energy=(math.nan,) * 4,
         price=math.nan,
-        shares_blocks=engine != "llama.cpp",
+        shares_blocks=not engine.startswith(STORE_EVERY_APPLICATION),
     )
 
 
