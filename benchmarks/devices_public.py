@@ -75,8 +75,8 @@ def _left_out(
     public_rows = np.array([row.public for row in regression.rows])
     for group in sorted(set(groups[public_rows])):
         held = groups == group
-        fitted = regression.fit(np.flatnonzero(~held), whole.u.copy(), rounds=2)
-        middle_all, spread_all = fitted.predictions()
+        fitted = regression.fit(np.flatnonzero(~held), whole, rounds=2)
+        middle_all, spread_all = fitted.predictions(fitted.widened(groups))
         middle[held], spread[held] = middle_all[held], spread_all[held]
     return middle, spread
 
@@ -84,10 +84,11 @@ def _left_out(
 def _roofline(r: Regression) -> np.ndarray:
     """Logarithms by weight bytes over nominal bandwidth, operations over peak, and nothing else."""
     a, demand, each = r.inputs.batch, r.inputs.demand, r.inputs.columns
+    stored = r.inputs.stored
     count = np.asarray(a.applied_parameters + a.vocab_size * a.d_model, dtype=float)
-    step = count * each["bits"] / 8 / each["nominal"]
+    step = (a.depth * stored.block_bytes + stored.head_bytes) / each["nominal"]
     prompt = np.maximum(step, 2 * count * demand.new / each["peak"])
-    total = np.asarray(a.total_parameters, dtype=float) * each["bits"] / 8
+    total = a.n_blocks * stored.block_bytes + stored.head_bytes + stored.embedding_bytes
     generated = each["generated"]
     speeds = [
         demand.batch / step,

@@ -1,6 +1,7 @@
 """Rows as the arrays that the device cost model takes, and what it predicts of each."""
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,6 +14,7 @@ from benchmarks.engine_priors import (
     LARGEST_SURPLUS,
     RESERVED,
     SLOTS,
+    kind_of,
 )
 from benchmarks.engine_rows import Row
 from shapelaw.scaling.architecture import ArchitectureBatch
@@ -23,6 +25,7 @@ from shapelaw.search.devices.cost import total_memory, total_seconds
 from shapelaw.search.devices.demand import Demand
 from shapelaw.search.devices.figure_units import to_si
 from shapelaw.search.devices.roofline_parts import Shapes, decode_parts, prefill_parts
+from shapelaw.search.devices.stored_weights import UNPACKED_BITS, StoredWeights
 
 
 def nominal_bandwidth(c: Chip) -> float:
@@ -30,13 +33,10 @@ def nominal_bandwidth(c: Chip) -> float:
     return to_si(c.memory.bandwidth.value, c.memory.bandwidth.unit, "bandwidth", c.name)
 
 
-PROCESSOR = {"cpu": "cpu"}
-"""Backend -> processor; all others run on the GPU."""
-
-
 def peak_rate(c: Chip, engine: str) -> float:
     """Operations a second at 16 bits of the processor the backend runs on."""
-    rates = c.peak.get(PROCESSOR.get(engine.split("/")[1], "gpu")) or next(iter(c.peak.values()))
+    processor = "cpu" if kind_of(engine) == "cpu" else "gpu"
+    rates = c.peak.get(processor) or next(iter(c.peak.values()))
     figure = rates.get("16") or next(iter(rates.values()))
     return to_si(figure.value, figure.unit, "operation rate", c.name)
 
@@ -50,6 +50,12 @@ def cache_of(c: Chip) -> tuple[float, float]:
         to_si(level.capacity.value, level.capacity.unit, "bytes", c.name),
         to_si(level.bandwidth.value, level.bandwidth.unit, "bandwidth", c.name),
     )
+
+
+def _packed(row: Row) -> float:
+    if row.stored.packed is not None:
+        return row.stored.packed
+    return float(row.stored.blocks < UNPACKED_BITS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +83,10 @@ class RowInputs:
             "kv_least": [KV_BITS_LEAST.get(r.engine, 0.0) for r in rows],
             "activations_least": [ACTIVATION_BITS_LEAST.get(e, 0.0) for e in label],
             "slots_kept": [SLOTS.get(e, 1.0) for e in label],
-            "bits": [r.stored_bits for r in rows],
+            "blocks": [r.stored.blocks for r in rows],
+            "head": [r.stored.head for r in rows],
+            "embedding": [r.stored.embedding or 0.0 for r in rows],
+            "packed": [_packed(r) for r in rows],
             "kv_bits": [r.kv_bits for r in rows],
             "activation_bits": [r.activation_bits for r in rows],
             "generated": [float(r.workload.generated) for r in rows],
@@ -96,6 +105,22 @@ class RowInputs:
         )
         columns = {name: values[index] for name, values in self.columns.items()}
         return RowInputs(self.batch.take(index), demand, self.quantity[index], columns)
+
+    @functools.cached_property
+    def stored(self) -> StoredWeights:
+        """Each row's weights as its file holds them."""
+        r, a = self.columns, self.batch
+        table = 1.0 * a.vocab_size * a.d_model
+        apart = np.where(r["embedding"] > 0, r["embedding"], r["head"] * (1 - a.tied_embeddings))
+        row = np.where(apart > 0, apart, r["head"])
+        return StoredWeights(
+            nominal_bits=r["blocks"],
+            block_bytes=a.block_parameters * r["blocks"] / 8,
+            head_bytes=(table + a.d_model) * r["head"] / 8,
+            embedding_bytes=table * apart / 8,
+            row_bytes=a.d_model * row / 8,
+            packed=r["packed"],
+        )
 
     def constants(self, x: dict[str, np.ndarray]) -> Constants:
         """One entry a row, from each constant on its own scale."""
@@ -132,7 +157,9 @@ class RowInputs:
     def predict(self, x: dict[str, np.ndarray]) -> np.ndarray:
         """Logarithms of what each row measures, from each constant on its own scale."""
         c, r = self.constants(x), self.columns
-        s = Shapes(self.batch, c, self.demand, r["bits"], r["kv_bits"], r["activation_bits"])
+        s = Shapes(
+            self.batch, c, self.demand, None, r["kv_bits"], r["activation_bits"], stored=self.stored
+        )
         decode = total_seconds(decode_parts(s, c))
         alone = total_seconds(prefill_parts(s, c))
         together = total_seconds(prefill_parts(s, c, together=True))

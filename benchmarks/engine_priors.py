@@ -56,12 +56,16 @@ KINDS = {
     "metal-2024": "metal",
     "mps": "metal",
     "cuda": "cuda",
+    "rocm": "cuda",
     "cuda-board": "board",
     "gpu": "gpu",
     "cpu": "cpu",
+    "cpu-bf16": "cpu",
     "app": "cpu",
+    "app-bf16": "cpu",
 }
-"""Backend -> the kind of processor and interface. A board's small processor launches work far more
+"""Backend -> the kind of processor and interface: the same servers' kernels, ported, are taken for
+alike. A board's small processor launches work far more
 slowly than a server's."""
 
 
@@ -111,7 +115,7 @@ CUDA_RUNTIME = math.log(600e6 / 60e6)
 
 def root_of(name: str, engine: str) -> float:
     """A constant's root value on its scale, by the engine's backend."""
-    cuda = name == "runtime" and engine.endswith("/cuda")
+    cuda = name == "runtime" and engine.endswith(("/cuda", "/rocm"))
     return EFFECTS[name].root + (CUDA_RUNTIME if cuda else 0.0)
 
 
@@ -119,6 +123,8 @@ NOISE = {"decode": 0.06, "e2e": 0.06, "prefill": 0.10, "ttft": 0.12, "memory": 0
 """Standard deviation of a row's logarithm before any is seen."""
 NOISE_ROWS = 4.0
 """The rows that prior noise counts as much as."""
+WIDEST = (0.5, 4.0)
+"""Least and largest factor on the noise that leave-one-out errors may ask for."""
 HUBER = 2.5
 LARGEST_SURPLUS = 0.85
 
@@ -134,7 +140,7 @@ CHUNKS = {
     "litert-lm": 1024.0,
 }
 """Tokens each engine prefills at a time, by its defaults; others 512 as llama.cpp."""
-RESERVED = {"executorch/cpu": 2048.0}
+RESERVED = dict.fromkeys(("executorch/cpu", "executorch/cpu-bf16"), 2048.0)
 """Tokens of KV cache reserved from the start: the usual export of a llama to ExecuTorch."""
 KV_BITS_LEAST = {"executorch/cpu": 32.0}
 ACTIVATION_BITS_LEAST = {"llama.cpp": 32.0, "ollama": 32.0}
@@ -150,4 +156,4 @@ def group(quantity: str) -> str:
 
 def prior_noise(row: Row) -> float:
     """Of one row's logarithm, before any residual is seen."""
-    return row.noise or NOISE[row.quantity]
+    return row.noise or math.hypot(NOISE[row.quantity], row.rounding)

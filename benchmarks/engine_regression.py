@@ -11,7 +11,8 @@ drawn from its prior.
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from benchmarks.engine_priors import (
     HUBER,
     LEVELS,
     NOISE_ROWS,
+    WIDEST,
     group,
     level_keys,
     prior_noise,
@@ -52,7 +54,9 @@ class Regression:
         self.size = start
         self.log_measured = np.log([r.measured for r in rows])
         self.quantity = np.array([r.quantity for r in rows])
-        self.noise = np.array([prior_noise(r) for r in rows])
+        self.groups = np.array([group(r.quantity) for r in rows])
+        self.prior_noise = np.array([prior_noise(r) for r in rows])
+        self._noise_keys = np.array([f"{r.engine} {group(r.quantity)}" for r in rows])
         self.roots = {name: np.array([root_of(name, r.engine) for r in rows]) for name in EFFECTS}
         self.inputs = RowInputs.of(self.rows)
         self._copies = self.inputs.take(np.tile(np.arange(len(rows)), 1 + len(self.slots)))
@@ -85,29 +89,35 @@ class Regression:
         return base, found
 
     def fit(
-        self, chosen: np.ndarray, start: np.ndarray | None = None, rounds: int = 3
+        self, chosen: np.ndarray, start: "Posterior | None" = None, rounds: int = 3
     ) -> "Posterior":
-        """Fit to the chosen rows, estimating each engine's noise in rounds."""
-        self.noise = np.array([prior_noise(r) for r in self.rows])
-        u = np.zeros(self.size) if start is None else start
-        for _ in range(rounds):
-            u, seen = self._solve(chosen, u)
-            self._estimate_noise(chosen, u, seen)
-        u, seen = self._solve(chosen, u)
-        return Posterior(self, u, seen, self.noise.copy())
+        """Fit to the chosen rows, estimating each engine's noise in rounds.
 
-    def _solve(self, chosen: np.ndarray, u: np.ndarray) -> tuple[np.ndarray, "Seen"]:
+        Args:
+            start: where the search for the optimum begins; nothing else of it is kept.
+        """
+        noise = self.prior_noise.copy()
+        u = np.zeros(self.size) if start is None else start.u.copy()
+        for _ in range(rounds):
+            u, seen = self._solve(chosen, u, noise)
+            noise = self._estimated_noise(chosen, u, seen, noise)
+        u, seen = self._solve(chosen, u, noise)
+        return Posterior(self, chosen, u, seen, noise)
+
+    def _solve(
+        self, chosen: np.ndarray, u: np.ndarray, noise: np.ndarray
+    ) -> tuple[np.ndarray, "Seen"]:
         def cost(at: np.ndarray) -> float:
-            r = np.abs((self.predict(at) - self.log_measured)[chosen] / self.noise[chosen])
+            r = np.abs((self.predict(at) - self.log_measured)[chosen] / noise[chosen])
             return float(np.sum(np.where(r <= HUBER, r**2, 2 * HUBER * r - HUBER**2)) + at @ at)
 
         damping, now = 1e-3, cost(u)
         seen = Seen(np.zeros((0, self.size)))
         for _ in range(25):
             base, slopes = self.jacobian(u)
-            r = (base - self.log_measured)[chosen] / self.noise[chosen]
+            r = (base - self.log_measured)[chosen] / noise[chosen]
             weight = np.minimum(1.0, HUBER / np.maximum(np.abs(r), 1e-9))
-            seen = Seen(slopes[chosen] * (np.sqrt(weight) / self.noise[chosen])[:, None])
+            seen = Seen(slopes[chosen] * (np.sqrt(weight) / noise[chosen])[:, None])
             gradient = seen.scaled.T @ (np.sqrt(weight) * r) + u
             before = now
             for _ in range(8):
@@ -121,21 +131,24 @@ class Regression:
                 break
         return u, seen
 
-    def _estimate_noise(self, chosen: np.ndarray, u: np.ndarray, curvature: "Seen") -> None:
+    def _estimated_noise(
+        self, chosen: np.ndarray, u: np.ndarray, curvature: "Seen", noise: np.ndarray
+    ) -> np.ndarray:
         """Each engine's residuals, shrunk towards the prior noise."""
         base, slopes = self.jacobian(u)
-        leverage = curvature.variance(slopes) / self.noise**2
+        leverage = curvature.variance(slopes) / noise**2
         squared = (base - self.log_measured) ** 2 / np.clip(1 - leverage, 0.15, 1)
-        prior = np.array([prior_noise(r) for r in self.rows])
-        keys = np.array([f"{r.engine} {group(r.quantity)}" for r in self.rows])
+        prior = self.prior_noise
         seen = np.zeros(len(self.rows), bool)
         seen[chosen] = True
-        for key in set(keys):
-            mine = keys == key
+        found = noise.copy()
+        for key in set(self._noise_keys):
+            mine = self._noise_keys == key
             rows = mine & seen
             ratio = np.minimum(squared[rows] / prior[rows] ** 2, 400.0)
             scale = (NOISE_ROWS + ratio.sum()) / (NOISE_ROWS + rows.sum()) if rows.any() else 2.0
-            self.noise[mine] = prior[mine] * math.sqrt(scale)
+            found[mine] = prior[mine] * math.sqrt(scale)
+        return found
 
 
 @dataclasses.dataclass(frozen=True)
@@ -173,14 +186,63 @@ class Posterior:
     """A fit's optimum and curvature."""
 
     regression: Regression
+    chosen: np.ndarray
+    """The rows it was fitted to."""
     u: np.ndarray
     seen: Seen
     noise: np.ndarray
 
-    def predictions(self) -> tuple[np.ndarray, np.ndarray]:
-        """Logarithm and its standard deviation, noise included, for every row, seen or not."""
+    def predictions(
+        self, widen: Mapping[str, float] | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Logarithm and its standard deviation, noise included, for every row, seen or not.
+
+        Args:
+            widen: factors on the noise, as `widened` finds them.
+        """
         base, slopes = self.regression.jacobian(self.u)
-        return base, np.sqrt(self.seen.variance(slopes) + self.noise**2)
+        factor = np.array([(widen or {}).get(g, 1.0) for g in self.regression.groups])
+        return base, np.sqrt(self.seen.variance(slopes) + (factor * self.noise) ** 2)
+
+    def left_out(self, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Error of each fitted row's logarithm had its group not been fitted, and the standard
+        deviation that its constants would have had; by one Newton step from the optimum.
+
+        Args:
+            keys: the group of every row of the regression.
+        """
+        r, at = self.regression, self.chosen
+        base, slopes = r.jacobian(self.u)
+        error = (base - r.log_measured)[at]
+        scale = self.noise[at] / np.sqrt(
+            np.minimum(1.0, HUBER / np.maximum(np.abs(error / self.noise[at]), 1e-9))
+        )
+        scaled = slopes[at] / scale[:, None]
+        gram = scaled @ scaled.T
+        hat = gram @ np.linalg.inv(gram + np.eye(len(at)))
+        missed, spread = np.empty(len(at)), np.empty(len(at))
+        for key in set(keys[at]):
+            mine = np.flatnonzero(keys[at] == key)
+            rest = np.linalg.inv(np.eye(len(mine)) - hat[np.ix_(mine, mine)])
+            missed[mine] = scale[mine] * (rest @ (error[mine] / scale[mine]))
+            spread[mine] = scale[mine] * np.sqrt(np.maximum(np.diag(rest) - 1, 0.0))
+        return missed, spread
+
+    def widened(self, keys: np.ndarray, level: float = 0.9) -> dict[str, float]:
+        """Factors on the noise, by group of quantities, with which intervals of the fitted rows,
+        their own group left out, cover `level` of them."""
+        missed, spread = self.left_out(keys)
+        noise, groups = self.noise[self.chosen], self.regression.groups[self.chosen]
+        z = NormalDist().inv_cdf(0.5 + level / 2)
+        found = {}
+        for name in sorted(set(groups)):
+            mine = groups == name
+            # The factor at which each row comes to lie within its interval.
+            needed = (missed[mine] / z) ** 2 - spread[mine] ** 2
+            ratio = np.sort(np.sqrt(np.maximum(needed, 0.0)) / noise[mine])
+            rank = min(len(ratio), math.ceil(level * (len(ratio) + 1)))
+            found[name] = float(np.clip(ratio[rank - 1], *WIDEST))
+        return found
 
     def constants_of(self, engine: str, device: str) -> "PairConstants":
         """A pair's constants; where a level was not seen, its prior spread."""
@@ -192,9 +254,9 @@ class Posterior:
         for i, (name, effect) in enumerate(EFFECTS.items()):
             x = root_of(name, engine)
             for level, key in keys.items():
-                spread = effect.spread(level)
-                if not spread:
+                if (name, level) not in r.slots:
                     continue
+                spread = effect.spread(level)
                 if key in r.names[level]:
                     at = r.slots[name, level].start + r.names[level].index(key)
                     rows[i, at] = spread

@@ -5,12 +5,14 @@ build it was measured with: `llama.cpp/metal-2023` is the build of November 2023
 """
 
 import dataclasses
+import math
 import re
 from typing import Literal
 
 import msgspec
 
-from benchmarks import device_rows
+from benchmarks import device_rows, executorch_files
+from benchmarks.stored_bits import StoredBits
 from shapelaw.scaling.architecture import Architecture
 from shapelaw.search.architectures import load_architecture
 from shapelaw.search.workload import Workload
@@ -30,13 +32,15 @@ class Row:
     """`engine/backend`."""
     model: str
     quantity: Quantity
-    stored_bits: float
+    stored: StoredBits
     workload: Workload
     kv_bits: float
     activation_bits: float
     measured: float
     noise: float | None = None
     """Standard deviation of the logarithm where the source tells it apart; else by quantity."""
+    rounding: float = 0.0
+    """What the printed figure's last digit leaves open, likewise."""
     public: bool = False
     """Of the table of public rows, which the scores are about."""
 
@@ -61,17 +65,24 @@ ENGINES = {
 
 
 APP = re.compile(r"react-native|\(app\b")
-"""Rows timed inside an application, of models that were exported by other tools than its own."""
+"""Rows timed inside an application."""
+
+
+def executorch_backend(model: str, precision: str, source: str) -> str:
+    """Which ExecuTorch on the processor. Meta publishes its files of Llama 3.2, which run alike in
+    an application; of other models an application's makers export their own, with other kernels.
+    XNNPACK takes no bfloat16: such a model runs on ExecuTorch's own kernels, not one matrix of it
+    delegated (pytorch/executorch issues 10188 and 9004, pull 8381)."""
+    build = "app" if APP.search(source) and not model.startswith("llama-3.2") else "cpu"
+    return f"executorch/{build}-bf16" if precision == "BF16" else f"executorch/{build}"
 
 
 def engine_of(device: str, engine: str, source: str) -> str:
-    """`engine/backend` by a public row's own words."""
+    """`engine/backend` by a public row's own words; of ExecuTorch see `executorch_backend`."""
     if engine in ENGINES:
         return ENGINES[engine]
     if engine.startswith("ollama"):
         return "ollama/cpu"
-    if engine.startswith("ExecuTorch"):
-        return "executorch/app" if APP.search(source) else "executorch/cpu"
     if "Metal" in engine:
         return "llama.cpp/metal"
     if "CPU" in engine or device == "raspberry-pi-5":
@@ -96,24 +107,46 @@ def public_rows() -> list[Row] | None:
             batch=int(row["batch"]),
             context=context,
         )
+        engine = engine_of(row["device"], row["engine"], row["source"])
+        if row["engine"].startswith("ExecuTorch"):
+            engine = executorch_backend(row["model"], row["precision"], row["source"])
+        quantity = msgspec.convert(row["kind"], Quantity)
         found.append(
             Row(
                 row["device"],
-                engine_of(row["device"], row["engine"], row["source"]),
+                engine,
                 row["model"],
-                msgspec.convert(row["kind"], Quantity),
-                float(row["stored_bpw"]),
+                quantity,
+                _stored(engine, row["model"], row["precision"], float(row["stored_bpw"])),
                 work,
                 float(row["kv_bits"]),
                 float(row["act_bits"]),
                 float(row["measured"]),
+                rounding=rounding(row["measured"]),
                 public=True,
             )
         )
     return found
 
 
-APPLE_BITS = {16.0: 16.0, 8.0: 8.5, 4.0: 4.54}
+def _stored(engine: str, model: str, precision: str, mean_bits: float) -> StoredBits:
+    found = None
+    if engine.startswith("executorch/"):
+        found = executorch_files.published(model, load_architecture(model), precision)
+    return found or StoredBits.alike(mean_bits)
+
+
+def rounding(printed: str) -> float:
+    """Standard deviation of the logarithm that a figure's last digit leaves open."""
+    mantissa, _, exponent = printed.lower().partition("e")
+    decimals = len(mantissa.partition(".")[2])
+    unit = 10.0 ** (int(exponent or 0) - decimals)
+    return unit / math.sqrt(12) / float(printed)
+
+
+APPLE_STORED = {
+    nominal: StoredBits.alike(bits) for nominal, bits in ((16.0, 16.0), (8.0, 8.5), (4.0, 4.54))
+}
 APPLE_LARGEST = (
     "7-8c",
     "10c",
@@ -145,13 +178,13 @@ def apple_rows() -> list[Row]:
         engine = "llama.cpp/metal" if name.startswith("m5") else "llama.cpp/metal-2023"
         for bits, seconds in chip.decode.items():
             found.append(
-                Row(name, engine, "llama-2-7b", "decode", APPLE_BITS[bits],
+                Row(name, engine, "llama-2-7b", "decode", APPLE_STORED[bits],
                     device_rows.APPLE_DECODE, 16, 16, 1 / seconds)
             )  # fmt: skip
         # M5's prefill there stays below its shaders' rate: builds before Metal's tensor operations.
         for bits, seconds in () if name.startswith("m5") else chip.prefill.items():
             found.append(
-                Row(name, engine, "llama-2-7b", "prefill", APPLE_BITS[bits],
+                Row(name, engine, "llama-2-7b", "prefill", APPLE_STORED[bits],
                     device_rows.APPLE_PREFILL, 16, 16, 512 / seconds)
             )  # fmt: skip
     return found
@@ -164,11 +197,11 @@ def jetson_rows() -> list[Row]:
         device = f"jetson-orin-nano-{device_rows.JETSON_MODES[row.mode]}"
         model = f"jetson {row.model}"
         MODELS[model] = row.decode.architecture
-        bits = row.decode.weight_bits + device_rows.SCALE_BITS
+        stored = StoredBits.alike(row.decode.weight_bits + device_rows.SCALE_BITS)
         work = row.decode.workload
-        found.append(Row(device, "llama.cpp/cuda-board", model, "decode", bits, work, 16, 16,
+        found.append(Row(device, "llama.cpp/cuda-board", model, "decode", stored, work, 16, 16,
                          1 / row.decode.seconds))  # fmt: skip
-        found.append(Row(device, "llama.cpp/cuda-board", model, "ttft", bits, work, 16, 16,
+        found.append(Row(device, "llama.cpp/cuda-board", model, "ttft", stored, work, 16, 16,
                          row.prefill.seconds))  # fmt: skip
     return found
 
@@ -197,10 +230,17 @@ PHONE_MODELS = {
 }
 
 
-def _phone_bits(row: dict[str, str], model: str) -> float:
+def _phone_stored(row: dict[str, str], model: str) -> StoredBits:
+    shape = load_architecture(model)
+    if row["framework"] == "ExecuTorch":
+        found = executorch_files.published(model, shape, row["quant"])
+        if found is not None:
+            return found
     if row["weight_bytes"]:
-        return float(row["weight_bytes"]) * 8 / float(load_architecture(model).total_parameters)
-    return 16.0 if "BF16" in row["quant"] else 8.5 if "8bit" in row["quant"] else 4.5
+        return StoredBits.alike(float(row["weight_bytes"]) * 8 / float(shape.total_parameters))
+    return StoredBits.alike(
+        16.0 if "BF16" in row["quant"] else 8.5 if "8bit" in row["quant"] else 4.5
+    )
 
 
 def phone_rows() -> list[Row]:
@@ -210,10 +250,10 @@ def phone_rows() -> list[Row]:
         device, model = PHONES.get(row["device"]), PHONE_MODELS.get(row["model"])
         if device is None or model is None:
             continue
-        bits = _phone_bits(row, model)
+        stored = _phone_stored(row, model)
         gpu = row["backend"] in ("GPU", "Metal")
         engine = {
-            "ExecuTorch": "executorch/cpu",
+            "ExecuTorch": executorch_backend(model, row["quant"], row["source"]),
             "MNN-LLM": "mnn/metal" if gpu else "mnn/cpu",
             "LiteRT-LM": "litert-lm/gpu" if gpu else "litert-lm/cpu",
         }[row["framework"]]
@@ -229,7 +269,7 @@ def phone_rows() -> list[Row]:
             mebibytes = row["memory_note"].split("RSS")[1].split("MiB")[0]
             quantities.append(("memory", float(mebibytes) * 2**20))
         found += [
-            Row(device, engine, model, quantity, bits, work, 16, 16, value)
+            Row(device, engine, model, quantity, stored, work, 16, 16, value)
             for quantity, value in quantities
         ]
     return found
@@ -250,8 +290,8 @@ def iphone_rows() -> list[Row]:
         model = f"mobilellm-125m {blocks}x{sharing}"
         MODELS[model] = dataclasses.replace(base, n_blocks=blocks, sharing=sharing)
         found.append(
-            Row("iphone-13", "executorch/mps", model, "decode", 16.0, IPHONE_TOKEN, 16, 16,
-                1e3 / ms, noise=IPHONE_NOISE)
+            Row("iphone-13", "executorch/mps", model, "decode", StoredBits.alike(16.0),
+                IPHONE_TOKEN, 16, 16, 1e3 / ms, noise=IPHONE_NOISE)
         )  # fmt: skip
     return found
 
@@ -269,8 +309,8 @@ def cpu_rows() -> list[Row]:
         if device is None or device == "raspberry-pi-5" or row["model"] != "Llama-2-7B":
             continue
         if row["framework"].startswith("llama.cpp b"):
-            bits = 4.54 if "Q4_0" in row["quant"] else 3.35
-            found.append(Row(device, "llama.cpp/cpu", "llama-2-7b", "decode", bits, work, 16, 16,
+            stored = StoredBits.alike(4.54 if "Q4_0" in row["quant"] else 3.35)
+            found.append(Row(device, "llama.cpp/cpu", "llama-2-7b", "decode", stored, work, 16, 16,
                              float(row["decode_tok_s"])))  # fmt: skip
     return found
 

@@ -98,6 +98,7 @@ BACKENDS = {
     "gpu": "GPU",
     "cuda": "CUDA",
     "cuda-board": "CUDA",
+    "rocm": "ROCm",
     "mps": "MPS",
 }
 

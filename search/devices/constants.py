@@ -31,6 +31,8 @@ class Constants:
     """Share of the peak that a decode step's multiplies reach."""
     attention_efficiency: Number
     decode_attention_efficiency: Number
+    attention_overlaps: bool = True
+    """Whether a decode step's attention computes while it waits for keys and values."""
     half_tokens: Number = 0.0
     half_width: Number = 0.0
     prefill_chunk: Number = NO_LIMIT
@@ -173,6 +175,7 @@ def constants(profile: DeviceProfile) -> Constants:
         decode_efficiency=get("compute.decode_efficiency", efficiency),
         attention_efficiency=get("compute.attention_efficiency", efficiency),
         decode_attention_efficiency=get("compute.decode_attention_efficiency", efficiency),
+        attention_overlaps=does.attention_overlaps,
         half_tokens=get("compute.half_tokens", 0.0),
         half_width=get("compute.half_width", 0.0),
         prefill_chunk=get("compute.prefill_chunk", NO_LIMIT),

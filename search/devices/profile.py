@@ -201,6 +201,9 @@ class EngineTraits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit
     """Bits that keys and values take whatever is asked for; 0: as asked for."""
     activation_bits_least: float = 0.0
     """The same of activations."""
+    attention_overlaps: bool = True
+    """Whether a decode step's attention computes while it waits for keys and values; else the two
+    times add up, as in a processor core's loop over the keys of one head."""
 
 
 class Uncertainty(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):

@@ -110,6 +110,13 @@ def resident(working_set: np.ndarray, constants: Constants) -> list[np.ndarray]:
     return [resident_share(working_set, size) for size in constants.cache_capacity]
 
 
+def serve_keys(resident: list[np.ndarray], constants: Constants) -> Reading:
+    """Keys and values lie in strides that no level serves as fast as it serves weights."""
+    slower = constants.bandwidth / constants.kv_bandwidth
+    found = serve(resident, constants, constants.bandwidth)
+    return Reading(found.dram_share, found.dram_seconds * slower, found.cache_seconds * slower)
+
+
 def serve_again(again: list[np.ndarray], whole: list[np.ndarray], constants: Constants) -> Reading:
     """A second reading: what the caches kept of the first one, or hold all the time."""
     kept = [
@@ -128,6 +135,7 @@ def roofline(
     *,
     surplus: np.ndarray | float = 0.0,
     source: str = "weights",
+    overlaps: bool = True,
 ) -> Part:
     """The larger of bytes and operations; who wins is what the seconds are charged to.
 
@@ -136,6 +144,7 @@ def roofline(
         op_seconds: seconds of the operations by component; empty where there are none.
         surplus: bytes that unpacking costs as much as, on top of those read.
         source: the component that waits for DRAM.
+        overlaps: whether operations go on while bytes are awaited; else the two add up.
     """
     dram = volume * reading.dram_seconds
     cached = volume * reading.cache_seconds
@@ -146,6 +155,9 @@ def roofline(
         by = {source: dram, "cache": cached}
         return Part(name, waiting, moved, volume - moved, flops, by)
     compute = np.add.reduce(list(op_seconds.values()))
+    if not overlaps:
+        by = {source: dram, "cache": cached, **op_seconds}
+        return Part(name, waiting + compute, moved, volume - moved, flops, by)
     memory_bound = waiting >= compute
     by = {
         source: np.where(memory_bound, dram, 0.0),
@@ -190,7 +202,9 @@ class Shapes:
         activation_bits: Any,
         *,
         formats: tuple[list[Mix], np.ndarray] | None = None,
+        stored: StoredWeights | None = None,
     ) -> None:
+        """`stored`: the weights as they lie, where neither bits nor a format says."""
         self.demand = w if isinstance(w, Demand) else Demand.of(w)
         self.kv_bytes = np.maximum(kv_bits, c.kv_bits_least) / 8
         self.activation_bytes = np.maximum(activation_bits, c.activation_bits_least) / 8
@@ -211,7 +225,7 @@ class Shapes:
         self.global_layers = np.asarray(a.n_global_layers, dtype=np.float64)
         self.local_layers = self.depth - self.global_layers
         self.peak = c.peak_at(activation_bits)
-        self.stored = self._stored(a, c, weight_bits, formats)
+        self.stored = stored or self._stored(a, c, weight_bits, formats)
         self.bits = self.stored.nominal_bits
 
     def _stored(
@@ -301,10 +315,11 @@ def decode_parts(s: Shapes, c: Constants) -> list[Part]:
         roofline(
             "KV cache",
             kv_volume,
-            serve(whole, c, c.kv_bandwidth),
+            serve_keys(whole, c),
             scores,
             {"attention": scores / (s.peak * c.decode_attention_efficiency)},
             source="kv",
+            overlaps=c.attention_overlaps,
         ),
         roofline("activations", activations, _on_chip(s, c), none, {}),
         overhead(
@@ -402,7 +417,7 @@ def prefill_parts(s: Shapes, c: Constants, *, together: bool = False) -> list[Pa
         roofline(
             "attention scores",
             kv_volume,
-            serve(resident(kv_volume / s.depth, c), c, c.kv_bandwidth),
+            serve_keys(resident(kv_volume / s.depth, c), c),
             scores,
             {"attention": scores / (s.peak * c.attention_efficiency)},
             source="kv",

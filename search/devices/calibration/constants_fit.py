@@ -26,6 +26,11 @@ FORMATS = {4.0: 4.5, 8.0: 8.5}
 """Stored bits of llama.cpp's block formats."""
 
 
+ATTENTION_WAITS = ("llama.cpp",)
+"""Engines whose decode on a processor goes through one head's keys in a loop: each row of keys is
+fetched, then multiplied."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Fit:
     """A calibration's constants with all it knows of them."""
@@ -61,6 +66,7 @@ def template(engine: str, bare: dict[str, float], observations: Sequence[Observa
         efficiency=1.0,
         decode_efficiency=1.0,
         attention_efficiency=0.3,
+        attention_overlaps=engine not in ATTENTION_WAITS,
         decode_attention_efficiency=1.0,
         half_tokens=4.0,
         half_width=32.0,
@@ -83,12 +89,17 @@ def decode_parameters(start: Constants, observations: Sequence[Observation]) -> 
     """Bandwidths, the cache, overheads, and what else these timings can tell.
 
     Unpacking at each precision where weights are packed; what a cache keeps of a block read once
-    where some blocks are shared; attention's own speed where contexts differ.
+    where some blocks are shared; attention's own speed, and how much more slowly than weights keys
+    are read, where contexts differ.
     """
     cache = last_level_cache()[0]
 
     def put_bandwidth(c: Constants, value: float) -> Constants:
-        return dataclasses.replace(c, bandwidth=value, kv_bandwidth=value)
+        share = c.kv_bandwidth / c.bandwidth
+        return dataclasses.replace(c, bandwidth=value, kv_bandwidth=share * value)
+
+    def put_kv_share(c: Constants, value: float) -> Constants:
+        return dataclasses.replace(c, kv_bandwidth=value * c.bandwidth)
 
     def put_ratio(c: Constants, value: float) -> Constants:
         return dataclasses.replace(c, cache_bandwidth=(value * c.bandwidth,))
@@ -113,7 +124,14 @@ def decode_parameters(start: Constants, observations: Sequence[Observation]) -> 
         field("per_layer_feature", 1e-11, 1e-6, 1e-8),
         *(weight_field(b, "unpack", 1e-14, 1e-9, 1e-12) for b in packed),
         *([Free("cache retained", 0.05, 1.0, 0.7, put_retained)] if shared else []),
-        *([field("decode_attention_efficiency", 0.003, 1.0, 0.1)] if len(contexts) > 1 else []),
+        *(
+            [
+                field("decode_attention_efficiency", 0.003, 1.0, 0.1),
+                Free("kv share", 0.02, 1.0, 0.5, put_kv_share),
+            ]
+            if len(contexts) > 1
+            else []
+        ),
     ]
 
 

@@ -60,6 +60,11 @@ def profile_of(name: str, engine: str, fit: Fit, *, measured_here: bool) -> Devi
                 APP_SHARE if measured_here else 0.1, "share", "a usual share for one application"
             ),
             bandwidth=fitted(c.bandwidth / 1e9, "GB/s", "bandwidth"),
+            kv_bandwidth=(
+                fitted(c.kv_bandwidth / 1e9, "GB/s", "kv share")
+                if "kv share" in fit.values
+                else None
+            ),
             runtime=assumed(RUNTIME_MB[engine], "MB", f"typical of {engine}"),
             kv_reserved=(
                 assumed(LEAST_CONTEXT, "tokens", "the least context this engine is started with")
@@ -114,7 +119,9 @@ def profile_of(name: str, engine: str, fit: Fit, *, measured_here: bool) -> Devi
             for bits, stored, unpack, slowdown in c.weights
         },
         traits=EngineTraits(
-            formats=FORMATS.get(engine), activation_bits_least=ACTIVATION_BITS.get(engine, 0.0)
+            formats=FORMATS.get(engine),
+            activation_bits_least=ACTIVATION_BITS.get(engine, 0.0),
+            attention_overlaps=c.attention_overlaps,
         ),
         uncertainty=Uncertainty(source=source, spread=_spread(fit), errors=CALIBRATED_ERRORS),
         notes=_notes(engine),
@@ -131,6 +138,7 @@ DRAWN = {
     "prefill rate": "efficiency",
     "half_tokens": "half_tokens",
     "attention_efficiency": "attention_efficiency",
+    "kv share": "kv_share",
     "per_prompt": "per_prompt",
     "per_prompt_layer": "per_prompt_layer",
 }
@@ -178,6 +186,7 @@ UNITS = {
     "attention_efficiency": ("share", 1.0),
     "decode_attention_efficiency": ("share", 1.0),
     "cache retained": ("share", 1.0),
+    "kv share": ("share", 1.0),
 }
 
 
