@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from benchmarks.devices_published import percent, verdict
+from benchmarks.executorch_programs import timed_steps, unseen_cases
 from shapelaw.scaling.architecture import Architecture
 from shapelaw.search.devices.calibration.calibrate import (
     LONG_PROMPT,
@@ -15,7 +16,12 @@ from shapelaw.search.devices.calibration.calibrate import (
     errors_on,
     fit_measured,
 )
-from shapelaw.search.devices.calibration.constants_fit import Fit, roofline
+from shapelaw.search.devices.calibration.constants_fit import (
+    Fit,
+    fit_observations,
+    roofline,
+    template,
+)
 from shapelaw.search.devices.calibration.fitted_profile import profile_of
 from shapelaw.search.devices.calibration.least_squares import Phase
 from shapelaw.search.devices.calibration.memory_fit import (
@@ -31,7 +37,7 @@ from shapelaw.search.devices.calibration.timing import (
     repeatability,
     time_cases,
 )
-from shapelaw.search.devices.calibration.timing_shapes import Case, shape
+from shapelaw.search.devices.calibration.timing_shapes import Case, executorch_cases, shape
 from shapelaw.search.devices.engines.llamacpp import PRECISIONS
 
 ROUNDS: dict[Engine, int] = {"jax": 12, "llama.cpp": 5, "executorch": 3, "mlx": 3}
@@ -181,10 +187,6 @@ def memory_lines(fit: Fit, seen: Sequence[Timed], held: Sequence[Timed]) -> list
     ]
 
 
-EXECUTORCH_UNSEEN = ((30, 256, 2, 704, 1), (30, 256, 2, 704, 2), (60, 256, 2, 704, 1))
-"""A 30-block shape, the same applied twice, 60 distinct blocks."""
-
-
 def executorch_engine() -> list[str]:
     """ExecuTorch on this machine: eight shapes calibrate, the three variants are predicted."""
     from shapelaw.search.devices.engines.executorch import available
@@ -192,14 +194,18 @@ def executorch_engine() -> list[str]:
     if not available():
         return ["skipped: executorch or torch is not installed (extra `executorch`)"]
     bits = activation_bits("executorch")
-    unseen = [
-        Case(shape(blocks, width, kv, d_ff, sharing=sharing, vocabulary=8192), bits)
-        for blocks, width, kv, d_ff, sharing in EXECUTORCH_UNSEEN
-    ]
-    fit, held, all_timed, bare = _calibrate_beside("executorch", unseen, (min(PROMPTS),))
+    cases, unseen = executorch_cases(), unseen_cases()
+    timed = timed_steps([*cases, *unseen], ROUNDS["executorch"])
+    seen, held = timed[: len(cases)], timed[len(cases) :]
+    rows, bare = [t.observation("decode", bits) for t in seen], bare_speeds("executorch")
+    fit = fit_observations(rows, template("executorch", bare, rows))
     errors = errors_on(fit, held, bits, "decode")
     lines = _rows(held, errors, "decode")
-    lines += _summary(fit, all_timed, held, bits, bare)
+    own = np.abs(errors_on(fit, seen, bits, "decode"))
+    lines.append(
+        f"calibrated {100 * float(np.mean(own)):.1f} %, repeatability "
+        f"{100 * repeatability(timed, 'decode'):.1f} %"
+    )
     once, twice, distinct = (t.seconds("decode") for t in held)
     sizes = [(t.file_bytes or 0) / 1e6 for t in held]
     held_mb = [(t.peak_bytes or 0.0) / 1e6 for t in held]

@@ -24,7 +24,7 @@ def public_figures() -> dict[str, Any] | None:
     whole = regression.fit(np.arange(len(rows)))
     roofline = _roofline(regression)
     found = {"in sample": _scores(regression, *whole.predictions(), roofline)}
-    for name, keys in (("models", _models(rows)), ("devices", _devices(rows))):
+    for name, keys in (("models", models_of(rows)), ("devices", _devices(rows))):
         found[f"leaving {name} out"] = _scores(
             regression, *_left_out(regression, whole, keys), roofline
         )
@@ -56,7 +56,8 @@ def public() -> list[str]:
     return lines
 
 
-def _models(rows: list[Row]) -> list[str]:
+def models_of(rows: list[Row]) -> list[str]:
+    """Each row's model, whatever the table calls it."""
     return [row.model.removeprefix("jetson ").lower() for row in rows]
 
 
@@ -69,14 +70,19 @@ def _devices(rows: list[Row]) -> list[str]:
 def _left_out(
     regression: Regression, whole: Posterior, keys: list[str]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Predictions of each public row by a fit that saw nothing of its group."""
-    groups = np.array(keys)
+    """Predictions of each public row by a fit that saw nothing of its group.
+
+    The width of an interval comes from the fitted rows alone: what the constants of a device leave
+    unexplained, from models left out among them; how far an unseen device may lie off, from the
+    spread of the effects.
+    """
+    groups, models = np.array(keys), np.array(models_of(regression.rows))
     middle, spread = (np.full(len(groups), np.nan) for _ in range(2))
     public_rows = np.array([row.public for row in regression.rows])
     for group in sorted(set(groups[public_rows])):
         held = groups == group
         fitted = regression.fit(np.flatnonzero(~held), whole, rounds=2)
-        middle_all, spread_all = fitted.predictions(fitted.widened(groups))
+        middle_all, spread_all = fitted.with_noise(fitted.widened(models)).predictions()
         middle[held], spread[held] = middle_all[held], spread_all[held]
     return middle, spread
 

@@ -192,21 +192,20 @@ class Posterior:
     seen: Seen
     noise: np.ndarray
 
-    def predictions(
-        self, widen: Mapping[str, float] | None = None
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Logarithm and its standard deviation, noise included, for every row, seen or not.
-
-        Args:
-            widen: factors on the noise, as `widened` finds them.
-        """
+    def predictions(self) -> tuple[np.ndarray, np.ndarray]:
+        """Logarithm and its standard deviation, noise included, for every row, seen or not."""
         base, slopes = self.regression.jacobian(self.u)
-        factor = np.array([(widen or {}).get(g, 1.0) for g in self.regression.groups])
-        return base, np.sqrt(self.seen.variance(slopes) + (factor * self.noise) ** 2)
+        return base, np.sqrt(self.seen.variance(slopes) + self.noise**2)
+
+    def with_noise(self, widen: Mapping[str, float]) -> "Posterior":
+        """The same constants, with the noise times factors by group of quantities."""
+        factor = np.array([widen.get(g, 1.0) for g in self.regression.groups])
+        return dataclasses.replace(self, noise=factor * self.noise)
 
     def left_out(self, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Error of each fitted row's logarithm had its group not been fitted, and the standard
-        deviation that its constants would have had; by one Newton step from the optimum.
+        deviation that its constants would have had; by one Newton step from the optimum, which
+        holds for models and not for whole devices.
 
         Args:
             keys: the group of every row of the regression.

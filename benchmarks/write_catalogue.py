@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.devices_public import models_of
 from benchmarks.engine_priors import (
     ACTIVATION_BITS_LEAST,
     CHUNKS,
@@ -138,7 +139,8 @@ def write_catalogue(folder: Path = ENGINES) -> list[str]:
     if rows is None:
         raise NoAnswer("the public table is not beside the repository")
     regression = Regression(rows)
-    posterior = regression.fit(np.arange(len(rows)))
+    fitted = regression.fit(np.arange(len(rows)))
+    posterior = fitted.with_noise(fitted.widened(np.array(models_of(rows))))
     lines = []
     for name, traits in TRAITS.items():
         document = engine_document(name, traits, posterior)

@@ -5,8 +5,12 @@ and both are timed in a process of their own with a time limit. Lowering takes t
 up to minutes for deep shapes. A shared block is stored once in the file.
 """
 
+import dataclasses
+import hashlib
+import importlib.metadata
 import importlib.util
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,18 +30,78 @@ def available() -> bool:
     return all(importlib.util.find_spec(name) is not None for name in ("executorch", "torch"))
 
 
+def check_expressed(architecture: Architecture) -> None:
+    """Raise BadInput for a shape that this engine's decoder does not express."""
+    if architecture.window is not None or architecture.input_injection:
+        raise BadInput("engine = executorch: shapes without windows or injected input only")
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """A shape lowered for so many tokens at a time, with room for `context` tokens."""
+
+    architecture: Architecture
+    tokens: int
+    context: int
+
+    def path(self, folder: Path) -> Path:
+        """Its file, by all that it depends on, the engine's version among it."""
+        engine = importlib.metadata.version("executorch")
+        known = repr((self.architecture.to_dict(), self.tokens, self.context, engine))
+        return folder / f"{hashlib.sha256(known.encode()).hexdigest()[:24]}.pte"
+
+    def job(self, folder: Path) -> dict[str, Any]:
+        """What the engine's process has to know."""
+        return {
+            "architecture": self.architecture.to_dict(),
+            "order": list(self.architecture.applied_blocks()),
+            "tokens": self.tokens,
+            "context": self.context,
+            "path": str(self.path(folder)),
+        }
+
+
+def lower(
+    programs: Sequence[Program], folder: Path, *, patience: float = LOWERING_PATIENCE
+) -> None:
+    """Write the programs that the folder lacks, in one process; each appears when it is whole.
+
+    Raises:
+        NoAnswer: lowering crashed, or took longer than `patience` seconds.
+    """
+    lacking = [program for program in programs if not program.path(folder).is_file()]
+    if lacking:
+        jobs = [program.job(folder) for program in lacking]
+        run_worker("executorch", WORKER, {"do": "lower", "programs": jobs}, patience=patience)
+
+
+def run_programs(
+    folder: Path, decode: Program, prefill: Program | None, position: int, tokens: int
+) -> dict[str, Any]:
+    """Seconds of `decode`, one token at `position` and after, and of `prefill`; `held_bytes`.
+
+    Raises:
+        NoAnswer: running crashed, or took too long.
+    """
+    job = {
+        "do": "run",
+        "prompt": position,
+        "tokens": tokens,
+        "decode": str(decode.path(folder)),
+        "prefill": None if prefill is None else str(prefill.path(folder)),
+    }
+    return run_worker("executorch", WORKER, job)
+
+
 class ExecutorchRunner:
     """A shape's programs, lowered at the first run of each prompt length."""
 
     def __init__(self, architecture: Architecture, folder: Path | None) -> None:
-        a = architecture
         if not available():
             raise BadInput("engine = executorch: install the extra `executorch`")
-        if a.window is not None or a.input_injection:
-            raise BadInput("engine = executorch: shapes without windows or injected input only")
-        self._architecture = a
+        check_expressed(architecture)
+        self._architecture = architecture
         self._folder = tempfile.TemporaryDirectory(prefix="shapelaw-", dir=folder)
-        self._lowered: dict[tuple[int, int], dict[str, Any]] = {}
         self.peak_bytes: float | None = None
         self.file_bytes: int | None = None
 
@@ -47,31 +111,15 @@ class ExecutorchRunner:
         Raises:
             NoAnswer: lowering or running crashed, or took too long.
         """
-        programs = self._programs(prompt_tokens, decode_tokens)
-        found = run_worker("executorch", WORKER, {"do": "run", "tokens": decode_tokens, **programs})
+        context = prompt_tokens + decode_tokens + ROOM
+        folder = Path(self._folder.name)
+        decode = Program(self._architecture, 1, context)
+        prefill = Program(self._architecture, prompt_tokens, context)
+        lower([decode, prefill], folder)
+        self.file_bytes = decode.path(folder).stat().st_size
+        found = run_programs(folder, decode, prefill, prompt_tokens, decode_tokens)
         self.peak_bytes = float(found["held_bytes"])
         return float(found["prefill"]), float(found["decode"])
-
-    def _programs(self, prompt: int, tokens: int) -> dict[str, Any]:
-        known = self._lowered.get((prompt, tokens))
-        if known is not None:
-            return known
-        a = self._architecture
-        names = {
-            which: str(Path(self._folder.name) / f"{which}-{prompt}-{tokens}.pte")
-            for which in ("decode", "prefill")
-        }
-        programs = {"prompt": prompt, "context": prompt + tokens + ROOM, **names}
-        job = {
-            "do": "lower",
-            "architecture": a.to_dict(),
-            "order": list(a.applied_blocks()),
-            **programs,
-        }
-        answer = run_worker("executorch", WORKER, job, patience=LOWERING_PATIENCE)
-        self.file_bytes = int(answer["bytes"])
-        self._lowered[prompt, tokens] = programs
-        return programs
 
     def close(self) -> None:
         """Delete the programs."""

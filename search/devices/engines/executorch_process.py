@@ -1,7 +1,8 @@
 """The process that holds ExecuTorch: one JSON job on stdin, one JSON line on stdout.
 
-Run as a script, so that it imports the engine and nothing else of the project. `lower` writes a
-program for one token and one for a prompt; `run` times them. Weights are random and of 32 bits, the
+Run as a script, so that it imports the engine and nothing else of the project. `lower` writes
+programs, each for so many tokens at a time; `run` times a token's, and a prompt's where there is
+one. Weights are random and of 32 bits, the
 keys and values lie in the program's own buffers, and a block that is applied twice is one module
 called twice, which ExecuTorch stores once.
 """
@@ -45,14 +46,15 @@ def _lower(job: dict[str, Any]) -> dict[str, Any]:
     from executorch.exir import to_edge_transform_and_lower
     from executorch.extension.llm.custom_ops import custom_ops  # noqa: F401  registers the cache
 
-    model = _decoder(job["architecture"], job["order"], job["context"])
-    for tokens, path in ((1, job["decode"]), (job["prompt"], job["prefill"])):
-        example = (torch.zeros(1, tokens, dtype=torch.long), torch.tensor([0]))
+    for program in job["programs"]:
+        model = _decoder(program["architecture"], program["order"], program["context"])
+        example = (torch.zeros(1, program["tokens"], dtype=torch.long), torch.tensor([0]))
         with torch.no_grad():
             exported = torch.export.export(model, example, strict=False)
             lowered = to_edge_transform_and_lower(exported, partitioner=[XnnpackPartitioner()])
-            lowered.to_executorch().save(path)
-    return {"bytes": Path(job["decode"]).stat().st_size}
+            lowered.to_executorch().save(program["path"] + ".part")
+        os.replace(program["path"] + ".part", program["path"])
+    return {}
 
 
 def _decoder(a: dict[str, Any], order: list[int], context: int) -> Any:
@@ -157,6 +159,8 @@ def _run(job: dict[str, Any]) -> dict[str, Any]:
 
     step = _best(stretch) / job["tokens"]
     held = _resident() - before
+    if job["prefill"] is None:
+        return {"decode": step, "held_bytes": held}
     prompt = runtime.load_program(job["prefill"]).load_method("forward")
     ids, start = torch.zeros(1, job["prompt"], dtype=torch.long), torch.tensor([0])
     prefill = _best(lambda: prompt.execute((ids, start)))
