@@ -52,8 +52,9 @@ def _lower(job: dict[str, Any]) -> dict[str, Any]:
         with torch.no_grad():
             exported = torch.export.export(model, example, strict=False)
             lowered = to_edge_transform_and_lower(exported, partitioner=[XnnpackPartitioner()])
-            lowered.to_executorch().save(program["path"] + ".part")
-        os.replace(program["path"] + ".part", program["path"])
+            unfinished = f"{program['path']}.part.pte"  # the engine asks for the ending
+            lowered.to_executorch().save(unfinished)
+        os.replace(unfinished, program["path"])
     return {}
 
 
