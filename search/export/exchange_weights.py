@@ -19,11 +19,13 @@ import numpy as np
 from shapelaw.scaling.architecture import Architecture
 from shapelaw.scaling.atomic_files import MACHINE_ERRORS
 from shapelaw.scaling.errors import BadInput, NoAnswer
-from shapelaw.search.devices.catalogue import sharing_engines
 
 EMBEDDING = "model.embed_tokens.weight"
 FINAL_NORM = "model.norm.weight"
 LM_HEAD = "lm_head.weight"
+SHARING_ENGINES = "jax, ExecuTorch, LiteRT-LM, MLX or Hugging Face transformers"
+"""What keeps a block that is applied several times once: as the engines' own files say, which lie
+above this room; a test holds the two together."""
 
 
 class WeightSource(Protocol):
@@ -80,7 +82,7 @@ def expansion_cost(architecture: Architecture) -> str | None:
         f"Each of {a.n_shared_blocks} shared blocks is written {a.sharing} times: {extra:,} "
         f"parameters more, {4 * extra:,} bytes in float32 and {2 * extra:,} in 16 "
         "bits, and as many more to read for each token. To keep them shared an engine such as "
-        f"{sharing_engines()} is needed; --to hf keeps them."
+        f"{SHARING_ENGINES} is needed; --to hf keeps them."
     )
 
 

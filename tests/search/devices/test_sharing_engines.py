@@ -6,6 +6,7 @@ import pytest
 
 from shapelaw.search.devices.catalogue import engine, sharing_engines
 from shapelaw.search.devices.profile import STORE_EVERY_APPLICATION
+from shapelaw.search.export.exchange_weights import SHARING_ENGINES
 
 SHIPPED = sorted(
     entry.name.removesuffix(".toml")
@@ -29,3 +30,7 @@ def test_the_sentence_names_those_that_can_and_no_other() -> None:
         found = engine(name)
         able = bool(found.traits.shares_blocks) and name != "asserted"
         assert (found.title in said) is able, name
+
+
+def test_the_exports_sentence_is_the_engines_own() -> None:
+    assert sharing_engines() == SHARING_ENGINES
