@@ -73,12 +73,24 @@ def priced(problem: Problem, architectures: list[Architecture], bits: np.ndarray
 
 
 def best_row(problem: Problem, points: Points, confidence: float) -> int:
-    """Row of the best point that meets every budget with confidence; without one, the likeliest
-    to, and of those that never do the one that misses by least."""
+    """Row of the best point that meets every budget with confidence; without one, the closest."""
     chance = probability(problem, points)
     goal = problem.price(points.columns, problem.goal)
     rows = np.flatnonzero(chance >= confidence)
     if len(rows):
         return int(rows[np.argmin(goal[rows])])
     misses = [limit.ratio(points.columns[limit.column]) for limit in problem.limits]
-    return int(np.lexsort((np.max(misses, axis=0), -chance))[0])
+    return int(closest(chance, np.max(misses, axis=0)))
+
+
+def closest(chance: np.ndarray, miss: np.ndarray) -> np.ndarray:
+    """The row [...] of the shape that stands for those of which none meets the budgets.
+
+    The likeliest to meet them; of equally likely ones, that which misses by least.
+
+    Args:
+        chance: probability [n, ...] that a shape meets every budget, or a count of draws.
+        miss: the largest ratio [n, ...] of its middle costs to a budget.
+    """
+    likeliest = chance == chance.max(axis=0)
+    return np.argmin(np.where(likeliest & ~np.isnan(miss), miss, np.inf), axis=0)

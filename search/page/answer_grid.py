@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from shapelaw.search.answer.baselines import closest
 from shapelaw.search.page.stops import BudgetStops
 from shapelaw.search.pareto.feasibility import UncertainCost, cost_draws
 from shapelaw.search.pareto.problem import Points, Problem
@@ -25,6 +26,12 @@ _BLOCK = 20_000
 
 _TOGETHER = 128
 """Shapes whose combinations are counted together."""
+
+_COUNTED = 32
+"""The same, where all their combinations are."""
+
+_PLACES = 4096
+"""Combinations looked at together."""
 
 _SURER = 0.9
 """A shape may need this share of the least margin that a sampled shape needed."""
@@ -125,6 +132,37 @@ def picks(drawn: DrawnStops, order: np.ndarray, levels: Levels | None = None) ->
             if not (table == NOTHING).any():
                 break
     return table
+
+
+def closest_beside(
+    drawn: DrawnStops,
+    table: np.ndarray,
+    levels: Levels | None = None,
+    least_miss: np.ndarray | float = 0.0,
+) -> np.ndarray:
+    """The table of `picks` with, in place of NOTHING, the shape that comes closest to the stops.
+
+    Args:
+        levels: as in `picks`.
+        least_miss: what each shape [n] misses by at any stop.
+    """
+    places = np.argwhere(table == NOTHING)
+    if not len(places):
+        return table
+    held = (levels or drawn.levels)(np.arange(len(drawn)))
+    counts = np.concatenate([
+        met_together(held[first : first + _COUNTED], table.shape).astype(np.uint16)
+        for first in range(0, len(held), _COUNTED)
+    ])  # fmt: skip
+    ratios = [stops.ratio(drawn.middle[:, place]) for place, stops in enumerate(drawn.stops)]
+    filled = table.copy()
+    for first in range(0, len(places), _PLACES):
+        some = tuple(places[first : first + _PLACES].T)
+        miss = np.broadcast_to(least_miss, len(held))[:, None]
+        for ratio, stop in zip(ratios, some, strict=True):
+            miss = np.maximum(miss, ratio[:, stop])
+        filled[some] = closest(counts[(slice(None), *some)], miss)
+    return filled
 
 
 def _settle(table: np.ndarray, rows: np.ndarray, levels: np.ndarray, confidence: float) -> None:

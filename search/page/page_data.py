@@ -144,6 +144,7 @@ def _stops(found: StopAnswers) -> dict[str, Any]:
         "asked_serving": found.asked_serving,
         "picks": _runs(found.picks),
         "familiar": _runs(found.familiar),
+        "familiar_fits": _runs(found.familiar_fits.astype(np.int64)),
     }
 
 

@@ -22,7 +22,13 @@ from shapelaw.search.answer.format_choice import (
 )
 from shapelaw.search.answer.law_choice import default_law, demotion, is_shipped
 from shapelaw.search.devices.stored_weights import nominal_bits
-from shapelaw.search.page.answer_grid import NOTHING, Branch, DrawnStops, picks
+from shapelaw.search.page.answer_grid import (
+    NOTHING,
+    Branch,
+    DrawnStops,
+    closest_beside,
+    picks,
+)
 from shapelaw.search.page.stops import (
     BUDGETS,
     BudgetStops,
@@ -32,7 +38,7 @@ from shapelaw.search.page.stops import (
     training_stops,
     useful_span,
 )
-from shapelaw.search.pareto.budget import Budget
+from shapelaw.search.pareto.budget import Budget, Limit
 from shapelaw.search.pareto.device_cost import DeviceCost
 from shapelaw.search.pareto.expected_loss import ExpectedLoss
 from shapelaw.search.pareto.feasibility import joint_draws
@@ -86,7 +92,7 @@ class StopAnswers:
     asked_serving: int
     formats: list[Mix | None]
     shapes: ArchitectureBatch
-    """The picks, then the familiar choices, then the named models."""
+    """The picks, then the familiar choices, then the named models, each in every format."""
     format: np.ndarray
     """[shapes]: which format each is stored in."""
     bits: np.ndarray
@@ -100,7 +106,10 @@ class StopAnswers:
     picks: np.ndarray
     """[servings, trainings, *stops]: numbers of shapes, NOTHING or BEYOND."""
     familiar: np.ndarray
-    """[servings, trainings, *stops]: the best LLaMA-like shape there, or NOTHING."""
+    """[servings, trainings, *stops]: the LLaMA-like shape that `query` names there
+    (answer.baselines.best_row), in the format of the pick."""
+    familiar_fits: np.ndarray
+    """The same shape: whether it meets the budgets."""
     exact: bool
     """Every shape of the space was looked at."""
 
@@ -116,15 +125,21 @@ def stop_answers(answer: Answer) -> StopAnswers:
     stops = _stops(answer, trainings[asked_training], servings, points)
     asked = [each is None or each.asked for each in formats]
     eligible = _Eligible(mixes, asked)
-    picked, pick_table = _tables(points, trainings, servings, stops, answer.confidence, eligible)
+    every = _Tables(points, trainings, servings, stops, answer.confidence)
+    picked, pick_table, _ = every.of_format(every.best_format(eligible))
     known = [_familiar(answer, grid.bits) for grid in grids]
-    alike, alike_table = _tables(known, trainings, servings, stops, answer.confidence, eligible)
-    families = known_families()
-    named = [each for members in families.values() for each in members.values()]
-    rows = np.arange(len(named))
-    shown = Points(ArchitectureBatch.of(named), np.full(len(named), grids[0].bits[0]), {}, rows)
-    parts = [*picked, *alike, shown]
     count = sum(len(each) for each in picked)
+    stored = np.append(_in_format(picked), 0)[np.where(pick_table == NOTHING, count, pick_table)]
+    familiar = _Tables(known, trainings, servings, stops, answer.confidence, closest=True)
+    alike, alike_table, alike_fits = familiar.of_format(stored)
+    families = known_families()
+    members = [
+        (family, name, shape) for family, each in families.items() for name, shape in each.items()
+    ]
+    models = ArchitectureBatch.of([shape for _, _, shape in members])
+    named = [_at_bits(models, grid.bits) for grid in grids]
+    repeats = [member for grid in grids for member in members for _ in grid.bits]
+    groups = (picked, alike, named)
     found = StopAnswers(
         stops=stops,
         trainings=trainings,
@@ -132,18 +147,16 @@ def stop_answers(answer: Answer) -> StopAnswers:
         servings=servings,
         asked_serving=asked_serving,
         formats=mixes,
-        shapes=Points.join(parts).architectures,
-        format=np.concatenate(
-            [np.full(len(each), n) for group in (picked, alike) for n, each in enumerate(group)]
-            + [np.zeros(len(named))]
-        ).astype(np.int64),
-        bits=np.concatenate([each.bits for each in parts]),
+        shapes=Points.join([each for group in groups for each in group]).architectures,
+        format=np.concatenate([_in_format(group) for group in groups]),
+        bits=np.concatenate([each.bits for group in groups for each in group]),
         n_picks=count,
         n_familiar=sum(len(each) for each in alike),
-        names=[name for members in families.values() for name in members],
-        families=[family for family, members in families.items() for _ in members],
+        names=[name for _, name, _ in repeats],
+        families=[family for family, _, _ in repeats],
         picks=pick_table,
-        familiar=np.where(alike_table == NOTHING, NOTHING, alike_table + count),
+        familiar=alike_table + count,
+        familiar_fits=alike_fits,
         exact=exact and answer.certificate.exact,
     )
     return _without_demoted(found, answer, judge)
@@ -206,9 +219,18 @@ def _found(answer: Answer) -> Points:
 
 def _familiar(answer: Answer, bits: np.ndarray) -> Points:
     best = answer.best.architecture
-    shapes = ArchitectureBatch.of(llama_like(best.vocab_size, best.tied_embeddings))
+    return _at_bits(ArchitectureBatch.of(llama_like(best.vocab_size, best.tied_embeddings)), bits)
+
+
+def _at_bits(shapes: ArchitectureBatch, bits: np.ndarray) -> Points:
+    """Every shape at every precision."""
     rows = np.repeat(np.arange(len(shapes)), len(bits))
     return Points(shapes.take(rows), np.tile(bits, len(shapes)), {}, np.arange(len(rows)))
+
+
+def _in_format(points: Sequence[Points]) -> np.ndarray:
+    """Which format each of the formats' shapes is stored in, one after the other."""
+    return np.repeat(np.arange(len(points)), [len(each) for each in points])
 
 
 def _trainings(
@@ -334,81 +356,93 @@ class _Eligible:
         return priced(chosen, price) and fallback(chosen, shape) is None
 
 
-def _tables(
-    points: Sequence[Points],
-    trainings: Sequence[Training],
-    servings: Sequence[Serving],
-    stops: list[BudgetStops],
-    confidence: float,
-    eligible: _Eligible,
-) -> tuple[list[Points], np.ndarray]:
-    """The shapes that are picked anywhere, of each format, and [servings, trainings, *stops] their
-    numbers, counted through the formats."""
-    by_format, goals = [], []
-    for number, each in enumerate(points):
-        losses = [_losses(training.problems[number], each) for training in trainings]
-        rows_of, goal_of = [], []
-        for serving in servings:
-            problem = dataclasses.replace(trainings[0].problems[number], cost=serving.costs[number])
-            drawn = DrawnStops(Branch(problem, each), stops, confidence)
-            tables = [
-                _table(drawn, training.problems[number], columns)
-                for training, columns in zip(trainings, losses, strict=True)
-            ]
-            rows_of.append(tables)
-            goal_of.append([
-                _goals(drawn, training.problems[number], columns, table)
-                for training, columns, table in zip(trainings, losses, tables, strict=True)
-            ])  # fmt: skip
-        by_format.append(np.array(rows_of))
-        goals.append(np.array(goal_of))
-    chosen = _best_format(points, trainings, by_format, goals, eligible)
-    kept, numbers = [], np.full(by_format[0].shape, NOTHING, dtype=np.int64)
-    first = 0
-    for number, (each, table) in enumerate(zip(points, by_format, strict=True)):
-        here = (chosen == number) & (table != NOTHING)
-        rows = np.unique(table[here])
-        kept.append(each.take(rows))
-        numbers[here] = first + np.searchsorted(rows, table[here])
-        first += len(rows)
-    return kept, numbers
+class _Tables:
+    """What each format alone answers with at every combination of stops."""
 
+    def __init__(
+        self,
+        points: Sequence[Points],
+        trainings: Sequence[Training],
+        servings: Sequence[Serving],
+        stops: list[BudgetStops],
+        confidence: float,
+        *,
+        closest: bool = False,
+    ) -> None:
+        """
+        Args:
+            points: the shapes of each format.
+            closest: where no shape fits, name the one that comes closest.
+        """
+        self.points, self.trainings = points, trainings
+        tables, fits, goals = [], [], []
+        for number, each in enumerate(points):
+            losses = [_losses(training.problems[number], each) for training in trainings]
+            for serving in servings:
+                problem = trainings[0].problems[number]
+                problem = dataclasses.replace(problem, cost=serving.costs[number])
+                drawn = DrawnStops(Branch(problem, each), stops, confidence)
+                for training, columns in zip(trainings, losses, strict=True):
+                    asked = training.problems[number]
+                    table = _table(drawn, asked, columns)
+                    fits.append(table != NOTHING)
+                    goals.append(_goals(drawn, asked, columns, table))
+                    tables.append(_or_closest(drawn, asked, columns, table) if closest else table)
+        shape = (len(points), len(servings), len(trainings), *tables[0].shape)
+        self.rows = np.array(tables).reshape(shape)
+        """[formats, servings, trainings, *stops]: the row of the format's points, or NOTHING."""
+        self.fits = np.array(fits).reshape(shape)
+        self.goals = np.array(goals).reshape(shape)
+        """Of the rows that fit, less is better; infinite elsewhere."""
 
-def _best_format(
-    points: Sequence[Points],
-    trainings: Sequence[Training],
-    by_format: Sequence[np.ndarray],
-    goals: Sequence[np.ndarray],
-    eligible: _Eligible,
-) -> np.ndarray:
-    """Which format holds the pick at every combination: the best that may be picked; where none
-    may, that which is asked beside the others; and where none fits that may, the best of all."""
-    if len(by_format) == 1:
-        return np.zeros(by_format[0].shape, dtype=np.int64)
-    may = np.ones((len(by_format), *by_format[0].shape), dtype=bool)
-    for number, table in enumerate(by_format):
-        shapes = points[number].architectures
-        for place, training in enumerate(trainings):
-            here = table[:, place]
-            rows = np.unique(here[here != NOTHING])
-            tokens = np.broadcast_to(training.budget.training_tokens(shapes), len(shapes))
-            allowed = np.array(
-                [eligible.may(number, shapes[int(row)], float(tokens[row])) for row in rows],
-                dtype=bool,
-            )
-            where = here != NOTHING
-            may[number, :, place][where] = allowed[np.searchsorted(rows, here[where])]
-    price = np.stack(goals)
-    fits = np.stack([table != NOTHING for table in by_format])
-    own = np.array(eligible.asked).reshape(-1, *(1,) * (price.ndim - 1))
-    # The one asked beside the others takes part where none of them may be picked.
-    settled = (fits & may & own).any(axis=0)
-    part = fits & (own | ~settled)
-    first = np.where(part & may, price, np.inf)
-    second = np.where(part, price, np.inf)
-    return np.where(
-        np.isfinite(first).any(axis=0), np.argmin(first, axis=0), np.argmin(second, axis=0)
-    )
+    def of_format(self, chosen: np.ndarray) -> tuple[list[Points], np.ndarray, np.ndarray]:
+        """The answers of the chosen format at every combination of stops.
+
+        Args:
+            chosen: number of a format [servings, trainings, *stops].
+
+        Returns:
+            The shapes that occur, of each format; their numbers [servings, trainings, *stops],
+            counted through the formats, or NOTHING; and whether they fit.
+        """
+        kept, numbers = [], np.full(chosen.shape, NOTHING, dtype=np.int64)
+        first = 0
+        for number, (each, table) in enumerate(zip(self.points, self.rows, strict=True)):
+            here = (chosen == number) & (table != NOTHING)
+            rows = np.unique(table[here])
+            kept.append(each.take(rows))
+            numbers[here] = first + np.searchsorted(rows, table[here])
+            first += len(rows)
+        return kept, numbers, np.take_along_axis(self.fits, chosen[None], axis=0)[0]
+
+    def best_format(self, eligible: _Eligible) -> np.ndarray:
+        """Which format holds the pick at every combination: the best that may be picked; where none
+        may, that which is asked beside the others; and where none fits that may, the best of all.
+        """
+        may = np.ones(self.rows.shape, dtype=bool)
+        if len(may) == 1:
+            return np.zeros(may.shape[1:], dtype=np.int64)
+        for number, table in enumerate(self.rows):
+            shapes = self.points[number].architectures
+            for place, training in enumerate(self.trainings):
+                here = table[:, place]
+                rows = np.unique(here[here != NOTHING])
+                tokens = np.broadcast_to(training.budget.training_tokens(shapes), len(shapes))
+                allowed = np.array(
+                    [eligible.may(number, shapes[int(row)], float(tokens[row])) for row in rows],
+                    dtype=bool,
+                )
+                where = here != NOTHING
+                may[number, :, place][where] = allowed[np.searchsorted(rows, here[where])]
+        own = np.array(eligible.asked).reshape(-1, *(1,) * (may.ndim - 1))
+        # The one asked beside the others takes part where none of them may be picked.
+        settled = (self.fits & may & own).any(axis=0)
+        part = self.fits & (own | ~settled)
+        first = np.where(part & may, self.goals, np.inf)
+        second = np.where(part, self.goals, np.inf)
+        return np.where(
+            np.isfinite(first).any(axis=0), np.argmin(first, axis=0), np.argmin(second, axis=0)
+        )
 
 
 def _losses(problem: Problem, points: Points) -> Columns:
@@ -428,6 +462,18 @@ def _table(drawn: DrawnStops, problem: Problem, losses: Columns) -> np.ndarray:
     # What reaches a loss with confidence does so on average, but for a very lopsided law.
     order = order[losses["loss"][order] <= problem.target_loss]
     return picks(drawn, order, lambda rows: _reaching(drawn, problem, rows))
+
+
+def _or_closest(
+    drawn: DrawnStops, problem: Problem, losses: Columns, table: np.ndarray
+) -> np.ndarray:
+    """The table, with the shape that comes closest wherever none fits."""
+    if problem.target_loss is None:
+        return closest_beside(drawn, table)
+    reach = Limit("target_loss", "loss", problem.target_loss, at_least=False)
+    return closest_beside(
+        drawn, table, lambda rows: _reaching(drawn, problem, rows), reach.ratio(losses["loss"])
+    )
 
 
 def _order(drawn: DrawnStops, problem: Problem, losses: Columns) -> np.ndarray:

@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 
-from shapelaw.search.pareto.budget import Budget
+from shapelaw.search.pareto.budget import Budget, Limit
 from shapelaw.search.pareto.problem import OBJECTIVES, Problem
 from shapelaw.search.workload import Workload
 
@@ -57,6 +57,13 @@ class BudgetStops:
         value = column if self.at_least else -column
         found = np.searchsorted(tightening, value, side="right")
         return np.where(np.isnan(column), 0, found).astype(np.uint8)
+
+    def ratio(self, column: np.ndarray) -> np.ndarray:
+        """How many times as generous each stop would have to be [n, stops]."""
+        limits = [
+            Limit(self.name, self.column, float(value), self.at_least) for value in self.values
+        ]
+        return np.stack([limit.ratio(column) for limit in limits], axis=1)
 
 
 def round_values(low: float, high: float, most: int) -> list[float]:

@@ -45,6 +45,7 @@ function filled(runs) {
 
 const pickTable = question && filled(question.stops.picks);
 const familiarTable = question && filled(question.stops.familiar);
+const familiarFits = question && filled(question.stops.familiar_fits);
 
 // --- where the sliders stand ------------------------------------------------------------------------
 
@@ -72,14 +73,9 @@ function looked(table, at) {
 
 const pickAt = (at = state) => looked(pickTable, at);
 
-// The familiar choice under the same budgets; where none fits, the one without budgets.
-function familiarAt(at = state) {
-  const here = looked(familiarTable, at);
-  if (here >= 0) return {shape: here, fits: true};
-  const free = {...at, ...Object.fromEntries(budgets.map(each => [each.name, 0]))};
-  const anywhere = looked(familiarTable, free);
-  return {shape: anywhere >= 0 ? anywhere : shapes.picks, fits: false};
-}
+// The familiar choice under the same budgets; where none fits, the one that comes closest.
+const familiarAt = (at = state) =>
+  ({shape: looked(familiarTable, at), fits: looked(familiarFits, at) > 0});
 
 // What a tighter or looser speed would be answered with, all else as it stands: slowest first.
 function alternatives() {
@@ -127,6 +123,16 @@ function costsOf(point) {
   return Object.fromEntries(COSTS.map((name, index) => {
     const at = row * COSTS.length + index;
     return [name, [serving.low[at], serving.middle[at], serving.high[at]]];
+  }));
+}
+
+// How many times as generous the budgets would have to be for a shape's middle costs to meet them.
+function missOf(point) {
+  const costs = costsOf(point);
+  return Math.max(...budgets.map(budget => {
+    const limit = budget.values[state[budget.name]], value = costs[budget.column][1];
+    if (limit === null) return 0;
+    return budget.at_least ? limit / value : value / limit;
   }));
 }
 

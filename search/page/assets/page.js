@@ -170,7 +170,7 @@ function showVerdict(pick) {
     : ' The law knows differences between shapes, not the level of loss on your corpus.';
   $('against').textContent = `against the familiar choice, ${nameOf(familiar.shape)}` +
     (familiar.fits ? ', the best of LLaMA\u2019s proportions under the same budgets'
-      : ', which does not fit these budgets (none of LLaMA\u2019s proportions does)') +
+      : ', which does not fit these budgets (none of LLaMA\u2019s proportions does; it comes closest)') +
     `: lower in ${show.share(difference.better)} of the law\u2019s draws.${level}`;
   const near = question.asked.near_best;
   const known = isAsked() && near !== null && question.target_loss === null;
@@ -377,20 +377,23 @@ function showSelected() {
     `these budgets with ${show.share(chance.together)}.`;
 }
 
-// Of every family the best member that fits, else the one that most nearly does.
+// Of every family the best member that fits, else the one that comes closest: the likeliest to,
+// and of equally likely ones that which misses by least, as `query` has it.
 function knownRows() {
-  const first = shapes.picks + shapes.familiar;
+  const first = shapes.picks + shapes.familiar, pick = pickAt();
+  const format = pick >= 0 ? shapes.format[pick] : 0;
   const familiar = familiarAt();
   const found = [{shape: familiar.shape, fits: familiar.fits}];
   for (const family of new Set(shapes.families)) {
     const members = shapes.families.map((name, index) => [name, first + index])
-      .filter(([name]) => name === family).map(([, shape]) => {
+      .filter(([name, shape]) => name === family && shapes.format[shape] === format)
+      .map(([, shape]) => {
         const chance = probabilities(shape).together;
         return {shape, fits: chance >= question.confidence, chance,
           nats: gap(shape, familiar.shape).middle};
       });
-    members.sort((a, b) => b.fits - a.fits || (a.fits ? a.nats - b.nats : b.chance - a.chance ||
-      costsOf(a.shape).memory_bytes[1] - costsOf(b.shape).memory_bytes[1]));
+    members.sort((a, b) => b.fits - a.fits || (a.fits ? a.nats - b.nats
+      : b.chance - a.chance || missOf(a.shape) - missOf(b.shape)));
     found.push(members[0]);
   }
   return found;

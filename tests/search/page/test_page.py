@@ -224,6 +224,15 @@ def test_sliders_move_the_pick_to_what_query_answers(opened: Browser, answer: An
     assert len(shapes) >= 5
 
 
+def test_the_shapes_people_know_are_the_ones_query_names(opened: Browser, answer: Any) -> None:
+    known = opened.run(
+        "knownRows().map(({shape, fits}) => [JSON.stringify(architecture(shape)), fits])"
+    )
+    assert [(Architecture.from_dict(json.loads(text)), fits) for text, fits in known] == [
+        (each.candidate.architecture, each.feasible) for each in answer.baselines
+    ]
+
+
 def test_keys_move_a_slider_and_every_end_is_labelled(opened: Browser) -> None:
     opened.run("document.getElementById('slider-training').focus()")
     before = limits(opened)["training"]

@@ -8,12 +8,14 @@ import pytest
 
 from shapelaw.scaling.architecture import Architecture
 from shapelaw.scaling.units import parse_bytes
+from shapelaw.search.answer.baselines import best_row, llama_like, priced
 from shapelaw.search.answer.query import CONFIDENCE, Budget, query
 from shapelaw.search.devices.stored_weights import nominal_bits
 from shapelaw.search.page.answer_grid import NOTHING, met_together, needed
 from shapelaw.search.page.stop_answers import StopAnswers, stop_answers
 from shapelaw.search.page.stops import BudgetStops, round_values
 from shapelaw.search.pareto.exhaustive import points_of
+from shapelaw.search.pareto.feasibility import probability
 from shapelaw.search.pareto.finalists import best_confident, prepared
 from shapelaw.search.space.space import Space
 
@@ -32,15 +34,21 @@ mlp_attention_ratio = { from = 1.0, to = 4.0, step = 1.0 }
 FIELDS = {"memory": "memory_bytes", "decode": "decode_tokens_per_s", "ttft": "ttft_s"}
 
 
-def asked(found: StopAnswers, at: tuple[int, ...]) -> tuple[Architecture, int] | None:
-    """The shape and the format that `query`'s rule picks at (serving, training, *stops)."""
-    serving, training = found.servings[at[0]], found.trainings[at[1]]
+def budget_at(found: StopAnswers, at: tuple[int, ...]) -> Budget:
+    """The budget that stands at (serving, training, *stops)."""
+    training = found.trainings[at[1]].budget
     named: dict[str, Any] = {
         FIELDS.get(each.name, "energy_j"): float(each.values[stop])
         for each, stop in zip(found.stops, at[2:], strict=True)
         if stop > 0 or (each.name == "memory" and np.isfinite(each.values[0]))
     }
-    budget = Budget(**named, tokens=training.budget.tokens, flops=training.budget.flops)
+    return Budget(**named, tokens=training.tokens, flops=training.flops)
+
+
+def asked(found: StopAnswers, at: tuple[int, ...]) -> tuple[Architecture, int] | None:
+    """The shape and the format that `query`'s rule picks at (serving, training, *stops)."""
+    serving, training = found.servings[at[0]], found.trainings[at[1]]
+    budget = budget_at(found, at)
     best: tuple[float, Architecture, int] | None = None
     for number, (problem, cost) in enumerate(zip(training.problems, serving.costs, strict=True)):
         mix = found.formats[number]
@@ -105,6 +113,28 @@ def test_formats_are_chosen_with_the_shape() -> None:
     assert mix is not None
     assert mix.name == answer.weight_format()["format"]
     assert any(agrees(found, at) is not None for at in some(found, 9, 2))
+
+
+def test_the_familiar_choice_is_the_one_that_query_names() -> None:
+    budget = Budget(memory_bytes="350MB", decode_tokens_per_s=60, tokens="1T")
+    answer = query("iphone-13", "evidence", budget, "chat", SPACE)
+    found = stop_answers(answer)
+    here = (found.asked_serving, found.asked_training, *(each.asked for each in found.stops))
+    beside = answer.baselines[0]
+    assert found.shapes[int(found.familiar[here])] == beside.candidate.architecture
+    assert found.familiar_fits[here] == beside.feasible
+    rng = np.random.default_rng(3)
+    known = llama_like(answer.best.architecture.vocab_size, tied=True)
+    for fits in (True, False):
+        for at in rng.choice(np.argwhere(found.familiar_fits == fits), 8):
+            serving, training = found.servings[at[0]], found.trainings[at[1]]
+            problem = dataclasses.replace(
+                training.problems[0], cost=serving.costs[0], budget=budget_at(found, tuple(at))
+            )
+            points = priced(problem, known, SPACE.grid().bits)
+            row = best_row(problem, points, CONFIDENCE)
+            assert found.shapes[int(found.familiar[tuple(at)])] == points.architectures[row]
+            assert (probability(problem, points)[row] >= CONFIDENCE) == fits
 
 
 def test_draws_that_meet_everything_are_counted_one_by_one() -> None:
