@@ -85,7 +85,7 @@ def compose(
     certificate = searched.certificate
     if certificate.exact and collected.left_out() < (np.inf if key is None else goal):
         # A point that was not kept might be better: keep more of them.
-        collected = search_all(problem, grid, POOLED_AGAIN)
+        collected = search_all(problem, grid, POOLED_AGAIN, collected.screen)
         key, goal = pick_key(problem, collected, searched.points_of, confidence)
         proven = collected.left_out() >= (np.inf if key is None else goal)
         certificate = dataclasses.replace(certificate, exact=proven)

@@ -34,9 +34,7 @@ from shapelaw.search.devices.stored_weights import nominal_bits
 from shapelaw.search.pareto.budget import DEFAULT_TOKENS, Budget
 from shapelaw.search.pareto.device_cost import DeviceCost
 from shapelaw.search.pareto.device_memory import within_device
-from shapelaw.search.pareto.finalists import (
-    prepared,
-)
+from shapelaw.search.pareto.finalists import prepared, screen
 from shapelaw.search.pareto.priced_law import KvPricedLaw, PricedLaw
 from shapelaw.search.pareto.problem import LossModel, Problem, parse_objectives
 from shapelaw.search.space.space import Space, load_space
@@ -161,7 +159,10 @@ def query(
         asked = Problem(believed, cost, budget, chosen, target_loss)
         _check_energy(asked, runs_on)
         problem = prepared(asked, shapes.grid(), confidence)
-        searched = search_space(problem, shapes, runs_on.name, work.name, storage, seconds, seed)
+        by_draws = screen(problem, shapes.grid(), confidence)
+        searched = search_space(
+            problem, shapes, runs_on.name, work.name, storage, seconds, seed, by_draws
+        )
         context = Context(runs_on, work, shapes, confidence, training, judges)
         return dataclasses.replace(
             compose(problem, context, searched, measure, storage), kv_cache=cache

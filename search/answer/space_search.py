@@ -9,6 +9,7 @@ import numpy as np
 from shapelaw.scaling import units
 from shapelaw.scaling.errors import NoAnswer
 from shapelaw.search.pareto.certificate import Certificate
+from shapelaw.search.pareto.draw_screen import DrawScreen
 from shapelaw.search.pareto.exhaustive import (
     MOST_POINTS,
     Relaxation,
@@ -53,6 +54,7 @@ def search_space(
     storage: str | None = None,
     seconds: float = 25.0,
     seed: int = 0,
+    screen: DrawScreen | None = None,
 ) -> Searched:
     grid = space.grid()
     size = grid.size()
@@ -62,9 +64,17 @@ def search_space(
 
         name = study_name(problem, space, device, workload)
         return Searched(
-            *explore(problem, grid, seconds=seconds, seed=seed, study_name=name, storage=storage)
+            *explore(
+                problem,
+                grid,
+                seconds=seconds,
+                seed=seed,
+                study_name=name,
+                storage=storage,
+                screen=screen,
+            )
         )
-    collected = search_all(problem, grid)
+    collected = search_all(problem, grid, screen=screen)
     certificate = Certificate(
         space_size=size,
         exact=True,

@@ -1,8 +1,9 @@
 """The best shape of each draw: what the pick is regretted against.
 
 Among shapes that are good by expected loss, the best by one draw is rarely the space's best by that
-draw. From the best of some thousands a walk goes to whichever neighbour on the grid is better by
-the same draw, until none is.
+draw. From the best of some thousands, those that a screen of the whole space told among them
+(draw_screen), a walk goes to whichever neighbour on the grid is better by the same draw, until none
+is.
 """
 
 import dataclasses
@@ -11,13 +12,11 @@ from collections.abc import Callable
 import numpy as np
 
 from shapelaw.scaling.architecture import ArchitectureBatch
-from shapelaw.search.pareto.feasibility import JointDraws, cost_draws, device_columns
+from shapelaw.search.pareto.draw_screen import WATCHED, met_by_device
+from shapelaw.search.pareto.feasibility import JointDraws, device_columns, spread
 from shapelaw.search.pareto.problem import Points, Problem
 from shapelaw.search.space.grid import Grid
 from shapelaw.search.space.neighbours import Neighbours
-
-WALKS = 200
-"""Draws walked for, spread evenly over all."""
 
 _STEPS = 6
 """Rounds, at most."""
@@ -47,7 +46,7 @@ def draw_optima(
 
     Of a problem without a loss to reach, where regret has a meaning.
     """
-    rows = np.unique(np.linspace(0, len(joint.losses) - 1, WALKS).astype(int))
+    rows = spread(len(joint.losses), WATCHED)
     search = _Walk(problem, grid, joint.law_rows[rows], joint.device_rows[rows], confidence)
     every = np.arange(len(rows))
     here = search.judged(starts.architectures, starts.bits, coordinates, every)
@@ -141,12 +140,6 @@ class _Walk:
 
     def _met(self, shapes: ArchitectureBatch, bits: np.ndarray) -> np.ndarray:
         """Where every budget is met [device draws, n]."""
-        wanted, problem = device_columns(self.problem), self.problem
-        met = np.ones((1, len(bits)), dtype=bool)
-        if not wanted:
-            return met
-        points = Points(shapes, bits, problem.cost(shapes, bits, wanted), np.arange(len(bits)))
-        columns = cost_draws(problem, points, wanted)
-        for limit in problem.limits:
-            met = met & limit.met(columns[limit.column])
-        return met
+        problem, wanted = self.problem, device_columns(self.problem)
+        columns = problem.cost(shapes, bits, wanted) if wanted else {}
+        return met_by_device(problem, Points(shapes, bits, columns, np.arange(len(bits))))

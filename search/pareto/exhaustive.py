@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from shapelaw.search.pareto.draw_screen import DrawScreen
 from shapelaw.search.pareto.problem import Columns, Points, Problem
 from shapelaw.search.pareto.search_finds import POOL, ChunkFinds, Collected
 from shapelaw.search.space.grid import Grid
@@ -24,13 +25,19 @@ THREADS = 2
 """NumPy lets go of the interpreter inside its loops, so two threads use two cores."""
 
 
-def search_all(problem: Problem, grid: Grid, pool: int = POOL) -> Collected:
+def search_all(
+    problem: Problem, grid: Grid, pool: int = POOL, screen: DrawScreen | None = None
+) -> Collected:
     """Look at every point of the grid; keys are point numbers.
 
     Points that miss a limit even when it is relaxed are dropped as soon as the column it bounds is
     known, memory first because it is the cheapest; this changes nothing in the result.
+
+    Args:
+        pool: points kept of each chunk and kind.
+        screen: keeps the best points by single draws of law and device, too.
     """
-    collected = Collected(problem, pool)
+    collected = Collected(problem, pool, screen)
 
     def look_at(start: int) -> ChunkFinds:
         return _chunk(collected, grid, start)
@@ -63,9 +70,7 @@ def _chunk(collected: Collected, grid: Grid, start: int) -> ChunkFinds:
             points = _filtered(problem, points, stage)
         parts.append(points)
     points = parts[0] if len(parts) == 1 else Points.join(parts)
-    return collected.look_at(
-        points.architectures, points.columns, points.keys, len(numbers) * n_bits
-    )
+    return collected.look_at(points, len(numbers) * n_bits)
 
 
 def _stages(problem: Problem) -> list[tuple[str, ...]]:

@@ -7,6 +7,7 @@ import numpy as np
 
 from shapelaw.search.pareto.decision import LEAST_DRAWS, Decision, decide
 from shapelaw.search.pareto.draw_optima import draw_optima
+from shapelaw.search.pareto.draw_screen import FEW, DrawScreen, draw_screen
 from shapelaw.search.pareto.exhaustive import points_of, search_all
 from shapelaw.search.pareto.expected_loss import expected_loss
 from shapelaw.search.pareto.feasibility import SHARES, joint_draws, margins, probability
@@ -50,6 +51,12 @@ def _sample(problem: Problem, grid: Grid) -> Points:
     architectures, bits, valid = grid.decode(coordinates)
     rows = np.flatnonzero(valid)
     return Points(architectures.take(rows), bits[rows], {}, rows)
+
+
+def screen(problem: Problem, grid: Grid, confidence: float) -> DrawScreen | None:
+    """What keeps the best shapes of single draws, for a problem that was prepared."""
+    sample = _sample(problem, grid)
+    return draw_screen(problem, problem.evaluate(sample.architectures, sample.bits), confidence)
 
 
 def pick_key(
@@ -106,6 +113,11 @@ class Where:
     coordinates_of: Callable[[np.ndarray], np.ndarray]
 
 
+def _by_draws(collected: Collected, most: int = FEW) -> np.ndarray:
+    best = collected.by_draws
+    return np.empty(0, dtype=np.int64) if best is None else best.keys(most)
+
+
 def decision(
     problem: Problem,
     collected: Collected,
@@ -119,17 +131,18 @@ def decision(
     Args:
         more: keys of further points to judge, the front's.
     """
-    nodes = [keys for _, keys in collected.node_best.values()]
     good = collected.ranked(("usual", "least"))[1][: MOST // 3]
     lucky = [collected.ranked((kind,))[1][:_LUCKY] for kind in SHARES]
-    keys = np.concatenate([[key], *nodes, good, *lucky, collected.pool(MOST // 4), more])
+    keys = np.concatenate([
+        [key], _by_draws(collected, 1), good, *lucky, collected.pool(MOST // 4), more
+    ])  # fmt: skip
     keys = np.unique(keys.astype(np.int64))
     finalists = where.points_of(keys)
     joint = joint_draws(problem, finalists)
     optima = None
     if problem.target_loss is None and len(joint.losses) >= LEAST_DRAWS:
         # From every part of the space, since what is best by one draw may be far from the pick.
-        spread = np.union1d(keys, collected.pool(_SPREAD))
+        spread = np.union1d(keys, np.union1d(collected.pool(_SPREAD), _by_draws(collected)))
         starts, coordinates = where.points_of(spread), where.coordinates_of(spread)
         optima = draw_optima(problem, where.grid, starts, coordinates, joint, confidence)
     pick = int(np.searchsorted(keys, key))

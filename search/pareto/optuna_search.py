@@ -13,6 +13,7 @@ import numpy as np
 
 from shapelaw.scaling.errors import BadInput
 from shapelaw.search.pareto.certificate import Certificate
+from shapelaw.search.pareto.draw_screen import DrawScreen
 from shapelaw.search.pareto.exhaustive import THREADS, Relaxation, relaxation_of
 from shapelaw.search.pareto.front import hypervolume, reference_point
 from shapelaw.search.pareto.problem import Columns, Points, Problem
@@ -44,10 +45,17 @@ _STILL_ROUNDS = 3
 class Explorer:
     """One search: a collected, and which of its front points have had their neighbours seen."""
 
-    def __init__(self, problem: Problem, grid: Grid, seed: int, pool: ThreadPoolExecutor) -> None:
+    def __init__(
+        self,
+        problem: Problem,
+        grid: Grid,
+        seed: int,
+        pool: ThreadPoolExecutor,
+        screen: DrawScreen | None = None,
+    ) -> None:
         self.problem, self.grid, self.pool = problem, grid, pool
         self.neighbours = Neighbours(grid)
-        self.collected = Collected(problem)
+        self.collected = Collected(problem, screen=screen)
         self.generator = np.random.default_rng(seed)
         self.seen = np.empty(0, dtype=np.int64)
         """Keys of front points whose neighbours were looked at."""
@@ -74,7 +82,7 @@ class Explorer:
 
         def look_at(half: np.ndarray) -> ChunkFinds:
             found, _ = self.columns(half)
-            return self.collected.look_at(found.architectures, found.columns, found.keys, len(half))
+            return self.collected.look_at(found, len(half))
 
         for finds in list(self.pool.map(look_at, halves)):
             self.collected.add(finds)
@@ -103,9 +111,7 @@ class Explorer:
         best = np.inf
         while not self.collected.feasible and time.monotonic() < deadline:
             found, where = self.columns(points)
-            self.collected.add(
-                self.collected.look_at(found.architectures, found.columns, found.keys, len(points))
-            )
+            self.collected.add(self.collected.look_at(found, len(points)))
             worst = misses(self.problem, found.columns).max(axis=0)
             order = np.argsort(worst, kind="stable")[:_BATCH]
             if not len(order) or worst[order[0]] >= best:
@@ -160,6 +166,7 @@ def explore(
     seed: int,
     study_name: str,
     storage: str | None,
+    screen: DrawScreen | None = None,
 ) -> tuple[
     Collected, Callable[[np.ndarray], Points], Callable[[np.ndarray], np.ndarray], Certificate
 ]:
@@ -173,7 +180,7 @@ def explore(
         raise BadInput(f"space {grid.name}: {size:.2g} points cannot be numbered; use larger steps")
     start = time.monotonic()
     with ThreadPoolExecutor(THREADS) as pool:
-        first, second, union = (Explorer(problem, grid, seed + k, pool) for k in range(3))
+        first, second, union = (Explorer(problem, grid, seed + k, pool, screen) for k in range(3))
         first.look(optuna_points(first, study_name, storage, start + _OPTUNA_SHARE * seconds, seed))
         first.run(start + 0.5 * seconds)
         second.run(start + 0.8 * seconds)

@@ -9,8 +9,9 @@ import dataclasses
 import numpy as np
 
 from shapelaw.scaling.architecture import ArchitectureBatch
+from shapelaw.search.pareto.draw_screen import BestByDraws, DrawScreen, joined
 from shapelaw.search.pareto.front import Front, nondominated
-from shapelaw.search.pareto.problem import NODES, Columns, Problem
+from shapelaw.search.pareto.problem import Columns, Points, Problem
 
 POOL = 512
 """Best points kept of each chunk and kind, so that the best which meets the budgets by the draws is
@@ -46,8 +47,7 @@ class ChunkFinds:
     small: tuple[np.ndarray, np.ndarray]
     plain: tuple[np.ndarray, np.ndarray]
     pools: "dict[str, Pool]"
-    node_best: "dict[str, tuple[np.ndarray, np.ndarray]]"
-    """Kind -> least loss by each of the law's nodes, and the keys of those points."""
+    by_draws: "BestByDraws | None"
     relaxed: "dict[str, Pool]"
     """Limit -> the best points of those that the relaxed limit may let through."""
 
@@ -83,24 +83,16 @@ def best_first(pools: "list[Pool]") -> tuple[np.ndarray, np.ndarray]:
     return goals[rows], keys[rows]
 
 
-_NOTHING = (np.empty(0), np.empty(0, dtype=np.int64))
-
-
-def _lesser(
-    first: tuple[np.ndarray, np.ndarray], second: tuple[np.ndarray, np.ndarray]
-) -> tuple[np.ndarray, np.ndarray]:
-    """The lesser value, with its key, in each place."""
-    if not len(first[0]) or not len(second[0]):
-        return first if len(first[0]) else second
-    keep = (first[0] < second[0]) | ((first[0] == second[0]) & (first[1] <= second[1]))
-    return np.where(keep, first[0], second[0]), np.where(keep, first[1], second[1])
-
-
 class Collected:
     """Running results of a search. Less is better in everything held here."""
 
-    def __init__(self, problem: Problem, pool: int = POOL) -> None:
+    def __init__(
+        self, problem: Problem, pool: int = POOL, screen: DrawScreen | None = None
+    ) -> None:
         self.problem = problem
+        self.screen = screen
+        self.by_draws: BestByDraws | None = None
+        """The best points by single draws of law and device, where there is a screen."""
         self.pool_size = pool
         self.front = Front(len(problem.objectives))
         self.small = Front(2)
@@ -112,16 +104,14 @@ class Collected:
         self.points = 0
         self.feasible = 0
         self.pools: dict[str, list[Pool]] = {kind: [] for kind in KINDS}
-        self.node_best = dict.fromkeys(KINDS, _NOTHING)
         self._second = next(o for o in problem.objectives if o is not problem.goal)
 
-    def look_at(
-        self, architectures: ArchitectureBatch, columns: Columns, keys: np.ndarray, passed: int
-    ) -> ChunkFinds:
-        """What to keep of points [n]; `passed` is how many were looked at to get them.
+    def look_at(self, points: Points, passed: int) -> ChunkFinds:
+        """What to keep of points; `passed` is how many were looked at to get them.
 
         Points may be left out beforehand that miss any limit even when relaxed.
         """
+        architectures, columns, keys = points.architectures, points.columns, points.keys
         problem = self.problem
         goal = problem.price(columns, problem.goal)
         feasible = problem.feasible(columns) & ~np.isnan(goal)
@@ -142,37 +132,27 @@ class Collected:
             np.stack([goal_rows[near], -plainness(architectures.take(rows[near]))], axis=1),
             keys[rows][near],
         )
-        pools, nodes = self._pools(columns, goal, keys, feasible)
         return ChunkFinds(
             points=passed,
             feasible=len(rows),
             front=front,
             small=small,
             plain=plain,
-            pools=pools,
-            node_best=nodes,
+            pools=self._pools(columns, goal, keys, feasible),
+            by_draws=None if self.screen is None else self.screen.look(points),
             relaxed=self._relaxed(columns, goal, keys),
         )
 
     def _pools(
         self, columns: Columns, goal: np.ndarray, keys: np.ndarray, feasible: np.ndarray
-    ) -> tuple[dict[str, Pool], dict[str, tuple[np.ndarray, np.ndarray]]]:
-        taken, found, nodes = np.isnan(goal), {}, {}
+    ) -> dict[str, Pool]:
+        taken, found = np.isnan(goal), {}
         for kind in KINDS:
             rows = feasible if kind == "usual" else self.problem.feasible(columns, kind)
             rows = rows & ~taken
             found[kind] = Pool.of(goal[rows], keys[rows], self.pool_size)
-            nodes[kind] = self._node_best(columns, keys, np.flatnonzero(rows))
             taken = taken | rows
-        return found, nodes
-
-    def _node_best(
-        self, columns: Columns, keys: np.ndarray, rows: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        if NODES not in columns or not len(rows):
-            return _NOTHING
-        nodes = columns[NODES][rows]
-        return nodes.min(axis=0), keys[rows][np.argmin(nodes, axis=0)]
+        return found
 
     def _chunk_front(
         self, so_far: Front, objectives: np.ndarray, keys: np.ndarray
@@ -206,8 +186,7 @@ class Collected:
         self.plain.offer(*finds.plain)
         for kind, pool in finds.pools.items():
             self.pools[kind].append(pool)
-        for kind, best in finds.node_best.items():
-            self.node_best[kind] = _lesser(self.node_best[kind], best)
+        self.by_draws = joined(self.by_draws, finds.by_draws)
         for name, pool in finds.relaxed.items():
             self.relaxed[name].append(pool)
 
@@ -223,8 +202,7 @@ class Collected:
             mine.offer(theirs.objectives, theirs.keys)
         for kind, pools in other.pools.items():
             self.pools[kind] += pools
-        for kind, best in other.node_best.items():
-            self.node_best[kind] = _lesser(self.node_best[kind], best)
+        self.by_draws = joined(self.by_draws, other.by_draws)
         for name, pools in other.relaxed.items():
             self.relaxed[name] += pools
 
