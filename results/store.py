@@ -9,25 +9,28 @@ file in one call.
 import contextlib
 import errno
 import fcntl
+import io
 import os
 import socket
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Self
+from typing import BinaryIO, Self
 
 import msgspec
 
 from shapelaw.results.record import RunRecord, decode_record
 from shapelaw.scaling.atomic_files import write_atomically
 from shapelaw.scaling.errors import BadInput, NoAnswer
-from shapelaw.scaling.user_files import read_bytes
+from shapelaw.scaling.user_files import open_regular, read_bytes
 
 RUNS_FILE = "runs.jsonl"
 TORN_FILE = "runs.torn"
 LOCK_FILE = ".lock"
 LARGEST_STORE = 4_000_000_000
-"""Bytes of runs.jsonl: a million runs."""
+"""Bytes of runs.jsonl that a writer opens: a million runs."""
+LONGEST_RECORD = 16_000_000
+"""Bytes of a line."""
 _POLL_SECONDS = 0.1
 
 
@@ -55,7 +58,8 @@ def read_records(folder: str | os.PathLike[str]) -> list[RunRecord]:
         BadInput: there is no such folder or file, or a line is not a run record.
     """
     path = runs_path(folder)
-    return list(_latest(_decode_lines(read_bytes(path, "runs", LARGEST_STORE), path)))
+    with open_regular(path, "runs") as file:
+        return list(_latest(_decode_lines(file, path)))
 
 
 def _latest(records: Iterable[RunRecord]) -> Iterator[RunRecord]:
@@ -69,13 +73,17 @@ def _latest(records: Iterable[RunRecord]) -> Iterator[RunRecord]:
     yield from kept.values()
 
 
-def _decode_lines(content: bytes, path: Path) -> Iterator[RunRecord]:
-    *lines, tail = content.split(b"\n")
+def _decode_lines(file: BinaryIO, path: Path) -> Iterator[RunRecord]:
+    """The records of a file of lines, read one by one: a large file is never held whole."""
+    lines = iter(lambda: file.readline(LONGEST_RECORD + 1), b"")
     for number, line in enumerate(lines, start=1):
-        if line.strip() and not _is_torn(line):
-            yield decode_record(line, f"{path} line {number}")
-    if _is_record(tail):
-        yield decode_record(tail, f"{path} line {len(lines) + 1}")
+        where = f"{path} line {number}"
+        if len(line) > LONGEST_RECORD:
+            raise BadInput(f"{where}: at most {LONGEST_RECORD:,} bytes are read of a line")
+        if not line.strip() or _is_torn(line):
+            continue
+        if line.endswith(b"\n") or _is_record(line):
+            yield decode_record(line, where)
 
 
 def _is_torn(line: bytes) -> bool:
@@ -191,7 +199,8 @@ class RunStore:
         content = self._quarantine(self._heal(content))
         self._size = len(content)
         self._records = {
-            record.run_key: record for record in _latest(_decode_lines(content, self.path))
+            record.run_key: record
+            for record in _latest(_decode_lines(io.BytesIO(content), self.path))
         }
 
     def _quarantine(self, content: bytes) -> bytes:

@@ -18,7 +18,7 @@ from shapelaw.scaling.holdout.splits import rehearsed, score_split, varying
 from shapelaw.scaling.law import Law, OtherForm
 from shapelaw.scaling.new_shapes import NewShapes
 from shapelaw.scaling.noise import NoiseTrend, noise_trend
-from shapelaw.scaling.run_table import RunTable, clusters, fingerprint_of
+from shapelaw.scaling.run_table import RunTable, clusters, equal_rows, fingerprint_of
 from shapelaw.scaling.terms import Form
 from shapelaw.scaling.uncertainty.bootstrap import NoiseModel, noise_model, resample
 from shapelaw.scaling.uncertainty.drift import drift_of
@@ -183,8 +183,7 @@ def _member(
 
 def _configurations(features: Mapping[str, Array]) -> Array:
     """Number of each row's configuration: rows of equal N, D and shape share one."""
-    columns = np.stack([np.nan_to_num(column, neginf=-1.0) for column in features.values()], axis=1)
-    return np.unique(columns, axis=0, return_inverse=True)[1].ravel()
+    return equal_rows([np.nan_to_num(column, neginf=-1.0) for column in features.values()])[0]
 
 
 def _law(

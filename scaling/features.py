@@ -1,6 +1,6 @@
 """Logarithmic features of runs and of architectures: the one place that turns columns into them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 
@@ -44,6 +44,13 @@ _COLUMNS: dict[str, str] = {
 def columns_of(features: Iterable[str]) -> str:
     """The columns of a table that features come from, as a message names them."""
     return ", ".join(dict.fromkeys(_COLUMNS.get(name, name) for name in features))
+
+
+def in_parts(features: Mapping[str, np.ndarray], most: int) -> Iterator[dict[str, np.ndarray]]:
+    """Features of at most `most` rows at a time."""
+    rows = len(next(iter(features.values()), ()))
+    for at in range(0, max(rows, 1), most):
+        yield {name: column[at : at + most] for name, column in features.items()}
 
 
 def table_features(table: RunTable) -> dict[str, np.ndarray]:

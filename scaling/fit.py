@@ -19,7 +19,13 @@ from shapelaw.scaling.holdout.form_choice import Choice
 from shapelaw.scaling.holdout.splits import varying
 from shapelaw.scaling.law import Law
 from shapelaw.scaling.notebook_display import Displayed
-from shapelaw.scaling.run_table import RunTable, checked, clusters, without_duplicates
+from shapelaw.scaling.run_table import (
+    RunTable,
+    checked,
+    clusters,
+    some_of_each_run,
+    without_duplicates,
+)
 from shapelaw.scaling.terms import Form
 from shapelaw.scaling.uncertainty.bootstrap import (
     NoiseModel,
@@ -35,6 +41,9 @@ from shapelaw.scaling.uncertainty.profile_likelihood import Profile, profile
 from shapelaw.scaling.user_files import shown
 
 _MOST_OUTLIERS_SHOWN = 20
+MOST_ROWS = 100_000
+"""A larger table is fitted to so many of its rows. Rows of a run err together, so that further ones
+tell little; and a parameter that 100,000 leave open, more do not settle."""
 MOST_REFITS = 100_000
 FURTHER = 10.0
 """Times the largest compute seen, where the form next in line is compared."""
@@ -141,6 +150,13 @@ def fit_law(
     else:
         repeated = []
     _refuse_hopeless(table)
+    if len(table) > MOST_ROWS:
+        rows = some_of_each_run(table, MOST_ROWS)
+        repeated.append(
+            f"{len(table) - len(rows)} of {len(table)} rows, at random within each run: the law, "
+            f"its intervals and its errors are those of the {len(rows)} rows left"
+        )
+        table, row_weights = table.take(rows), row_weights[rows]
     found = estimate_law(
         table,
         form,

@@ -29,6 +29,7 @@ from shapelaw.scaling.extrapolation import (
 from shapelaw.scaling.features import (
     architecture_features,
     columns_of,
+    in_parts,
     table_features,
     wanted_features,
 )
@@ -52,6 +53,7 @@ from shapelaw.scaling.run_table import Count, RunTable
 from shapelaw.scaling.terms import Form
 
 _MANY_DRAWS = 400  # enough for a 90 % interval; more costs time and changes its third digit
+_ROWS_AT_ONCE = 20_000  # of a table, for its intervals: every draw of every row is held at once
 _TOLERANCE = 1.001  # a factor beyond the range seen that counts as inside it
 _LARGEST_LOG = 600.0  # ln L beyond it is no loss; its exponential is still a number
 _NOISE_STEP = 0.6180339887498949
@@ -358,7 +360,9 @@ class Law(Displayed):
         if missing:
             raise BadInput(f"law = {self.label}: the table has no column {columns_of(missing)}")
         log_loss = self.log_loss_of(features)
-        low, high = self.interval_of(features, 0.9)
+        low, high = np.concatenate(
+            [self.interval_of(part, 0.9) for part in in_parts(features, _ROWS_AT_ONCE)], axis=1
+        )
         unseen = self._unseen_of(features)
         rows = [
             {

@@ -2,7 +2,7 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -107,6 +107,28 @@ def checked(table: RunTable) -> RunTable:
     )
 
 
+def numbered(names: np.ndarray) -> np.ndarray:
+    """Number of each name [rows], in the order of the names."""
+    texts = names.tolist()
+    place = {name: number for number, name in enumerate(sorted(set(texts)))}
+    return np.fromiter((place[text] for text in texts), np.int64, len(texts))
+
+
+def equal_rows(columns: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Number of the group of equal rows that each is in [rows], and the first row of each group.
+
+    Groups are numbered in the order of their values, as by `numpy.unique(..., axis=0)`, which
+    sorts whole rows and takes many times as long.
+    """
+    group = np.zeros(len(columns[0]), dtype=np.int64)
+    for column in columns:
+        values, own = np.unique(column, return_inverse=True)
+        both = group * len(values) + own.ravel()
+        _, first, group = np.unique(both, return_index=True, return_inverse=True)
+        group = group.ravel()
+    return group, first
+
+
 def without_duplicates(table: RunTable) -> tuple[RunTable, list[str]]:
     """The table without rows that repeat another to the last digit, and what was dropped.
 
@@ -114,10 +136,10 @@ def without_duplicates(table: RunTable) -> tuple[RunTable, list[str]]:
     nothing, and a row that agrees in all its columns is a copy.
     """
     columns = [table.n, table.d, table.loss, *(table.shape[name] for name in sorted(table.shape))]
-    names = np.unique(table.run, return_inverse=True)[1].ravel().astype(float)
-    if len(np.unique(names)) < len(names):
+    names = numbered(table.run)
+    if names.max(initial=-1) + 1 < len(names):
         columns.append(names)
-    _, first = np.unique(np.stack(columns, axis=1), axis=0, return_index=True)
+    _, first = equal_rows(columns)
     if len(first) == len(table):
         return table, []
     kept = np.sort(first)
@@ -127,8 +149,7 @@ def without_duplicates(table: RunTable) -> tuple[RunTable, list[str]]:
 def shape_groups(table: RunTable) -> np.ndarray:
     """Number of each row's shape [rows]: rows of equal shape columns, or of equal N without any."""
     columns = [table.shape[name] for name in sorted(table.shape)]
-    keys = np.stack(columns or [table.n], axis=1)
-    return np.unique(keys, axis=0, return_inverse=True)[1].ravel()
+    return equal_rows(columns or [table.n])[0]
 
 
 def clusters(table: RunTable) -> np.ndarray:
@@ -136,8 +157,21 @@ def clusters(table: RunTable) -> np.ndarray:
 
     Where one name stands in every row there is no clustering: each row is its own.
     """
-    numbers = np.unique(table.run, return_inverse=True)[1].ravel()
+    numbers = numbered(table.run)
     return numbers if numbers.any() else np.arange(len(numbers))
+
+
+def some_of_each_run(table: RunTable, most: int) -> np.ndarray:
+    """Numbers of about `most` rows, in order: an equal share of each run, at random within it.
+
+    The same table gives the same rows. Those at either end of N, D, C = 6·N·D and each shape column
+    are among them, so that the range seen stays what it was.
+    """
+    chance = np.random.default_rng(0).random(len(table))
+    of_each = np.lexsort((chance, clusters(table)))[np.arange(most) * len(table) // most]
+    columns = [table.n, table.d, table.n * table.d, *table.shape.values()]
+    ends = [end for column in columns for end in (column.argmin(), column.argmax())]
+    return np.unique(np.concatenate([of_each, ends]))
 
 
 def joined(tables: "list[RunTable]") -> RunTable:

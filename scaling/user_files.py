@@ -25,6 +25,8 @@ LARGEST_DOCUMENT = 64_000_000
 LARGEST_TOML = 1_000_000
 DEEPEST = 64
 """Nesting of lists and objects: no file of ours or of other tools goes beyond ten."""
+MOST_VALUES = 4_000_000
+"""Values of a JSON document: a law with ten thousand draws of each parameter has half a million."""
 LONGEST_NUMBER = 64
 """Characters of one number: a float64 needs 24."""
 LARGEST_INTEGER = 2**63 - 1
@@ -169,16 +171,27 @@ def read_document(path: str | os.PathLike[str], what: str) -> Any:
     return (parse_json if is_json else parse_toml)(content, what, path)
 
 
-def parse_json(content: bytes | str, what: str, path: object, *, allow_nan: bool = False) -> Any:
+def parse_json(
+    content: bytes | str,
+    what: str,
+    path: object,
+    *,
+    allow_nan: bool = False,
+    most: int = MOST_VALUES,
+) -> Any:
     """JSON text to plain values, strictly.
 
     Args:
         allow_nan: accept NaN and Infinity, which are not JSON and which Python's tools write.
+        most: values in all, judged by the commas: a small file may unpack to a large object.
 
     Raises:
-        BadInput: not JSON, nested too deep, a key twice, a number too long or not finite.
+        BadInput: not JSON, nested too deep, a key twice, a number too long or not finite, or too
+            many values.
     """
     raw = content.encode() if isinstance(content, str) else content
+    if (values := raw.count(b",") + raw.count(b"[") + raw.count(b"{")) > most:
+        refuse(what, path, f"{values:,} values; at most {most:,} are read")
     text = decoded(raw, what, path)
     _check_brackets(raw, what, path)
 

@@ -18,7 +18,7 @@ from shapelaw.scaling.units import parse_seconds
 from shapelaw.search.answer.query import answer_command as query
 from shapelaw.search.architectures import load_architecture
 from shapelaw.search.devices.calibration.calibrate import calibrate
-from shapelaw.search.devices.catalogue import load_device
+from shapelaw.search.devices.catalogue import load_device, own_profile_notes
 from shapelaw.search.devices.cost import costs
 from shapelaw.search.devices.explain import explain as explain_shape
 from shapelaw.search.devices.explanation import Explanation
@@ -129,13 +129,16 @@ def explain(
     Raises:
         BadInput: a name or file that cannot be used.
     """
-    return explain_shape(
+    found = explain_shape(
         load_architecture(architecture) if isinstance(architecture, str) else architecture,
         load_device(device, engine) if isinstance(device, str) else device,
         load_workload(workload) if isinstance(workload, str) else workload,
         weight_bits=bits,
         weight_format=weight_format,
     )
+    if isinstance(device, str) and engine is None:
+        found["warnings"] = [*own_profile_notes(device), *found["warnings"]]
+    return found
 
 
 def run_sweep(

@@ -1,8 +1,10 @@
 """The command line `shapelaw`: the commands, and the one place where a run of them ends."""
 
+import contextlib
 import io
 import os
 import resource
+import select
 import sys
 from typing import NoReturn
 
@@ -15,6 +17,7 @@ from shapelaw.commands.law_commands import fit, predict
 from shapelaw.commands.query_command import query
 from shapelaw.commands.sweep_command import sweep
 from shapelaw.commands.verify_command import verify
+from shapelaw.scaling.atomic_files import MACHINE_ERRORS
 from shapelaw.scaling.errors import BadInput, NoAnswer
 from shapelaw.scaling.user_files import one_line, shown
 from shapelaw.version import VERSION
@@ -39,12 +42,14 @@ def main() -> NoReturn:
     # Matrices here are small: one thread is as fast, and the same digits come out on any number of
     # cores. Read when NumPy is first imported, which no command has done yet.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    _open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         # A terminal that cannot show a character of a name gets its number instead of a traceback.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
         code = cli.main(prog_name="shapelaw", standalone_mode=False)
+        sys.stdout.flush()  # here, where a full disk or a closed pipe can still be said
         sys.exit(code if isinstance(code, int) else 0)
     except BadInput as error:
         _end(str(error), 2)
@@ -56,13 +61,49 @@ def main() -> NoReturn:
     except NoAnswer as error:
         _end(str(error), 1)
     except OSError as error:
-        _end(f"{error.filename or 'output'}: {error.strerror or error}", 2)
+        if isinstance(error, BrokenPipeError) and _nobody_reads():
+            _drop_output()
+            sys.exit(1)  # as a reader such as `head` expects, without a word
+        kind = 1 if error.errno in MACHINE_ERRORS else 2
+        _end(f"{error.filename or 'output'}: {error.strerror or error}", kind)
     except MemoryError as error:
         _end(f"not enough memory{_detail(error)}; {_memory_remedy()}", 1)
     except ImportError as error:
         _end(f"a library cannot be loaded{_detail(error)}; {_memory_remedy()}", 1)
     except (KeyboardInterrupt, click.Abort):
         _end("interrupted; the same command resumes what was finished", 130)
+
+
+def _open_closed_streams() -> None:
+    """Stdin, stdout and stderr that were closed lead nowhere, so that no file takes their place."""
+    for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number free, which is this one
+        if getattr(sys, name) is None:
+            mode = "w" if descriptor else "r"
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
+
+
+def _nobody_reads() -> bool:
+    """Whether stdout is a pipe whose reader has gone."""
+    try:
+        poll = select.poll()
+        poll.register(sys.stdout.fileno(), 0)
+        return bool(poll.poll(0))
+    except (OSError, ValueError):
+        return False
+
+
+def _drop_output() -> None:
+    """What stdout still holds is thrown away: at the end Python would try, and tell, again."""
+    try:
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)
+    except (OSError, ValueError):  # a stream without a descriptor holds nothing back
+        return
 
 
 def _detail(error: Exception) -> str:
@@ -80,5 +121,10 @@ def _memory_remedy() -> str:
 
 
 def _end(message: str, code: int) -> NoReturn:
-    click.echo(one_line(f"shapelaw: {message}"), err=True)
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _drop_output()
+    with contextlib.suppress(OSError):  # stderr may be full too; the exit code still tells
+        click.echo(one_line(f"shapelaw: {message}"), err=True)
     sys.exit(code)

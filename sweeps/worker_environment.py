@@ -171,7 +171,7 @@ def pin_to_core(worker: int) -> None:
 def machine_identity() -> str:
     """Processor and its features: a program compiled for one may not run on another."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines()
     except OSError:
         return f"{platform.machine()} {platform.processor()}"
     wanted = ("model name", "flags", "Features", "CPU part")

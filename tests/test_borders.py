@@ -469,3 +469,181 @@ def test_a_link_stays_a_link_and_its_file_is_written(tmp_path: Path) -> None:
         write_atomically(link, content)
         assert link.is_symlink()
         assert file.read_text() == content
+
+
+# --- the user's own profiles ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def own_devices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of the user's calibrated devices, empty."""
+    monkeypatch.setenv("SHAPELAW_HOME", str(tmp_path / "home"))
+    folder = tmp_path / "home" / "devices"
+    folder.mkdir(parents=True)
+    return folder
+
+
+def test_an_own_profile_that_takes_a_shipped_name_is_named_in_every_answer(
+    run: Run, tmp_path: Path, own_devices: Path
+) -> None:
+    space, said = tmp_path / "space.toml", str(own_devices / "m2.toml")
+    space.write_text(SPACE)
+    load_device("m2").to_file(own_devices / "m2.toml")
+    load_device("h100").to_file(own_devices / "h100.toml")
+    asked = ("--space", space, "--tokens", "1B", "--json")
+    answers = {
+        "notes": (("devices", "m2", "--json"), ("devices", "--json")),
+        "warnings": (
+            ("explain", "smollm2-135m", "--device", "m2", "--json"),
+            ("query", "--device", "m2", *asked),
+            ("query", "--device", "m2", *asked, "--formats", "q8_0"),
+        ),
+    }
+    for field, commands in answers.items():
+        for command in commands:
+            code, out, err = run(*command)
+            assert code == 0, err
+            assert any(said in line for line in json.loads(out)[field]), command
+    code, out, _ = run("query", "--device", "m1", *asked)
+    assert code == 0
+    assert any("h100.toml" in line for line in json.loads(out)["warnings"])
+    code, _, err = run("sweep", "smoke", "--plan", "--accelerator", "h100")
+    assert code == 0
+    assert "h100.toml" in "".join(err.split())
+    for command in (
+        ("explain", "smollm2-135m", "--device", "m2@llama.cpp", "--json"),
+        ("explain", "smollm2-135m", "--device", "m2", "--engine", "llama.cpp", "--json"),
+        ("explain", "smollm2-135m", "--device", own_devices / "m2.toml", "--json"),
+    ):
+        code, out, _ = run(*command)
+        assert code == 0
+        assert said not in json.dumps(json.loads(out)["warnings"])
+
+
+def test_one_broken_profile_spoils_only_itself(run: Run, own_devices: Path) -> None:
+    load_device("m2").to_file(own_devices / "mine.toml")
+    (own_devices / "broken.toml").write_text("name = [")
+    (own_devices / "zero.toml").write_bytes(b"\0" * 40)
+    (own_devices / "folder.toml").mkdir()
+    code, out, _ = run("devices", "--json")
+    assert code == 0
+    listed = json.loads(out)
+    assert {"m2", "mine", "h100"} <= {device["name"] for device in listed["devices"]}
+    assert [device["name"] for device in listed["unusable"]] == ["broken", "folder", "zero"]
+    assert all(device["name"] in device["why"] for device in listed["unusable"])
+    code, out, _ = run("devices")
+    assert code == 0
+    assert "broken" in out
+    for device in ("mine", "m2"):
+        assert run("explain", "smollm2-135m", "--device", device, "--json")[0] == 0
+    refused(run("explain", "smollm2-135m", "--device", "broken"), "broken.toml", "not TOML")
+
+
+# --- the terminal --------------------------------------------------------------------------------
+
+LINE = [sys.executable, "-m", "shapelaw"]
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    """Twelve runs of a law, in a file and by runs with names of other scripts."""
+    path = tmp_path / "läufe-漢字.csv"
+    rows = [
+        f"é{n:g}漢{d:g},{n},{d},{1.8 + 400 * n**-0.34 + 900 * d**-0.36:.4f}"
+        for n in (1e7, 4e7, 1e8, 1e9)
+        for d in (1e9, 9e9, 4e10)
+    ]
+    path.write_text("run,n,d,loss\n" + "\n".join(rows) + "\n", encoding="utf-8")
+    return path
+
+
+def test_a_reader_that_has_had_enough(table: Path) -> None:
+    """As `shapelaw ... | head -1`: no traceback, no word of a broken pipe."""
+    for arguments in (
+        ["devices"],
+        ["devices", "--json"],
+        ["--help"],
+        ["predict", "evidence", table],
+    ):
+        read, write = os.pipe()
+        os.close(read)
+        done = subprocess.run(
+            [*LINE, *map(str, arguments)],
+            stdout=write,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        os.close(write)
+        assert done.returncode == 1, done.stderr
+        assert done.stderr == ""
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_output_to_a_full_disk_is_one_line() -> None:
+    for arguments in (["devices"], ["devices", "m2", "--json"]):
+        with open("/dev/full", "wb") as full:
+            done = subprocess.run(
+                [*LINE, *arguments],
+                stdout=full,
+                stderr=subprocess.PIPE,
+                text=True,
+                check=False,
+                timeout=60,
+            )
+        assert done.returncode == 1
+        assert done.stderr == "shapelaw: output: No space left on device\n"
+
+
+@pytest.mark.parametrize("closed", [(0,), (1,), (2,), (0, 1, 2)])
+def test_closed_streams_lead_nowhere(table: Path, tmp_path: Path, closed: tuple[int, ...]) -> None:
+    law, front = tmp_path / "law.json", tmp_path / "page.html"
+    code = (
+        f"import os, sys\nfor one in {closed}: os.close(one)\n"
+        f"os.execv(sys.executable, [sys.executable, '-m', 'shapelaw', *sys.argv[1:]])"
+    )
+    fit = ["fit", table, "--form", "chinchilla", "--bootstrap", "5", "--no-holdout"]
+    for arguments in ([*fit, "--out", law, "--html", front], [*fit[:1], tmp_path / "none.csv"]):
+        done = subprocess.run(
+            [sys.executable, "-c", code, *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        assert done.returncode == (0 if "--out" in arguments else 2), done.stderr
+        assert "Traceback" not in done.stderr
+    assert json.loads(law.read_text())["form"] == "chinchilla"
+    assert "</html>" in front.read_text()
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8", "cp437"])
+def test_a_terminal_that_lacks_characters_gets_their_numbers(
+    table: Path, tmp_path: Path, encoding: str
+) -> None:
+    """In the C locale too, where the names of files are bytes."""
+    bare = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    environment = {**os.environ, **bare, "PYTHONIOENCODING": encoding}
+    law = tmp_path / "größe.json"
+    fit = ["fit", table, "--form", "chinchilla", "--bootstrap", "5", "--no-holdout", "--out", law]
+    for arguments in (fit, [*fit, "--json"], ["predict", law, table], ["devices", "m2"]):
+        done = subprocess.run(
+            [*LINE, *map(os.fsencode, arguments)],
+            capture_output=True,
+            check=False,
+            timeout=60,
+            env=environment,
+        )
+        assert done.returncode == 0, done.stderr
+        assert b"Traceback" not in done.stderr
+        done.stdout.decode(encoding)
+    missing = subprocess.run(
+        [*LINE, "fit", os.fsencode(tmp_path / "fehlt-漢.csv")],
+        capture_output=True,
+        check=False,
+        env=environment,
+    )
+    assert missing.returncode == 2
+    assert missing.stderr.count(b"\n") == 1
+    assert json.loads(law.read_text(encoding="utf-8"))["runs"] == 12

@@ -5,7 +5,8 @@
 Files that are well are mutated as their grammar has it (a value replaced by one that is absurd, a
 key taken out, renamed or doubled, a table made degenerate) and as bytes, and given to a command
 that reads them; command lines that are well get hostile options. Now and then a folder, pipe,
-socket, device, link or nothing stands in the file's place, and the terminal has an odd width. A
+socket, device, link or nothing stands in the file's place, the terminal has an odd width or lacks
+characters, or stdout is closed or has lost its reader. A
 fault is a traceback, a warning on the terminal, an exit but 0, 1 or 2, a rejection of more than a
 line or of 300 characters, control characters on the terminal, an answer that is no JSON, 20
 seconds, or 1.5 GB.
@@ -26,7 +27,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.fuzz.forked_server import judged, serve
+from benchmarks.fuzz.forked_server import CLOSED, UNREAD, judged, serve
 from benchmarks.fuzz.mutations import NUMBERS, TEXTS, mutated
 from benchmarks.fuzz.well_inputs import OPTIONS, TOKENISE, Border, well_inputs
 
@@ -37,6 +38,10 @@ OPTIONS_SHARE = 0.2
 STRANGE_PLACES = ("folder", "pipe", "loop", "device", "sparse", "socket", "absent", "link")
 STRANGE_SHARE = 0.03
 """Share of the inputs with something else in the file's place."""
+WORK = "a/b/c/work"
+"""Where commands run, below a temporary folder: a path of `../../..` stays within that."""
+STDOUTS = ("utf-8",) * 8 + ("ascii", "latin-1", "cp437", CLOSED, UNREAD)
+"""Encodings of the terminal, or no terminal: a command's stdout is drawn from these."""
 WIDTHS = ("", "", "1", "0", "-5", "7", "40", "99999", "x")
 
 
@@ -110,7 +115,12 @@ def _options(generator: random.Random, folder: Path) -> Iterator[str]:
     yield from command
 
 
-def _run(one: Input, cache: Path) -> str:
+def _stdout(seed: int, number: int) -> str:
+    """Drawn apart, as the place."""
+    return random.Random(f"{seed} {number} stdout").choice(STDOUTS)
+
+
+def _run(one: Input, cache: Path, stdout: str) -> str:
     """In the child: the file in its place, then the command."""
     for left in ("out", "out.gguf", "x.toml", "devices", "sweep", "state"):
         with contextlib.suppress(OSError):
@@ -125,7 +135,7 @@ def _run(one: Input, cache: Path) -> str:
         return judged(functools.partial(_tokenise, one.command[1], cache))
     from shapelaw.cli import main
 
-    return judged(main)
+    return judged(main, stdout)
 
 
 def _put(path: Path, one: Input) -> None:
@@ -191,9 +201,9 @@ def fuzz(
     examples: dict[str, int] = {}
     home = os.getcwd()
     with tempfile.TemporaryDirectory() as place:
-        folder, work = Path(place, "well"), Path(place, "work")
+        folder, work = Path(place, "well"), Path(place, WORK)
         for made in (folder, work):
-            made.mkdir()
+            made.mkdir(parents=True)
         kept = {name: os.environ.get(name) for name in ("SHAPELAW_HOME", "XDG_CACHE_HOME")}
         os.environ |= {"SHAPELAW_HOME": str(work), "XDG_CACHE_HOME": str(work / "cache")}
         os.chdir(work)
@@ -229,7 +239,8 @@ def fuzz(
 
 
 def _made_and_run(borders: Sequence[Border], folder: Path, seed: int, number: int) -> str:
-    return _run(hostile_input(borders, folder, seed, number), folder.parent / "work" / "cache")
+    one = hostile_input(borders, folder, seed, number)
+    return _run(one, folder.parent / WORK / "cache", _stdout(seed, number))
 
 
 def _keep(keep: Path, number: int, one: Input, fault: str) -> None:

@@ -29,18 +29,24 @@ LONGEST_LINE = 300
 PROGRAM = "shapelaw: "
 INPUTS_A_CHILD = 400
 
+CLOSED, UNREAD = "closed", "unread"
+"""Instead of an encoding: there is no stdout, or nobody reads it any more."""
+
 Run = Callable[[], None]
 
 
-def judged(run: Run) -> str:
-    """Run a command with everything it prints caught: "" where it ended as it should."""
+def judged(run: Run, stdout: str = "utf-8") -> str:
+    """Run a command with everything it prints caught: "" where it ended as it should.
+
+    Args:
+        stdout: its encoding, or CLOSED, or UNREAD.
+    """
     out, err = _caught(1), _caught(2)
     _reset_peak()
     began = time.process_time()
     code: Any = 0
     fault = ""
-    # stdout and stderr as an interpreter opens them in a UTF-8 locale.
-    sys.stdout = io.TextIOWrapper(io.FileIO(1, "w", closefd=False), "utf-8", "strict")
+    sys.stdout = _opened(stdout)
     sys.stderr = io.TextIOWrapper(
         io.FileIO(2, "w", closefd=False), "utf-8", "backslashreplace", line_buffering=True
     )
@@ -53,7 +59,7 @@ def judged(run: Run) -> str:
     except SystemExit as ended:
         code = ended.code or 0
         with contextlib.suppress(UnicodeError):
-            sys.stdout.flush()
+            sys.stdout.flush()  # as the interpreter does at its end
     except BaseException as error:
         frames = traceback.extract_tb(error.__traceback__)
         ours = [f for f in frames if not any(p in f.filename for p in ("site-packages", "/lib/"))]
@@ -84,7 +90,7 @@ def judged(run: Run) -> str:
     ]
     if strange:
         return f"control characters {sorted(set(strange))[:5]} reach the terminal"
-    if "--json" in sys.argv and "--help" not in sys.argv and code == 0:
+    if "--json" in sys.argv and "--help" not in sys.argv and code == 0 and stdout == "utf-8":
         try:
             json.loads(answer, parse_constant=_no_constant)
         except ValueError as error:
@@ -93,6 +99,17 @@ def judged(run: Run) -> str:
         return f"{seconds:.0f} s"
     peak = _peak()
     return f"{peak / 1e9:.2f} GB" if peak > MOST_BYTES else ""
+
+
+def _opened(stdout: str) -> Any:
+    """Stdout as an interpreter opens it in a locale of that encoding."""
+    if stdout == CLOSED:
+        return None
+    if stdout == UNREAD:
+        read, write = os.pipe()
+        os.close(read)
+        return io.TextIOWrapper(io.FileIO(write, "w"), "utf-8", "strict")
+    return io.TextIOWrapper(io.FileIO(1, "w", closefd=False), stdout, "strict")
 
 
 def _on_the_terminal(

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from shapelaw.scaling.run_table import RunTable
+from shapelaw.scaling.run_table import RunTable, equal_rows, numbered
 
 MANY_ROWS = 5
 """Rows of one N and shape, in the median, beyond which rising tokens look like checkpoints."""
@@ -55,9 +55,7 @@ def _each_row(rows: int) -> np.ndarray:
 
 def _by_shape(table: RunTable, step: np.ndarray | None) -> RunTable:
     """Runs from N and shape: checkpoints where the tokens say so, else rows of one shape."""
-    keys = np.stack([table.n, *(table.shape[name] for name in sorted(table.shape))], axis=1)
-    _, first, group = np.unique(keys, axis=0, return_index=True, return_inverse=True)
-    group = group.ravel()
+    group, first = equal_rows([table.n, *(table.shape[name] for name in sorted(table.shape))])
     if len(first) == 1 or len(first) == len(table):
         return table
     named = np.array([f"shape {number + 1}" for number in range(len(first))])[group]
@@ -91,9 +89,9 @@ def _share(table: RunTable, holds: Callable[[np.ndarray], bool]) -> float:
 
 def run_rows(table: RunTable) -> list[np.ndarray]:
     """The rows of each run, in the order of the table."""
-    _, number = np.unique(table.run, return_inverse=True)
-    order = np.argsort(number.ravel(), kind="stable")
-    return np.split(order, np.flatnonzero(np.diff(number.ravel()[order])) + 1)
+    number = numbered(table.run)
+    order = np.argsort(number, kind="stable")
+    return np.split(order, np.flatnonzero(np.diff(number[order])) + 1)
 
 
 def _evenly_spaced(tokens: np.ndarray) -> bool:

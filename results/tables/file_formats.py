@@ -32,6 +32,9 @@ Columns = dict[str, list[Any]]
 
 LARGEST = 400_000_000
 """Bytes of a table as text; a million runs need a tenth of it."""
+MOST_CELLS = 16_000_000
+"""A million runs of sixteen columns: what a machine of 4 GB holds."""
+MOST_ROWS = 4_000_000
 MOST_COLUMNS = 2_000
 _ROWS_UNDER = ("log_history", "runs", "rows", "data", "records", "results", "history", "table")
 """Keys that tools put a list of rows under, most telling first."""
@@ -77,7 +80,8 @@ def read_contents(path: Path) -> Contents:
         refuse("runs", path, "the file is empty")
     if start in (b"{", b"["):
         return Contents(_trimmed(path, _read_json(content, path)))
-    columns, delimiter = _read_csv(decoded(content, "runs", path), path)
+    decoded(content, "runs", path)
+    columns, delimiter = _read_csv(content, path)
     return Contents(_trimmed(path, columns), delimiter)
 
 
@@ -101,8 +105,7 @@ def _from_utf16(content: bytes, path: Path) -> bytes:
 
 def _trimmed(path: Path, table: Columns) -> Columns:
     """Without columns that hold nothing, and pivoted where it is a long table of scalars."""
-    if len(table) > MOST_COLUMNS:
-        refuse("runs", path, f"{len(table)} columns; at most {MOST_COLUMNS} are read")
+    _refuse_many(path, 0, len(table))
     table = {
         name: cells
         for name, cells in table.items()
@@ -111,10 +114,10 @@ def _trimmed(path: Path, table: Columns) -> Columns:
     for name in [name for name, cells in table.items() if _may_hold_objects(cells)]:
         if (objects := _objects(table[name], path)) is not None:
             del table[name]
-            table |= {f"{name}.{inner}": cells for inner, cells in _of_rows(objects).items()}
+            table |= {f"{name}.{inner}": cells for inner, cells in _of_rows(objects, path).items()}
     lower = {name.lower(): name for name in table}
     if {"tag", "step", "value"} <= set(lower):
-        return _pivoted(table, lower)
+        return _pivoted(path, table, lower)
     return table
 
 
@@ -156,7 +159,7 @@ def _as_json(word: re.Match[str]) -> str:
     return _WORDS.get(text, text)
 
 
-def _pivoted(table: Columns, names: Mapping[str, str]) -> Columns:
+def _pivoted(path: Path, table: Columns, names: Mapping[str, str]) -> Columns:
     """A long table (run, tag, step, value) with a column for each tag, a row for each step."""
     tags, steps, values = (table[names[name]] for name in ("tag", "step", "value"))
     runs = table[names["run"]] if "run" in names else [""] * len(steps)
@@ -164,7 +167,7 @@ def _pivoted(table: Columns, names: Mapping[str, str]) -> Columns:
     for run, tag, step, value in zip(runs, tags, steps, values, strict=True):
         row = rows.setdefault((run, step), {"run": run, "step": step})
         row[str(tag)] = value
-    return _of_rows(list(rows.values()))
+    return _of_rows(list(rows.values()), path)
 
 
 # --- Parquet -------------------------------------------------------------------------------------
@@ -177,9 +180,12 @@ def _read_parquet(path: Path) -> Columns:
     try:
         with open_regular(path, "runs") as file:
             described = parquet.ParquetFile(file)
-            cells = described.metadata.num_rows * described.metadata.num_columns
-            if cells > LARGEST // 4:
-                refuse("runs", path, f"{cells:,} cells; at most {LARGEST // 4:,} are read")
+            about = described.metadata
+            _refuse_many(path, about.num_rows, about.num_columns)
+            groups = [about.row_group(number) for number in range(about.num_row_groups)]
+            leaves = sum(g.column(k).num_values for g in groups for k in range(g.num_columns))
+            if leaves > MOST_CELLS:
+                refuse("runs", path, f"{leaves:,} values; at most {MOST_CELLS:,} are read")
             table = described.read()
             return {name: table.column(name).to_pylist() for name in table.column_names}
     except (arrow.ArrowException, OSError, ValueError, OverflowError) as error:
@@ -196,7 +202,8 @@ def _read_json(content: bytes, path: Path) -> Columns:
     first, _, rest = content.strip().partition(b"\n")
     if rest.strip() and first.lstrip(b"\xef\xbb\xbf ")[:1] == b"{" and _is_whole(first):
         return _read_jsonl(content, path)
-    return _of_document(parse_json(content, "runs", path, allow_nan=True), path)
+    document = parse_json(content, "runs", path, allow_nan=True, most=MOST_CELLS)
+    return _of_document(document, path)
 
 
 def _is_whole(line: bytes) -> bool:
@@ -212,10 +219,14 @@ def _is_whole(line: bytes) -> bool:
 
 def _read_jsonl(content: bytes, path: Path) -> Columns:
     lines = [line for line in content.split(b"\n") if line.strip()]
+    _refuse_many(path, len(lines), 1)
+    if (values := content.count(b",")) > MOST_CELLS:
+        refuse("runs", path, f"{values:,} values; at most {MOST_CELLS:,} are read")
     try:  # all at once is many times as fast; a fault is then looked for line by line
-        rows = parse_json(b"[" + b",\n".join(lines) + b"]", "runs", path, allow_nan=True)
+        whole = b"[" + b",\n".join(lines) + b"]"
+        rows = parse_json(whole, "runs", path, allow_nan=True, most=MOST_CELLS)
         if len(rows) == len(lines) and all(isinstance(row, dict) for row in rows):
-            return _of_rows(rows)
+            return _of_rows(rows, path)
     except BadInput:
         pass
     rows = []
@@ -230,7 +241,7 @@ def _read_jsonl(content: bytes, path: Path) -> Columns:
         if not isinstance(row, dict):
             refuse("runs", path, f"line {number}: an object is needed")
         rows.append(row)
-    return _of_rows(rows)
+    return _of_rows(rows, path)
 
 
 def _of_document(document: Any, path: Path) -> Columns:
@@ -266,8 +277,8 @@ def _of_document(document: Any, path: Path) -> Columns:
             and all(key.isdecimal() for key in keys)
         ):  # pandas' to_json: column -> row -> cell
             return {str(name): list(value.values()) for name, value in document.items()}
-        return _of_rows([{"name": name, **value} for name, value in document.items()])
-    return _of_rows([document])
+        return _of_rows([{"name": name, **value} for name, value in document.items()], path)
+    return _of_rows([document], path)
 
 
 def _is_rows(value: Any) -> bool:
@@ -280,16 +291,27 @@ def _of_list(rows: list[Any], path: Path) -> Columns:
     for number, row in enumerate(rows, 1):
         if not isinstance(row, dict):
             refuse("runs", path, f"row {number}: an object is needed, not {shown(row, 40)}")
-    return _of_rows(rows)
+    return _of_rows(rows, path)
 
 
-def _of_rows(rows: list[dict[str, Any]]) -> Columns:
+def _of_rows(rows: list[dict[str, Any]], path: Path) -> Columns:
     """Rows as columns; an object inside a row becomes columns with a dot in their name."""
     flat = [_flat(row) if any(isinstance(v, dict) for v in row.values()) else row for row in rows]
     names = dict.fromkeys(name for row in flat for name in row)
-    if len(names) > MOST_COLUMNS:
-        return {name: [] for name in names}
+    _refuse_many(path, len(flat), len(names))
     return {name: [row.get(name) for row in flat] for name in names}
+
+
+def _refuse_many(path: Path, rows: int, columns: int) -> None:
+    if columns > MOST_COLUMNS:
+        refuse("runs", path, f"{columns} columns; at most {MOST_COLUMNS} are read")
+    if rows * columns > MOST_CELLS or rows > MOST_ROWS:
+        refuse(
+            "runs",
+            path,
+            f"{rows:,} rows of {columns} columns; at most {MOST_ROWS:,} rows and {MOST_CELLS:,} "
+            "cells are read; keep the columns of N, D, loss, run and shape, and fewer rows",
+        )
 
 
 def _flat(row: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -305,9 +327,9 @@ def _flat(row: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 # --- CSV -----------------------------------------------------------------------------------------
 
 
-def _read_csv(text: str, path: Path) -> tuple[Columns, str]:
+def _read_csv(content: bytes, path: Path) -> tuple[Columns, str]:
     comments: list[str] = []
-    lines = io.StringIO(text, newline="")
+    lines = io.TextIOWrapper(io.BytesIO(content), "utf-8-sig", newline="")
     position = 0
     while (line := lines.readline(_LONGEST_HEADER)) and (line.startswith("#") or not line.strip()):
         if line.startswith("#"):
@@ -349,7 +371,7 @@ def _read_csv(text: str, path: Path) -> tuple[Columns, str]:
     return table, delimiter
 
 
-def _csv_rows(lines: io.StringIO, delimiter: str, width: int, path: Path) -> list[list[str]]:
+def _csv_rows(lines: io.TextIOWrapper, delimiter: str, width: int, path: Path) -> list[list[str]]:
     reader = csv.reader(lines, delimiter=delimiter, strict=True, skipinitialspace=delimiter == " ")
     rows = []
     try:
@@ -358,6 +380,8 @@ def _csv_rows(lines: io.StringIO, delimiter: str, width: int, path: Path) -> lis
                 continue
             if len(row) > width and not any(cell.strip() for cell in row[width:]):
                 row = row[:width]
+            if len(rows) * width >= MOST_CELLS or len(rows) >= MOST_ROWS:
+                _refuse_many(path, len(rows) + 1, width)
             if len(row) != width:
                 refuse(
                     "runs",

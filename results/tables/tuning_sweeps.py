@@ -12,7 +12,7 @@ import numpy as np
 
 from shapelaw.results.tables.checkpoints import said
 from shapelaw.results.tables.column_names import SEEDS, TUNED, find, spellings
-from shapelaw.scaling.run_table import RunTable
+from shapelaw.scaling.run_table import RunTable, equal_rows
 
 SAME_TOKENS = 0.01
 """Relative difference in D up to which runs of several batches count as of equal tokens."""
@@ -69,7 +69,7 @@ def _points(table: RunTable, seed: np.ndarray | None, tolerance: float) -> np.nd
     keys = [table.n, *(table.shape[name] for name in sorted(table.shape))]
     if seed is not None:
         keys.append(seed.astype(float))
-    group = np.unique(np.stack(keys, axis=1), axis=0, return_inverse=True)[1].ravel()
+    group, _ = equal_rows(keys)
     order = np.lexsort((table.d, group))
     tokens = table.d[order]
     fresh = np.append(
@@ -82,8 +82,7 @@ def _points(table: RunTable, seed: np.ndarray | None, tolerance: float) -> np.nd
 
 def _varies_within(codes: np.ndarray, point: np.ndarray) -> bool:
     """Whether the setting has several values within some points."""
-    pairs = np.unique(np.stack([point, codes], axis=1), axis=0)
-    return len(pairs) > len(np.unique(point))
+    return len(equal_rows([point, codes])[1]) > len(np.unique(point))
 
 
 def _unnamed_sweep(loss: np.ndarray, point: np.ndarray, counts: np.ndarray) -> bool:

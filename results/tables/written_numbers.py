@@ -54,6 +54,11 @@ def numbers(cells: Sequence[Any], *, decimal_comma: bool) -> np.ndarray:
     Args:
         decimal_comma: the file writes decimal commas, and perhaps points between thousands.
     """
+    try:  # nearly every column: many times as fast
+        if not decimal_comma and not any("_" in cell for cell in cells):
+            return np.fromiter(map(float, cells), float, len(cells))
+    except (TypeError, ValueError):  # a cell that is no text, or none of a number alone
+        pass
     return np.array([_number(cell, decimal_comma) for cell in cells], dtype=float)
 
 

@@ -20,10 +20,12 @@ from shapelaw.scaling.evidence.study_features import (
 )
 from shapelaw.scaling.evidence.study_law import INDEX, PARAMETERS, log_loss, of_draws
 from shapelaw.scaling.evidence.study_population import NO_RUN_NOISE, RUN_NOISE, Population
+from shapelaw.scaling.features import in_parts
 from shapelaw.scaling.run_table import RunTable
 from shapelaw.scaling.user_files import convert, read_json, refuse, shown
 
 _MANY_DRAWS = 400
+_ROWS_AT_ONCE = 20_000  # of a table: every draw of every row is held at once
 SMALLEST_LOSS, LARGEST_LOSS = 1e-3, 1e4
 LARGEST_PARAMETER = 40.0
 """Of a draw: logarithms and exponents, of which none is a tenth of it."""
@@ -165,8 +167,12 @@ class EvidenceLaw:
         from shapelaw.scaling.holdout.scores import scores
 
         features = of_table(table)
-        log_middle = np.median(self.log_loss_of(self.theta[:_MANY_DRAWS], features), axis=0)
-        low, high = self._interval(features, 0.9)
+        parts = list(in_parts(features, _ROWS_AT_ONCE))
+        draws = self.theta[:_MANY_DRAWS]
+        log_middle = np.concatenate(
+            [np.median(self.log_loss_of(draws, part), axis=0) for part in parts]
+        )
+        low, high = np.concatenate([self._interval(part, 0.9) for part in parts], axis=1)
         beyond = self._beyond(
             {"ln_n": features["ln_n"], "ln_d": features["ln_d"], **_shape(features)}
         )

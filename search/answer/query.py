@@ -140,11 +140,15 @@ def query(
     served = asked_formats(formats, budget.bits, _engines(device, profile))
 
     def answered(judges: Judges) -> Answer:
+        from shapelaw.search.devices.catalogue import own_profile_notes
+
+        remarks = own_profile_notes(accelerator, *([device] if isinstance(device, str) else []))
         if not served:
-            return of_format(judges, None)
-        judge = _with_cache(judges.judge, kv_format)
-        answer = best_over_formats(served, judge, lambda each: of_format(judges, each))
-        remarks = other_engines(served, profile)
+            answer = of_format(judges, None)
+        else:
+            judge = _with_cache(judges.judge, kv_format)
+            answer = best_over_formats(served, judge, lambda each: of_format(judges, each))
+            remarks += other_engines(served, profile)
         return dataclasses.replace(answer, warnings=[*remarks, *answer.warnings])
 
     def of_format(judges: Judges, each: ServedFormat | None) -> Answer:

@@ -1,7 +1,8 @@
 """Device profiles by name: those that ship with the package, and the user's own calibrated ones.
 
 A shipped device takes its usual engine, or the one asked for: `m2-max`, `m2-max@mlx`,
-`iphone-15-pro@llama.cpp/cpu`.
+`iphone-15-pro@llama.cpp/cpu`. A profile of the user's takes the plain name of a shipped one; every
+answer then says so (`own_profile_notes`).
 """
 
 import functools
@@ -64,8 +65,19 @@ def engine(name: str) -> Engine:
 def _calibrated() -> dict[str, Path]:
     try:
         return {path.stem: path for path in user_folder().glob("*.toml")}
-    except OSError:
+    except (OSError, RuntimeError):  # it cannot be read, or nobody knows where the user's home is
         return {}
+
+
+def own_profile_notes(*names: str | Path) -> list[str]:
+    """A line for each of the names that a profile of the user's takes from a shipped device."""
+    own = _calibrated()
+    return [
+        f"device {name} is your own profile, {own[name]}, which stands before the shipped one; "
+        f"{name}@{engines_of(name)[0].split('/')[0]} asks for that"
+        for name in dict.fromkeys(map(str, names))
+        if name in own and name in _shipped("chips") and not exists(name)
+    ]
 
 
 def device_names() -> list[str]:
@@ -189,7 +201,7 @@ def describe(name: str | Path, engine_name: str | None = None) -> dict[str, Any]
         "uncertainty": None
         if profile.uncertainty is None
         else msgspec.to_builtins(profile.uncertainty),
-        "notes": list(profile.notes),
+        "notes": [*own_profile_notes(*([] if engine_name else [name])), *profile.notes],
     }
 
 
@@ -205,10 +217,15 @@ def summary(profile: DeviceProfile) -> str:
 
 def describe_all() -> dict[str, Any]:
     """Every device in a line: `{"devices": [{"name", "title", "kind", "engine", "engines",
-    "summary"}]}`; `engines` are what `--engine` takes, the usual one first."""
-    devices = []
+    "summary"}], "unusable": [{"name", "why"}], "notes": [...]}`; `engines` are what `--engine`
+    takes, the usual one first; `unusable` are profiles of the user's that do not hold."""
+    devices, unusable = [], []
     for name in device_names():
-        profile = load_device(name)
+        try:
+            profile = load_device(name)
+        except BadInput as error:
+            unusable.append({"name": name, "why": str(error)})
+            continue
         devices.append(
             {
                 "name": name,
@@ -219,7 +236,8 @@ def describe_all() -> dict[str, Any]:
                 "summary": summary(profile),
             }
         )
-    return {"devices": devices}
+    notes = own_profile_notes(*(device["name"] for device in devices))
+    return {"devices": devices, "unusable": unusable, "notes": notes}
 
 
 def save_device(profile: DeviceProfile, out: Path | None = None) -> Path:

@@ -23,7 +23,9 @@ def device_tables(description: Mapping[str, Any]) -> list[Any]:
                 literal(engines),
                 literal(device["summary"]),
             )
-        return [table]
+        for device in description["unusable"]:
+            table.add_row(literal(device["name"]), "", "", literal(device["why"], most=300))
+        return [table, *description["notes"]]
     table = Table(title=literal(description["title"]), title_justify="left")
     for column in ("figure", "value", "unit", "status", "source"):
         table.add_column(column, justify="right" if column == "value" else "left")

@@ -180,7 +180,11 @@ def _byte_tokenizer() -> Any:
 
 def _write_code(folder: Path) -> list[str]:
     for name in REMOTE_FILES:
-        text = resources.files("shapelaw.search.export.remote_code").joinpath(name).read_text()
+        text = (
+            resources.files("shapelaw.search.export.remote_code")
+            .joinpath(name)
+            .read_text(encoding="utf-8")
+        )
         write_atomically(folder / name, text)
     return list(REMOTE_FILES)
 

@@ -54,7 +54,7 @@ def explain(
 ) -> None:
     """Where time, bytes and joules go for ARCH on DEVICE, and which resource is scarce."""
     from shapelaw.search.architectures import load_model
-    from shapelaw.search.devices.catalogue import load_device
+    from shapelaw.search.devices.catalogue import load_device, own_profile_notes
     from shapelaw.search.devices.explain import explain as explain_architecture
     from shapelaw.search.devices.explain_plot import write_picture
     from shapelaw.search.devices.explain_tables import explanation_tables
@@ -71,6 +71,8 @@ def explain(
         hot=hot,
     )
     explanation |= model.described(explanation["context"])
+    if engine is None:
+        explanation["warnings"] = [*own_profile_notes(device), *explanation["warnings"]]
     for remark in model.notes:
         say(note(f"not expressed: {remark}"))
     for remark in (*model.assumed, *explanation["warnings"]):
@@ -120,7 +122,7 @@ def calibrate(
 ) -> None:
     """Measure this machine (or read a phone's llama-bench) and fit its device profile."""
     from shapelaw.search.devices.calibration.calibrate import calibrate as run_calibration
-    from shapelaw.search.devices.catalogue import save_device
+    from shapelaw.search.devices.catalogue import own_profile_notes, save_device
     from shapelaw.search.devices.device_tables import calibration_tables
 
     profile, report = run_calibration(
@@ -128,4 +130,7 @@ def calibrate(
     )
     path = save_device(profile, out)
     report = {**report, "profile": str(path)}
+    if out is None:
+        for remark in own_profile_notes(profile.name):
+            say(note(remark))
     print_json(report) if as_json else show(*calibration_tables(report))

@@ -9,6 +9,7 @@ from shapelaw.commands.completion import completing, forms, laws
 from shapelaw.commands.output import JSON, print_json, say, show
 from shapelaw.scaling.errors import BadInput
 from shapelaw.scaling.terminal_text import note
+from shapelaw.scaling.user_files import shown
 
 if TYPE_CHECKING:
     from shapelaw.scaling.run_table import RunTable
@@ -27,6 +28,8 @@ def _columns(text: str | None) -> dict[str, str] | None:
         name, equals, column = part.partition("=")
         if not equals or not name.strip() or not column.strip():
             raise BadInput(f"--columns {part!r}: name=column is needed, such as n=n_params")
+        if name.strip() in pairs:
+            raise BadInput(f"--columns: {shown(name.strip())!r} stands twice")
         pairs[name.strip()] = column.strip()
     return pairs
 

@@ -105,6 +105,7 @@ def sweep(
         return
     if plan:
         from shapelaw.search.answer.training_cost import training_cost
+        from shapelaw.search.devices.catalogue import own_profile_notes
         from shapelaw.sweeps.design.plan import plan as plan_of
         from shapelaw.sweeps.design.plan_table import plan_table
 
@@ -113,6 +114,8 @@ def sweep(
         outline["cost"] = training_cost(accelerator, utilisation).of(
             outline["flops_of_separate_runs" if command is not None else "flops"]
         )
+        for remark in own_profile_notes(accelerator):
+            say(note(remark))
         print_json(outline) if as_json else show(plan_table(outline))
         return
     from shapelaw.scaling.units import parse_seconds
@@ -191,7 +194,10 @@ def _propose(
     targets = None
     if device is not None:
         from shapelaw.search.answer.query import feasible_architectures
+        from shapelaw.search.devices.catalogue import own_profile_notes
 
+        for remark in own_profile_notes(device):
+            say(note(remark))
         targets = feasible_architectures(fitted, device=device, memory=memory, decode=decode)
     held: list[Any] = []
     if out is not None and (out / "runs.jsonl").exists():

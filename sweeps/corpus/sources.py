@@ -6,10 +6,11 @@ Nothing here tokenises or trains, and nothing heavy is imported: run keys are co
 import codecs
 import functools
 import hashlib
+import itertools
 import os
 import sysconfig
 from collections.abc import Iterator
-from glob import glob
+from glob import iglob
 from pathlib import Path
 from typing import Annotated
 
@@ -22,6 +23,10 @@ from shapelaw.scaling.user_files import parse_json, read_bytes, shown
 BYTES_VOCABULARY = 256
 """One token a byte; byte 0, which no text holds, ends a document."""
 
+MOST_FILES = 200_000
+"""That a glob pattern may find: `/**` is a slip."""
+LARGEST_TEXT = 100_000_000_000
+"""Bytes of all text files."""
 _LEFT_OUT = frozenset({"site-packages", "dist-packages", "__pycache__", "encodings"})
 """Folders of the standard library that are not its text: installed packages, and the character
 tables, hundreds of near copies of one file that would stand in training and validation alike."""
@@ -111,13 +116,25 @@ def text_files(patterns: tuple[str, ...]) -> list[tuple[str, Path]]:
     """(name, path) of every file a glob pattern finds, by name. Raises BadInput where none does."""
     found: dict[str, Path] = {}
     for pattern in patterns:
-        hits = [Path(hit) for hit in glob(os.path.expanduser(pattern), recursive=True)]
-        hits = [hit for hit in hits if hit.is_file()]
+        names = iglob(os.path.expanduser(pattern), recursive=True)
+        some = [Path(name) for name in itertools.islice(names, MOST_FILES + 1)]
+        if len(some) > MOST_FILES:
+            raise BadInput(
+                f"text = {shown(pattern)!r}: more than {MOST_FILES:,} files match; join them, or "
+                "name fewer"
+            )
+        hits = [hit for hit in some if hit.is_file()]
         if not hits:
-            raise BadInput(f"text = {pattern!r}: no file matches (a glob such as 'data/*.txt')")
+            raise BadInput(
+                f"text = {shown(pattern)!r}: no file matches (a glob such as 'data/*.txt')"
+            )
         found.update({hit.as_posix(): hit for hit in hits})
     if not found:
         raise BadInput("text = []: at least one glob pattern is needed, such as 'data/*.txt'")
+    if (size := sum(hit.stat().st_size for hit in found.values())) > LARGEST_TEXT:
+        raise BadInput(
+            f"text = {shown(patterns)}: {size:,} bytes; at most {LARGEST_TEXT:,} are read"
+        )
     return sorted(found.items())
 
 
@@ -131,7 +148,7 @@ def source_files(spec: CorpusSpec) -> list[tuple[str, Path]]:
     name = spec.tokens if kind == "tokens" else local_dataset_file(spec)
     if name is None:
         return []
-    path = Path(name).expanduser()
+    path = Path(os.path.expanduser(name))
     if not path.is_file():
         raise BadInput(f"{kind} = {name!r}: no such file")
     return [(path.name, path)]
@@ -157,7 +174,7 @@ def dataset_texts(spec: CorpusSpec) -> Iterator[tuple[str, bytes]]:
             builder = (spec.dataset or "").partition(":")[0]
             stream = datasets.load_dataset(
                 builder,
-                data_files=str(Path(local).expanduser()),
+                data_files=os.path.expanduser(local),
                 split=spec.dataset_split,
                 streaming=True,
             )
@@ -187,7 +204,7 @@ def tokenizer_identity(spec: CorpusSpec) -> str:
     name = spec.tokenizer
     if name == "bytes" or (bpe_size(name) is not None):
         return name
-    path = Path(name).expanduser()
+    path = Path(os.path.expanduser(name))
     if not path.is_file():
         raise BadInput(
             f"tokenizer = {name!r}: 'bytes', 'bpe-512' (any size of 257 or more), or "
@@ -220,7 +237,7 @@ def vocabulary_size(spec: CorpusSpec) -> int | None:
         return size
     tokenizer_identity(spec)
     try:
-        path = Path(spec.tokenizer).expanduser()
+        path = Path(os.path.expanduser(spec.tokenizer))
         model = parse_json(read_bytes(path, "tokenizer"), "tokenizer", path)
         ids = (
             [*model["model"]["vocab"].values()]

@@ -289,7 +289,7 @@ def _tokenizer_from_file(name: str) -> Any:
     from tokenizers import Tokenizer
 
     try:
-        return Tokenizer.from_file(str(Path(name).expanduser()))
+        return Tokenizer.from_file(os.path.expanduser(name))
     except Exception as error:  # the library raises bare Exception
         raise BadInput(
             f"tokenizer = {name!r}: not a Hugging Face tokenizer.json "

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from shapelaw.results.tables.reader import read_table
+from shapelaw.scaling import fit as fit_module
 from shapelaw.scaling.bound_form import bowl, predict_log_loss
 from shapelaw.scaling.coordinates import to_inner
 from shapelaw.scaling.errors import BadInput
@@ -14,7 +15,7 @@ from shapelaw.scaling.fit import fit_law
 from shapelaw.scaling.fitting.best_fits import best_fits
 from shapelaw.scaling.forms import build_form
 from shapelaw.scaling.holdout.splits import varying
-from shapelaw.scaling.run_table import RunTable
+from shapelaw.scaling.run_table import RunTable, some_of_each_run
 
 DATA = Path(__file__).parents[3] / "shared" / "data" / "runs"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="published run tables are not at hand")
@@ -320,3 +321,50 @@ def test_truth_of_the_shape_form_is_recovered() -> None:
     assert fit.law.parameters["kappa"] == pytest.approx(0.1, abs=0.01)
     assert fit.law.parameters["beta"] == pytest.approx(0.45, abs=0.02)
     assert fit.objective <= 1e-3 * 1e-4 * len(n)
+
+
+def many_checkpoints(runs: int, rows_each: int) -> RunTable:
+    """Checkpoints of runs of a known law: each run has an error of its own, each row another."""
+    generator = np.random.default_rng(7)
+    run = np.repeat(np.arange(runs), rows_each)
+    n = np.exp(generator.uniform(np.log(1e7), np.log(5e9), runs))[run]
+    d = n * np.exp(generator.uniform(np.log(2), np.log(200), len(run)))
+    loss = TRUTH["E"] + TRUTH["A"] * n ** -TRUTH["alpha"] + TRUTH["B"] * d ** -TRUTH["beta"]
+    error = 0.004 * generator.standard_normal(runs)[run]
+    error = error + 0.003 * generator.standard_normal(len(run))
+    return RunTable(n=n, d=d, loss=loss * np.exp(error), run=run.astype(str))
+
+
+def test_some_rows_of_each_run_of_a_very_large_table_tell_its_law(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What is lost: parameters move by less than their own standard errors, intervals hardly."""
+    table = many_checkpoints(200, 100)
+    whole = fit_law(table, "chinchilla", bootstrap=0, holdout=False)
+    monkeypatch.setattr(fit_module, "MOST_ROWS", 2_000)
+    some = fit_law(table, "chinchilla", bootstrap=0, holdout=False)
+    assert 2_000 <= some.runs <= 2_010
+    assert any("18" in line and "of 20000 rows" in line for line in some.dropped)
+    assert not whole.dropped
+    for name, (low, high) in whole.intervals.items():
+        standard_error = (high - low) / (2 * 1.645)
+        moved = some.law.parameters[name] - whole.law.parameters[name]
+        assert abs(moved) < standard_error, name
+        least, most = some.intervals[name]
+        assert least < TRUTH[name] < most
+        assert (most - least) / (high - low) < 1.35
+    for axis, ends in whole.law.range.items():
+        assert some.law.range[axis] == ends
+
+
+def test_the_same_share_of_each_run_is_kept() -> None:
+    table = many_checkpoints(300, 10).take(np.arange(2_345))
+    rows = some_of_each_run(table, 500)
+    assert np.array_equal(rows, some_of_each_run(table, 500))
+    assert np.all(np.diff(rows) > 0)
+    ends = 6  # at most, beyond the share
+    kept = np.unique(table.run[rows], return_counts=True)[1]
+    assert len(kept) == len(np.unique(table.run))
+    assert np.sum(kept > 3) <= ends
+    for column in (table.n, table.d, table.n * table.d):
+        assert {column.argmin(), column.argmax()} <= set(rows.tolist())

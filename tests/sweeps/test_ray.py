@@ -1,11 +1,15 @@
 """The Ray engine on a real local cluster: the same records, and a killed worker loses nothing."""
 
+import contextlib
 import importlib.util
 import os
+import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+import tempfile
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -89,6 +93,124 @@ def test_killed_ray_workers_lose_nothing(tmp_path: Path, monkeypatch: pytest.Mon
     assert faults.table(tmp_path / "ray") == faults.table(tmp_path / "local")
     lines = (tmp_path / "ray" / "runs.jsonl").read_text().splitlines()
     assert len(lines) == len(faults.table(tmp_path / "local")), "each run once"
+
+
+HEAD = r"""
+import sys
+from ray.scripts.scripts import main
+sys.argv = ["ray", "start", "--head", "--port", sys.argv[1], "--num-cpus", "2", "--block",
+            "--include-dashboard", "false", "--node-ip-address", "127.0.0.1",
+            "--temp-dir", sys.argv[2], "--disable-usage-stats"]
+main()
+"""
+
+SWEEP_AT = r"""
+import sys
+from pathlib import Path
+from benchmarks import faults
+from shapelaw.scaling.errors import NoAnswer
+from shapelaw.sweeps.running.run_sweep import run_sweep
+
+folder = Path(sys.argv[1])
+try:
+    result = run_sweep(faults.design(folder.parent / "text"), folder, engine="ray",
+                       address=sys.argv[2], workers=2, cache_dir=folder.parent / "cache",
+                       trainer="benchmarks.simulated_trainer:train", live=False)
+except NoAnswer as error:
+    sys.exit(f"NoAnswer: {error}")
+print("finished", result.finished, "reused", result.reused, "failed", result.failed, flush=True)
+"""
+
+
+@contextlib.contextmanager
+def head_at(address: str) -> Iterator[subprocess.Popen[bytes]]:
+    """The head of a cluster; every process of it is gone at the end."""
+    # Unix sockets have short names: Ray's folder cannot stand deep below a test's own.
+    with tempfile.TemporaryDirectory(prefix="ray") as place:
+        process = subprocess.Popen(
+            [sys.executable, "-c", HEAD, address.rpartition(":")[2], place],
+            env=environment(0.3),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        try:
+            waited = time.monotonic() + 60
+            while not answers(address):
+                assert process.poll() is None
+                assert time.monotonic() < waited
+                time.sleep(0.2)
+            time.sleep(3)  # its first node comes after it
+            yield process
+        finally:
+            for pid in [process.pid, *descendants(process.pid)]:
+                with contextlib.suppress(OSError):
+                    os.kill(pid, signal.SIGKILL)
+            process.wait(10)
+
+
+def answers(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+def descendants(pid: int) -> list[int]:
+    found = faults.children(pid)
+    return [*found, *(one for child in found for one in descendants(child))]
+
+
+@needs_ray
+@pytest.mark.long
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes in /proc")
+def test_a_sweep_whose_head_is_lost_goes_on_with_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    folder = tmp_path / "ray"
+    command = [sys.executable, "-c", SWEEP_AT, str(folder), address]
+    with (
+        head_at(address) as head,
+        subprocess.Popen(
+            command, env=environment(0.3), stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as driver,
+    ):
+        runs, waited = folder / "runs.jsonl", time.monotonic() + 120
+        while not (runs.exists() and runs.read_bytes().count(b"\n") >= 4):
+            assert driver.poll() is None
+            assert time.monotonic() < waited
+            time.sleep(0.1)
+        for pid in descendants(head.pid):
+            if b"gcs_server" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0]:
+                os.kill(pid, signal.SIGKILL)
+        said = driver.communicate(timeout=120)[1]
+    assert driver.returncode == 1
+    assert [line for line in said.splitlines() if line.startswith("NoAnswer")], said
+    assert "no longer answers" in said
+    before = runs.read_bytes().splitlines()
+    with head_at(address):
+        done = subprocess.run(
+            command, env=environment(0.01), capture_output=True, text=True, timeout=240
+        )
+    assert done.returncode == 0, done.stderr
+    assert f"reused {len(before)} failed 0" in done.stdout
+    after = runs.read_bytes().splitlines()
+    assert after[: len(before)] == before
+    monkeypatch.setenv(simulated_trainer.SECONDS, "0.01")
+    run_sweep(
+        faults.design(tmp_path / "text"),
+        tmp_path / "local",
+        workers=2,
+        live=False,
+        cache_dir=tmp_path / "cache",
+        trainer="benchmarks.simulated_trainer:train",
+    )
+    assert faults.table(folder) == faults.table(tmp_path / "local")
+    assert len(after) == len(faults.table(folder)), "each run once"
 
 
 def test_a_lost_head_is_noticed_and_said(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -142,3 +142,29 @@ def test_missing_files_and_folders_without_runs(tmp_path: Path) -> None:
         read_table(tmp_path / "none.csv")
     with pytest.raises(BadInput, match=r"runs\.jsonl"):
         read_table(tmp_path)
+
+
+def test_tables_that_no_machine_holds_are_refused_with_the_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import gzip
+
+    import pyarrow as arrow
+    import pyarrow.parquet as parquet
+
+    from shapelaw.results.tables import file_formats
+
+    monkeypatch.setattr(file_formats, "MOST_CELLS", 3_000)
+    (tmp_path / "bomb.csv.gz").write_bytes(gzip.compress(b"n,d,loss\n" + b"1,2,3\n" * 1_001))
+    # Objects of a key each, of which all have another: a square of cells.
+    lines = "\n".join(f'{{"a{row % 60}": 1}}' for row in range(60))
+    write(tmp_path, lines, "square.jsonl")
+    write(tmp_path, "[" + "{}," * 2_000 + "{}]", "many.json")
+    write(tmp_path, "\n".join(f'{{"n": {[0] * 100}}}' for _ in range(40)), "lists.jsonl")
+    parquet.write_table(arrow.table({"n": [[0.0] * 4_000], "d": [1.0]}), tmp_path / "list.parquet")
+    parquet.write_table(arrow.table({"n": [0.0] * 4_000}), tmp_path / "rows.parquet")
+    for path in sorted(tmp_path.iterdir()):
+        with pytest.raises(BadInput, match=r"at most [\d,]+ ?(rows and 3,000|are read)") as caught:
+            read_table(path)
+        assert path.name in str(caught.value)
+        assert len(str(caught.value)) <= 300

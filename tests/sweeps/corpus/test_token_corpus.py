@@ -105,6 +105,8 @@ def test_the_standard_library_is_text_without_installed_packages() -> None:
         ({"tokens": "/nowhere.bin"}, "no such file"),
         ({"tokenizer": "bpe-100"}, "257 is the least"),
         ({"tokenizer": "/nowhere.json"}, "tokenizer.json"),
+        ({"tokenizer": "~no-such-user/tokenizer.json"}, "tokenizer.json"),
+        ({"tokens": "~no-such-user/tokens.bin"}, "no such file"),
     ],
 )
 def test_bad_specs_are_one_clear_line(fields: dict[str, Any], said: str, tmp_path: Path) -> None:
