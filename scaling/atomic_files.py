@@ -74,7 +74,10 @@ def _behind_links(path: Path) -> Path:
 def write_atomically(path: str | Path, content: str | bytes) -> Path:
     """Write text (UTF-8) or bytes to `path`, whole or not at all. Raises as `replacing`."""
     with replacing(path) as temporary:
-        temporary.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
+        # Bytes of a file's name that are no text may stand in it.
+        if isinstance(content, str):
+            content = content.encode("utf-8", "backslashreplace")
+        temporary.write_bytes(content)
     return Path(path)
 
 

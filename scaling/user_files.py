@@ -55,6 +55,12 @@ def shown(value: object, most: int = _SHOWN) -> str:
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
+def file_name(path: str | os.PathLike[str], most: int = 120) -> str:
+    """The name of a file as text: as UTF-8 whatever the locale, other bytes by their numbers."""
+    name = os.fsencode(Path(path).name)
+    return shown(name.decode("utf-8", "backslashreplace"), most)
+
+
 def one_line(text: object, most: int = LONGEST_LINE) -> str:
     """A library's message as one line without control characters, cut to `most` characters."""
     return shown(" ".join(str(text).split()), most)

@@ -491,7 +491,7 @@ def test_an_own_profile_that_takes_a_shipped_name_is_named_in_every_answer(
     load_device("m2").to_file(own_devices / "m2.toml")
     load_device("h100").to_file(own_devices / "h100.toml")
     asked = ("--space", space, "--tokens", "1B", "--json")
-    answers = {
+    answers: dict[str, tuple[tuple[object, ...], ...]] = {
         "notes": (("devices", "m2", "--json"), ("devices", "--json")),
         "warnings": (
             ("explain", "smollm2-135m", "--device", "m2", "--json"),
@@ -510,11 +510,12 @@ def test_an_own_profile_that_takes_a_shipped_name_is_named_in_every_answer(
     code, _, err = run("sweep", "smoke", "--plan", "--accelerator", "h100")
     assert code == 0
     assert "h100.toml" in "".join(err.split())
-    for command in (
+    others: tuple[tuple[object, ...], ...] = (
         ("explain", "smollm2-135m", "--device", "m2@llama.cpp", "--json"),
         ("explain", "smollm2-135m", "--device", "m2", "--engine", "llama.cpp", "--json"),
         ("explain", "smollm2-135m", "--device", own_devices / "m2.toml", "--json"),
-    ):
+    )
+    for command in others:
         code, out, _ = run(*command)
         assert code == 0
         assert said not in json.dumps(json.loads(out)["warnings"])
@@ -629,7 +630,7 @@ def test_a_terminal_that_lacks_characters_gets_their_numbers(
     fit = ["fit", table, "--form", "chinchilla", "--bootstrap", "5", "--no-holdout", "--out", law]
     for arguments in (fit, [*fit, "--json"], ["predict", law, table], ["devices", "m2"]):
         done = subprocess.run(
-            [*LINE, *map(os.fsencode, arguments)],
+            [*LINE, *(os.fsencode(str(part)) for part in arguments)],
             capture_output=True,
             check=False,
             timeout=60,

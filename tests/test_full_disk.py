@@ -49,7 +49,7 @@ from shapelaw.cli import main
 main()
 """
 ON_TMPFS = r"""
-mount -t tmpfs -o size=8m none "$1" && cp -a "$2"/. "$1" && cd "$1" || exit 99
+mount -t tmpfs -o size=64m none "$1" && cp -a "$2"/. "$1" && cd "$1" || exit 99
 shift 2
 cat /dev/zero > filler 2> /dev/null
 "$@"

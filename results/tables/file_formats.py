@@ -373,7 +373,7 @@ def _read_csv(content: bytes, path: Path) -> tuple[Columns, str]:
 
 def _csv_rows(lines: io.TextIOWrapper, delimiter: str, width: int, path: Path) -> list[list[str]]:
     reader = csv.reader(lines, delimiter=delimiter, strict=True, skipinitialspace=delimiter == " ")
-    rows = []
+    rows: list[list[str]] = []
     try:
         for row in reader:
             if not any(row) or row[0].startswith("#"):

@@ -236,7 +236,7 @@ def describe_all() -> dict[str, Any]:
                 "summary": summary(profile),
             }
         )
-    notes = own_profile_notes(*(device["name"] for device in devices))
+    notes = own_profile_notes(*(name for name in device_names() if name in _shipped("chips")))
     return {"devices": devices, "unusable": unusable, "notes": notes}
 
 

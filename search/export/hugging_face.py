@@ -152,7 +152,7 @@ def _write_tokenizer(
     loaded.post_processor = Sequence([])
     loaded.no_padding()
     loaded.no_truncation()
-    loaded.save(str(folder / "tokenizer.json"))
+    write_atomically(folder / "tokenizer.json", loaded.to_str(pretty=True))
     fields: dict[str, Any] = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "clean_up_tokenization_spaces": False,

@@ -18,7 +18,8 @@ import msgspec
 import numpy as np
 
 from shapelaw.scaling.architecture import SHARING_ORDERS
-from shapelaw.scaling.errors import BadInput
+from shapelaw.scaling.errors import BadInput, NoAnswer
+from shapelaw.scaling.user_files import one_line
 from shapelaw.search.pareto.feasibility import confident_columns, joint_draws, probability
 from shapelaw.search.pareto.problem import Points, Problem
 from shapelaw.search.space.grid import AXES, Grid
@@ -286,10 +287,14 @@ def record(
     study = open_study(problem, name, storage)
     held = {trial.user_attrs.get(POINT) for trial in study.get_trials(deepcopy=False)}
     fresh = [row for row in range(len(points)) if point_name(coordinates[row]) not in held]
-    with quiet():
-        study.add_trials(
-            trials_of(
-                problem, grid, points.take(np.array(fresh, int)), coordinates[fresh], confidence
-            )
-        )
+    trials = trials_of(
+        problem, grid, points.take(np.array(fresh, int)), coordinates[fresh], confidence
+    )
+    try:
+        with quiet():
+            study.add_trials(trials)
+    except Exception as error:  # each storage fails with exceptions of its own driver
+        raise NoAnswer(
+            f"storage = {storage!r}: cannot be written: {one_line(error, 160)}"
+        ) from None
     return study

@@ -9,7 +9,7 @@ from shapelaw.commands.completion import completing, forms, laws
 from shapelaw.commands.output import JSON, print_json, say, show
 from shapelaw.scaling.errors import BadInput
 from shapelaw.scaling.terminal_text import note
-from shapelaw.scaling.user_files import shown
+from shapelaw.scaling.user_files import file_name, shown
 
 if TYPE_CHECKING:
     from shapelaw.scaling.run_table import RunTable
@@ -94,7 +94,7 @@ def fit(
     from shapelaw.scaling.fit import fit_law
 
     table, dropped = _tables(runs, columns, drop_invalid=drop_invalid, allow_mixed=allow_mixed)
-    names = ", ".join(Path(path).name for path in runs)
+    names = ", ".join(map(file_name, runs))
     if prior == "evidence" and form != "auto":
         raise BadInput(f"form = {form}: --prior evidence has its own form; leave --form out")
     if prior is None and form == "auto" and len(set(table.run)) < FEW_RUNS:
@@ -104,7 +104,11 @@ def fit(
         from shapelaw.results.evidence.evidence_report import evidence_tables
 
         law, report = fit_with_evidence(
-            table, label=out.stem if out else "runs", source=names, seed=seed, dropped=dropped
+            table,
+            label=file_name(out.with_suffix("")) if out else "runs",
+            source=names,
+            seed=seed,
+            dropped=dropped,
         )
         if out is not None:
             law.to_file(out)
@@ -122,8 +126,8 @@ def fit(
         seed=seed,
         holdout=not no_holdout,
         objective=objective,
-        label=out.stem if out else None,
-        source=", ".join(Path(path).name for path in runs),
+        label=file_name(out.with_suffix("")) if out else None,
+        source=", ".join(map(file_name, runs)),
         dropped=dropped,
     )
     if out is not None:

@@ -183,7 +183,8 @@ def _build(spec: CorpusSpec, folder: Path) -> None:
         )
     held_out.tofile(folder / "held_out.bin")
     if tokenizer is not None:
-        tokenizer.save(str(folder / "tokenizer.json"))
+        # Its own way of saving tells of a full disk by an error without a kind.
+        (folder / "tokenizer.json").write_text(tokenizer.to_str(pretty=True), encoding="utf-8")
         tokenizer_name = spec.tokenizer if bpe_size(spec.tokenizer) else Path(spec.tokenizer).name
         with (folder / "tokenizer.json").open("rb") as file:
             tokenizer_print = hashlib.file_digest(file, "sha256").hexdigest()[:16]
