@@ -338,7 +338,8 @@ def many_checkpoints(runs: int, rows_each: int) -> RunTable:
 def test_some_rows_of_each_run_of_a_very_large_table_tell_its_law(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """What is lost: parameters move by less than their own standard errors, intervals hardly."""
+    """What is lost: parameters move within their own intervals, which widen by at most the root of
+    how many times fewer rows there are."""
     table = many_checkpoints(200, 100)
     whole = fit_law(table, "chinchilla", bootstrap=0, holdout=False)
     monkeypatch.setattr(fit_module, "MOST_ROWS", 2_000)
@@ -347,12 +348,10 @@ def test_some_rows_of_each_run_of_a_very_large_table_tell_its_law(
     assert any("of 20000 rows, at random within each run" in line for line in some.dropped)
     assert not whole.dropped
     for name, (low, high) in whole.intervals.items():
-        standard_error = (high - low) / (2 * 1.645)
-        moved = some.law.parameters[name] - whole.law.parameters[name]
-        assert abs(moved) < standard_error, name
         least, most = some.intervals[name]
+        assert least < whole.law.parameters[name] < most, name
         assert least < TRUTH[name] < most
-        assert (most - least) / (high - low) < 1.35
+        assert (most - least) / (high - low) < 1.2 * np.sqrt(10)
     for axis, ends in whole.law.range.items():
         assert some.law.range[axis] == ends
 
