@@ -42,8 +42,8 @@ from shapelaw.scaling.user_files import shown
 
 _MOST_OUTLIERS_SHOWN = 20
 MOST_ROWS = 100_000
-"""A larger table is fitted to so many of its rows. Intervals widen by at most the root of the share; what
-differs between runs hardly loses, as rows of a run err together."""
+"""A larger table is fitted to so many of its rows. Intervals widen by at most the root of how many
+times fewer they are; rows of a run err together, so what differs between runs loses less."""
 MOST_REFITS = 100_000
 FURTHER = 10.0
 """Times the largest compute seen, where the form next in line is compared."""
