@@ -406,9 +406,12 @@ function showKnown(pick) {
     const words = difference === null ? ''
       : `${show.gap(-difference.middle)} nats against the pick ` +
         `[${show.gap(-difference.high)}, ${show.gap(-difference.low)}]; `;
-    return element('div', {}, element('b', {}, nameOf(shape)), element('span', {},
+    const row = element('div', {}, element('b', {}, nameOf(shape)), element('span', {},
       `${fits ? '' : 'does not fit: '}${words}${show.speed(costs.decode_tokens_per_s[1])}, ` +
       `${show.bytes(costs.memory_bytes[1])}`));
+    row.dataset.architecture = JSON.stringify(architecture(shape));
+    row.dataset.fits = fits;
+    return row;
   }));
 }
 
