@@ -65,6 +65,19 @@ def environment(seconds: float) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": paths, simulated_trainer.SECONDS: str(seconds)}
 
 
+def undisturbed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same sweep in `local`, of which nothing is lost."""
+    monkeypatch.setenv(simulated_trainer.SECONDS, "0.01")
+    run_sweep(
+        faults.design(tmp_path / "text"),
+        tmp_path / "local",
+        workers=2,
+        live=False,
+        cache_dir=tmp_path / "cache",
+        trainer="benchmarks.simulated_trainer:train",
+    )
+
+
 @needs_ray
 @pytest.mark.long
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes in /proc")
@@ -81,15 +94,7 @@ def test_killed_ray_workers_lose_nothing(tmp_path: Path, monkeypatch: pytest.Mon
     said = [line for line in done.stdout.splitlines() if line.startswith(("killed", "finished"))]
     assert said == ["killed"] * 3 + ["finished 20 failed 0"]
     assert "its worker was lost" in done.stderr
-    monkeypatch.setenv(simulated_trainer.SECONDS, "0.01")
-    run_sweep(
-        faults.design(tmp_path / "text"),
-        tmp_path / "local",
-        workers=2,
-        live=False,
-        cache_dir=tmp_path / "cache",
-        trainer="benchmarks.simulated_trainer:train",
-    )
+    undisturbed(tmp_path, monkeypatch)
     assert faults.table(tmp_path / "ray") == faults.table(tmp_path / "local")
     lines = (tmp_path / "ray" / "runs.jsonl").read_text().splitlines()
     assert len(lines) == len(faults.table(tmp_path / "local")), "each run once"
@@ -200,15 +205,7 @@ def test_a_sweep_whose_head_is_lost_goes_on_with_another(
     assert f"reused {len(before)} failed 0" in done.stdout
     after = runs.read_bytes().splitlines()
     assert after[: len(before)] == before
-    monkeypatch.setenv(simulated_trainer.SECONDS, "0.01")
-    run_sweep(
-        faults.design(tmp_path / "text"),
-        tmp_path / "local",
-        workers=2,
-        live=False,
-        cache_dir=tmp_path / "cache",
-        trainer="benchmarks.simulated_trainer:train",
-    )
+    undisturbed(tmp_path, monkeypatch)
     assert faults.table(folder) == faults.table(tmp_path / "local")
     assert len(after) == len(faults.table(folder)), "each run once"
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from shapelaw.results.evidence.shipped_evidence import shipped_population
+from shapelaw.results.store import read_records
 from shapelaw.scaling.errors import BadInput
 from shapelaw.sweeps.running.run_sweep import run_sweep
 from shapelaw.verification import verify as verification
@@ -125,3 +126,17 @@ def test_runs_are_trained_and_judged(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert report["verdict"] in ("stands", "does not stand", "cannot tell")
     assert 0 <= report["probability_after"] <= 1
     assert report["finalists"][0]["loss_difference_after"] == 0
+
+
+def test_the_committed_runs_say_what_the_readme_says() -> None:
+    folder = Path(__file__).parents[2] / "results" / "verification"
+    plan = verification.plan_verification(folder / "answer.json", 4e13)
+    records = read_records(folder)
+    report = verification.judged(plan, verification._seen(records))
+    assert (report["runs"], len(records), report["verdict"]) == (20, 20, STANDS)
+    told = (
+        f"{report['probability_before']:.2f} before the runs and "
+        f"{report['probability_after']:.2f} after"
+    ).replace("0.", ".")
+    readme = (folder.parents[1] / "README.md").read_text(encoding="utf-8")
+    assert told in " ".join(readme.split())

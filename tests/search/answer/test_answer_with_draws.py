@@ -14,6 +14,7 @@ from shapelaw.search.answer.answer_tables import answer_tables
 from shapelaw.search.answer.query import Budget, query
 from shapelaw.search.answer.wording import ordinal, plural, shape_code, share
 from shapelaw.search.devices.cost import cost_draws
+from shapelaw.search.pareto.device_cost import DeviceCost
 from shapelaw.search.pareto.feasibility import DRAWS
 from shapelaw.search.space.space import Range, Space
 
@@ -68,8 +69,9 @@ def test_the_pick_has_the_least_expected_loss_of_those_that_keep_the_promise() -
     """Brute force over the whole space by the deciding draws themselves."""
     answer = asked()
     shapes, bits = next(iter(SPACE.enumerate(10**6)))
-    names = ("memory_bytes", "decode_tokens_per_s")
-    drawn = answer.problem.cost.draws(shapes, bits, names, DRAWS)  # type: ignore[attr-defined]
+    cost = answer.problem.cost
+    assert isinstance(cost, DeviceCost)
+    drawn = cost.draws(shapes, bits, ("memory_bytes", "decode_tokens_per_s"), DRAWS)
     met = (drawn["memory_bytes"] <= 400e6) & (drawn["decode_tokens_per_s"] >= 20)
     losses = answer.problem.law.loss_draws(shapes, 1e12).mean(axis=0)
     best = losses[met.mean(axis=0) >= 0.9].min()
