@@ -77,7 +77,9 @@ def derived_quantities(
         add(
             "best_mlp_attention_ratio",
             lambda t: _ratio(t[index["tau"]], t[index["rho"]]),
-            "MLP/attention parameters of least loss",
+            "MLP/attention parameters of least loss, sought between "
+            f"{np.exp(-_FARTHEST_RATIO):.2g} and {np.exp(_FARTHEST_RATIO):.3g}: at an end none "
+            "is best",
         )
     if {"ln_width", "ln_depth"} <= set(form.features):
         low, high = (float(f(features["ln_n"])) for f in (np.min, np.max))

@@ -4,9 +4,10 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 
-from shapelaw.scaling.architecture import ArchitectureBatch, attention_parameters, mlp_parameters
+from shapelaw.scaling.architecture import ArchitectureBatch
 from shapelaw.scaling.errors import BadInput
 from shapelaw.scaling.run_table import RunTable
+from shapelaw.scaling.shape_formulas import attention_parameters, mlp_parameters
 from shapelaw.scaling.terms import Form
 
 FEATURES: dict[str, str] = {

@@ -58,7 +58,7 @@ class NoiseFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
 class DriftFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What extrapolation adds to each draw."""
 
-    quantiles: list[float]
+    quantiles: Annotated[list[float], msgspec.Meta(min_length=1)]
     """Beyond the sizes seen, a span."""
     budgets: list[float] = []
     """Beyond the tokens and compute seen; of a file of version 2, as beyond the sizes."""

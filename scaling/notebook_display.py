@@ -9,6 +9,8 @@ import io
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from shapelaw.scaling.terminal_text import terminal
+
 if TYPE_CHECKING:
     import pandas
     from matplotlib.figure import Figure
@@ -36,9 +38,7 @@ class Displayed:
 
     def _repr_html_(self) -> str:
         """The tables of the terminal as HTML, every text escaped."""
-        from rich.console import Console
-
-        console = Console(record=True, file=io.StringIO(), width=_WIDTH)
+        console = terminal(record=True, file=io.StringIO(), width=_WIDTH)
         console.print(*_view(self, 0)(self), sep="\n")
         return console.export_html(
             inline_styles=True, code_format="<pre style='line-height:1.2'>{code}</pre>"

@@ -12,6 +12,7 @@ import os
 import re
 import stat
 import tomllib
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -33,10 +34,22 @@ LARGEST_INTEGER = 2**63 - 1
 LONGEST_LINE = 300
 """Characters of a message."""
 _SHOWN = 60
+_PIECE = 1 << 16
 
 T = TypeVar("T")
+# Possessive (*+, ++): a way once taken is not kept in mind, whatever the length of the text.
 # A string left open runs to the end, so that no second quote is tried as the start of another.
-_STRINGS = re.compile(rb'"(?:[^"\\]|\\.?)*(?:"|\Z)' rb"|'[^'\n]*'", re.DOTALL)
+_JSON_STRINGS = re.compile(rb'"(?:[^"\\]++|\\.?)*+(?:"|\Z)', re.DOTALL)
+# Triple quotes first: one quote within them ends nothing. A mark within a string begins no comment.
+_TOML_STRINGS_AND_COMMENTS = re.compile(
+    rb'"""(?:[^"\\]++|\\.?|"(?!""))*+(?:"""|\Z)'
+    rb"|'''(?:[^']++|'(?!''))*+(?:'''|\Z)"
+    rb'|"(?:[^"\\\n]++|\\.?)*+(?:"|$)'
+    rb"|'[^'\n]*+(?:'|$)"
+    rb"|#[^\n]*+",
+    re.DOTALL | re.MULTILINE,
+)
+_BETWEEN_KEYS = re.compile(rb"[=,{}\[\]\n]")
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 _LONG_NUMBER = re.compile(rb"[0-9_.+-]{%d,}" % (LONGEST_NUMBER + 1))
@@ -66,6 +79,11 @@ def one_line(text: object, most: int = LONGEST_LINE) -> str:
     return shown(" ".join(str(text).split()), most)
 
 
+def said_by(error: Exception, most: int = 120) -> str:
+    """What a library's error says, in one line; its kind where it says nothing."""
+    return one_line(error, most) or type(error).__name__
+
+
 # --- bytes ---------------------------------------------------------------------------------------
 
 
@@ -79,10 +97,15 @@ def read_bytes(path: str | os.PathLike[str], what: str, most: int = LARGEST_DOCU
         size = os.fstat(file.fileno()).st_size
         if size > most:
             refuse(what, path, f"{size:,} bytes; at most {most:,} are read")
-        content = file.read(most + 1)
-    if len(content) > most:
+        # A file may have grown since, or not say its size. Room for no more than it says is asked
+        # for: there may be little.
+        pieces, held = [], 0
+        while held <= most and (piece := file.read(min(most - held, max(size, _PIECE)) + 1)):
+            pieces.append(piece)
+            held += len(piece)
+    if held > most:
         refuse(what, path, f"more than {most:,} bytes")
-    return content
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
 def open_regular(path: str | os.PathLike[str], what: str) -> Any:
@@ -199,13 +222,14 @@ def parse_json(
     if (values := raw.count(b",") + raw.count(b"[") + raw.count(b"{")) > most:
         refuse(what, path, f"{values:,} values; at most {most:,} are read")
     text = decoded(raw, what, path)
-    _check_brackets(raw, what, path)
+    if raw.count(b"[") + raw.count(b"{") > DEEPEST:
+        _check_brackets(_JSON_STRINGS.sub(b"", raw), what, path)
 
     def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(items)
         if len(found) < len(items):
-            names = [name for name, _ in items]
-            twice = next(name for name in names if names.count(name) > 1)
+            counts = Counter(name for name, _ in items)
+            twice = next(name for name, count in counts.items() if count > 1)
             refuse(what, path, f"the key {shown(twice)!r} stands twice in one object")
         return found
 
@@ -247,8 +271,11 @@ def parse_toml(content: bytes | str, what: str, path: object) -> dict[str, Any]:
     """
     raw = content.encode() if isinstance(content, str) else content
     text = decoded(raw, what, path)
-    _check_brackets(raw, what, path)
-    bare = _STRINGS.sub(b"", raw)
+    bare = _TOML_STRINGS_AND_COMMENTS.sub(b"", raw)
+    _check_brackets(bare, what, path)
+    dotted = max(key.count(b".") for key in _BETWEEN_KEYS.split(bare))
+    if dotted >= DEEPEST:
+        refuse(what, path, f"a name of {dotted + 1} parts; at most {DEEPEST}")
     if (long := _LONG_NUMBER.search(bare)) is not None:
         refuse(what, path, f"{shown(long[0].decode(), 30)!r} is too long for a number or a name")
     try:
@@ -259,22 +286,36 @@ def parse_toml(content: bytes | str, what: str, path: object) -> dict[str, Any]:
         refuse(what, path, f"nested too deep; at most {DEEPEST}")
     except ValueError as error:  # a date or number that Python cannot hold
         refuse(what, path, f"not TOML ({one_line(error, 120)})")
+    if (depth := _depth(document)) > DEEPEST:  # by dotted names, which have no brackets
+        refuse(what, path, f"nested {depth} deep; at most {DEEPEST}")
     for name, value in _leaves(document, ""):
         if isinstance(value, float) and not math.isfinite(value):
             refuse(what, path, f"{shown(name)} = {value}: a finite number is needed")
     return document
 
 
-def _check_brackets(raw: bytes, what: str, path: object) -> None:
-    """Nesting by the brackets outside strings, before a parser recurses into them."""
-    if raw.count(b"[") + raw.count(b"{") <= DEEPEST:
-        return
+def _check_brackets(bare: bytes, what: str, path: object) -> None:
+    """Nesting by the brackets of a text without its strings, before a parser recurses into them."""
     depth = deepest = 0
-    for bracket in _STRINGS.sub(b"", raw).translate(None, _NO_BRACKETS):
+    for bracket in bare.translate(None, _NO_BRACKETS):
         depth += 1 if bracket in b"[{" else -1
         deepest = max(deepest, depth)
     if deepest > DEEPEST:
         refuse(what, path, f"nested {deepest} deep; at most {DEEPEST}")
+
+
+def _depth(document: Any) -> int:
+    """Tables and lists below the document itself, one within the other; without recursion."""
+    depth, level = -1, [document]
+    while level:
+        depth += 1
+        level = [
+            inner
+            for item in level
+            for inner in (item.values() if isinstance(item, dict) else item)
+            if isinstance(inner, dict | list)
+        ]
+    return depth
 
 
 def _leaves(value: Any, name: str) -> Iterator[tuple[str, Any]]:

@@ -1,15 +1,9 @@
 """The population of studies, fitted to all of them together by NUTS (NumPyro, JAX).
 
-Level parameters of a study: multivariate Student t with 5 degrees of freedom around the population
-(a family of several studies has a mean of its own, and its studies differ within it); shape
-parameters: normal, one set a family; errors of rows: Student t with 4 degrees of freedom and a
-spread per study. Published figures that come without a table stand as studies of their own.
-
-A table of runs enters by draws of its study alone (study_draws.py): its likelihood given the
-population is the mean over those draws of the population's density over the density they were drawn
-under, which integrates the study's parameters out. Studies of a few rows, whose own draws would be
-the prior's, enter by the likelihood of their rows' differences, their parameters as deviations from
-the population. A published figure that is a parameter of a study is integrated out in closed form.
+Its own density is that of population_density.py. A table of runs enters by draws of its study alone
+(study_draws.py): its likelihood given the population is the mean over those draws of the
+population's density over the density they were drawn under, which integrates the study's parameters
+out. How well so few draws stand for it is what joint.py checks.
 """
 
 import dataclasses
@@ -19,26 +13,17 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.evidence.priors import (
-    FIGURES,
-    N_ALL,
-    N_LEVEL,
-    N_SHAPE,
-    NOISE_PRIOR,
-    PRIORS,
+from benchmarks.evidence.population_density import (
+    MOBILELLM,
+    PopulationDensity,
+    other,
+    student,
 )
+from benchmarks.evidence.priors import N_ALL, N_LEVEL
 from benchmarks.evidence.studies import Study
 from benchmarks.evidence.study_draws import StudyDraws
-from shapelaw.scaling.evidence.study_law import (
-    INDEX,
-    LN_N,
-    PARAMETERS,
-    level_log_loss,
-    ln_cosh,
-    shape_penalty,
-    sharing_gain,
-)
-from shapelaw.scaling.evidence.study_population import FREEDOM, Population
+from shapelaw.scaling.evidence.study_law import INDEX, PARAMETERS
+from shapelaw.scaling.evidence.study_population import Population
 
 FEW_ROWS = 10
 """A study of fewer rows enters by its likelihood, not by draws of its own."""
@@ -82,12 +67,7 @@ class Problem:
                 + [study.family for study in self.short]
             )
         )
-        self.figures = [
-            one for one in FIGURES if not (one.family == "looped" and "looped" in leave)
-        ]
-        with_shape = dict.fromkeys(study.family for study in self.short if study.shape)
-        self.pooled = [*with_shape, "mobilellm"]
-        """Families whose shape parameters are written as population + spread·z."""
+        self.of_population = PopulationDensity(self.short, self.several, leave)
 
     def _stack(self, chosen: Sequence[tuple[int, StudyDraws]], kept: int) -> "_Stack":
         single = np.float32
@@ -123,7 +103,6 @@ class Problem:
         """Log density, the quantities of interest, a start, and the draws of studies."""
         import jax
         import jax.numpy as jnp
-        import numpyro.distributions as dist
         from jax.scipy.special import logsumexp
 
         single = np.float32
@@ -136,45 +115,13 @@ class Problem:
             ]
             if chosen:
                 stacks.append(self._stack(chosen, GROUPED if grouped else ALONE))
-        short = self.short
-        short_family = np.array([self.several.index(s.family) for s in short], dtype=int)
-        short_pooled = np.array([self.pooled.index(s.family) for s in short], dtype=int)
-        short_of_row = np.repeat(np.arange(len(short)), [len(study) for study in short])
-        short_features = {
-            name: np.concatenate([study.runs.features[name] for study in short])
-            for name in (short[0].runs.features if short else ())
-        }
-        short_losses = np.concatenate([np.zeros(0), *(study.runs.log_loss for study in short)])
-        same = short_of_row[:, None] == short_of_row[None]
-        short_share = same / same.sum(axis=1, keepdims=True)
-        short_freedom = 1 - 1 / same.sum(axis=1)
-        prior = np.array([PRIORS[name] for name in PARAMETERS])
-        to_cholesky = dist.transforms.biject_to(dist.constraints.corr_cholesky)
-        correlations = dist.LKJCholesky(N_LEVEL, 4.0)
-
-        def normal(x: Any, centre: Any = 0.0, spread: Any = 1.0) -> Any:
-            return jnp.sum(-0.5 * ((x - centre) / spread) ** 2 - jnp.log(spread))
-
-        def student(square: Any) -> Any:
-            return -0.5 * (FREEDOM + N_LEVEL) * jnp.log1p(square / FREEDOM)
-
-        def parts(p: Any) -> tuple[Any, ...]:
-            mean = prior[:, 0] + prior[:, 1] * p["mean"]
-            spread = prior[:, 2] * jnp.exp(prior[:, 3] * p["spread"])
-            factor = spread[:N_LEVEL, None] * to_cholesky(p["correlation"])
-            centre = mean[:N_LEVEL] + p["family"] @ factor.T
-            within = jnp.exp(-1.2 + 0.5 * p["within"]) * spread[:N_LEVEL]
-            hyper = NOISE_PRIOR[0] + NOISE_PRIOR[1] * p["hyper"]
-            pooled = mean[N_LEVEL:] + spread[N_LEVEL:] * p["pooled"]
-            return mean, spread, factor, centre, within, hyper, pooled
-
-        def short_theta(p: Any, centre: Any, within: Any, pooled: Any) -> Any:
-            own = centre[short_family] + within * p["short"]
-            return jnp.concatenate([own, pooled[short_pooled]], axis=1)
+        population = self.of_population
 
         def log_weights(p: Any) -> list[Any]:
             """ln of population over reference, [long studies, k], of each stack."""
-            mean, spread, factor, centre, within, hyper, _ = parts(p)
+            of = population.parts(p)
+            mean, spread, factor, centre = of.mean, of.spread, of.factor, of.centre
+            within, hyper = of.within, of.hyper
             inverse = jax.scipy.linalg.solve_triangular(factor, jnp.eye(N_LEVEL), lower=True)
             found = []
             for stack in stacks:
@@ -197,88 +144,27 @@ class Problem:
                 found.append(total)
             return found
 
-        def other(values: Any, centre: Any, ln_spread: Any) -> Any:
-            return -0.5 * ((values - centre) / jnp.exp(ln_spread)) ** 2 - ln_spread
-
-        def short_likelihood(p: Any, theta: Any, hyper: Any) -> Any:
-            """Of differences between a study's rows: their common level says nothing else."""
-            if not short:
-                return 0.0
-            rows = theta[short_of_row]
-
-            def value(name: str) -> Any:
-                return rows[:, INDEX[name]]
-
-            penalty = shape_penalty(jnp, value, short_features)
-            error = short_losses - level_log_loss(jnp, value, short_features, penalty)
-            error = error - short_share @ error
-            ln_spread = (hyper[0] + jnp.exp(hyper[1]) * p["short_noise"])[short_of_row]
-            terms = -2.5 * jnp.log1p((error * jnp.exp(-ln_spread)) ** 2 / 4) - ln_spread
-            return jnp.sum(short_freedom * terms)
-
-        def published(of_pooled: Any, mean: Any, spread: Any) -> Any:
-            def of(name: str) -> Any:
-                return of_pooled[self.pooled.index("mobilellm"), INDEX[name] - N_LEVEL]
-
-            total: Any = 0.0
-            for figure in self.figures:
-                for name, (value, error) in figure.values.items():
-                    at = INDEX[name]
-                    total += normal(mean[at], value, jnp.sqrt(spread[at] ** 2 + error**2))
-            alpha = jnp.exp(mean[INDEX["ln_alpha"]])
-            best = of("ln_best_depth") + of("depth_drift") * (np.log(1.06e8) - LN_N)
-
-            def net(times: float) -> Any:
-                """What applying 30 blocks `times` times is worth, in ln of parameters."""
-                deeper = np.log(30.0) + of("repeated_depth") * np.log(times)
-                cost = alpha * jnp.exp(of("ln_depth_cost"))
-                wasted = ln_cosh(jnp, cost * (deeper - best))
-                wasted -= ln_cosh(jnp, cost * (np.log(30.0) - best))
-                saturation = jnp.exp(of("ln_saturation_immediate"))
-                gain = sharing_gain(jnp, of("gain_immediate"), saturation, np.log(times))
-                return gain - wasted / alpha
-
-            total += normal(net(2.0) / np.log(2), 0.25, 0.08)
-            return total + normal((net(4.0) - net(2.0)) / np.log(2), 0.05, 0.08)
-
         def log_density(p: Any) -> Any:
-            mean, spread, _, centre, within, hyper, pooled = parts(p)
-            cholesky = to_cholesky(p["correlation"])
-            total: Any = correlations.log_prob(cholesky)
-            total += to_cholesky.log_abs_det_jacobian(p["correlation"], cholesky)
-            for name in ("mean", "spread", "within", "hyper", "pooled", "short", "short_noise"):
-                total += normal(p[name])
-            total += jnp.sum(student(jnp.sum(p["family"] ** 2, axis=-1)))
-            total += published(pooled, mean, spread)
-            total += short_likelihood(p, short_theta(p, centre, within, pooled), hyper)
+            of = population.parts(p)
+            total = population.log_density(p, of)
             for weights in log_weights(p):
                 total += jnp.sum(logsumexp(weights, axis=1))
             return total
 
         def quantities(p: Any) -> dict[str, Any]:
-            mean, spread, _, centre, within, hyper, pooled = parts(p)
+            of = population.parts(p)
+            hyper = of.hyper
             return {
-                "mean": mean,
-                "spread": spread,
-                "correlation": to_cholesky(p["correlation"]),
+                "mean": of.mean,
+                "spread": of.spread,
+                "correlation": population.to_cholesky(p["correlation"]),
                 "noise": jnp.stack([hyper[0], jnp.exp(hyper[1]), hyper[2], jnp.exp(hyper[3])]),
-                "short": short_theta(p, centre, within, pooled),
-                "mobilellm": pooled[self.pooled.index("mobilellm")],
+                "short": population.short_theta(p, of),
+                "mobilellm": of.pooled[population.pooled.index(MOBILELLM)],
                 **{f"weights {i}": found for i, found in enumerate(log_weights(p))},
             }
 
-        start = {
-            "mean": np.zeros(N_ALL),
-            "spread": np.zeros(N_ALL),
-            "correlation": np.zeros(N_LEVEL * (N_LEVEL - 1) // 2),
-            "within": np.zeros(N_LEVEL),
-            "hyper": np.zeros(4),
-            "family": np.zeros((len(self.several), N_LEVEL)),
-            "short": np.zeros((len(short), N_LEVEL)),
-            "short_noise": np.zeros(len(short)),
-            "pooled": np.zeros((len(self.pooled), N_SHAPE)),
-        }
-        return log_density, quantities, start, stacks
+        return log_density, quantities, population.start, stacks
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -365,7 +251,7 @@ def sample(
             theta[study.name][:, one.own[told_by_it]] = values[:, told_by_it]
     for i, study in enumerate(problem.short):
         theta[study.name] = flat["short"][:, i]
-    for figure in problem.figures:
+    for figure in problem.of_population.figures:
         theta[figure.name] = flat["mean"].copy()
         for name, (value, error) in figure.values.items():
             spread = flat["spread"][:, INDEX[name]]

@@ -13,8 +13,8 @@ PRIORS: dict[str, tuple[float, float, float, float]] = {
     "ln_loss": (1.2, 0.5, 0.2, 0.5),
     "floor": (0.0, 0.5, 0.6, 0.3),
     "capacity": (0.0, 0.5, 0.5, 0.3),
-    "ln_alpha": (float(np.log(0.25)), 0.25, 0.3, 0.3),
-    "ln_beta": (float(np.log(0.35)), 0.25, 0.3, 0.3),
+    "ln_capacity_slope": (float(np.log(0.25 / 2)), 0.25, 0.3, 0.3),
+    "ln_data_slope": (float(np.log(0.35 / 2)), 0.25, 0.3, 0.3),
     "kappa": (0.02, 0.05, 0.06, 0.3),
     "ln_norm": (0.4, 0.4, 0.4, 0.3),
     "ln_best_depth": (float(np.log(13)), 0.4, 0.35, 0.4),
@@ -31,8 +31,9 @@ PRIORS: dict[str, tuple[float, float, float, float]] = {
     "ln_saturation_cycle": (float(np.log(0.2)), 0.6, 0.3, 0.4),
 }
 """Of each parameter: mean and spread of the population's mean; median and log spread of the
-population's spread. Depths of about 13 layers at 1e8 are what is trained at that size; no study
-varied the attention's width, so its cost is this prior and nothing else."""
+population's spread. Slopes are those of exponents .25 and .35 where half of the loss is floor.
+Depths of about 13 layers at 1e8 are what is trained at that size; no study varied the attention's
+width, so its cost is this prior and nothing else."""
 
 NOISE_PRIOR = (np.array([-5.0, -0.5, -5.3, -0.7]), np.array([1.0, 0.4, 1.0, 0.4]))
 """Mean of ln(noise of a row), ln of its spread; the same of a run."""

@@ -19,8 +19,11 @@ from shapelaw.scaling.architecture import Architecture, ArchitectureBatch
 from shapelaw.scaling.evidence.conditioning import Runs, condition
 from shapelaw.scaling.evidence.evidence_law import EvidenceLaw, new_study
 from shapelaw.scaling.evidence.study_law import (
+    INDEX,
     LEVEL,
     SHAPE,
+    SLOPES,
+    exponents,
     level_log_loss,
     of_draws,
     shape_penalty,
@@ -30,6 +33,20 @@ from shapelaw.scaling.evidence.study_population import ROW_NOISE, RUN_NOISE, Pop
 Array = np.ndarray
 _EQUAL_D = 0.05
 _DRAWS = 300
+
+
+def exponent(values: dict[str, Any]) -> float:
+    """alpha of level parameters."""
+    return float(exponents(np, values.__getitem__)[0])
+
+
+def with_exponent(theta: Array, alpha: float) -> Array:
+    """Studies [k, p + 2] with this alpha and all else their own."""
+    fixed = theta.copy()
+    fixed[:, INDEX["ln_capacity_slope"]] = np.log(alpha) - np.logaddexp(
+        0.0, theta[:, INDEX["floor"]]
+    )
+    return fixed
 
 
 def level_refit(study: Study, population: Population, penalty_of: Any) -> Array:
@@ -45,7 +62,7 @@ def level_refit(study: Study, population: Population, penalty_of: Any) -> Array:
     def errors(point: Array) -> Array:
         values = dict(zip(LEVEL, point, strict=True))
         predicted = level_log_loss(
-            np, values.__getitem__, runs.features, penalty_of(np.exp(values["ln_alpha"]))
+            np, values.__getitem__, runs.features, penalty_of(exponent(values))
         )
         weighed = (predicted - runs.log_loss) * np.sqrt(runs.weight) / scale
         return np.concatenate([weighed, (point - middle) / width])
@@ -98,9 +115,7 @@ def shape_differences(
     groups = equal_groups(study, equal_n)
 
     def penalty(theta: Array, alpha: float) -> Array:
-        fixed = theta.copy()
-        fixed[:, LEVEL.index("ln_alpha")] = np.log(alpha)
-        return np.asarray(shape_penalty(np, of_draws(fixed), runs.features))
+        return np.asarray(shape_penalty(np, of_draws(with_exponent(theta, alpha)), runs.features))
 
     def residuals(point: Array, multiplier: Array) -> Array:
         values = dict(zip(LEVEL, point, strict=True))
@@ -111,11 +126,11 @@ def shape_differences(
     def within(error: Array) -> Array:
         return np.concatenate([np.zeros(0), *(error[rows] - error[rows].mean() for rows in groups)])
 
-    shaped = level_refit(study, population, lambda alpha: penalty(middle, float(alpha))[0])
+    shaped = level_refit(study, population, lambda alpha: penalty(middle, alpha)[0])
     plain = level_refit(study, population, lambda alpha: 0.0)
-    alpha = float(np.exp(shaped[LEVEL.index("ln_alpha")]))
-    many = penalty(draws, alpha)
     values = dict(zip(LEVEL, shaped, strict=True))
+    alpha = exponent(values)
+    many = penalty(draws, alpha)
     predicted = np.asarray(level_log_loss(np, values.__getitem__, runs.features, many))
     noise = np.exp(draws[:, ROW_NOISE])
     if own is not None:
@@ -154,20 +169,30 @@ def scored(found: Sequence[Differences]) -> dict[str, float]:
     }
 
 
+_EXPONENTS = {
+    "alpha": (float(np.log(0.25)), 0.25, 0.3),
+    "beta": (float(np.log(0.35)), 0.25, 0.3),
+}
+"""Of ln exponent in `weak_fit`: middle, and two widths of which it takes twice the hypotenuse."""
+
+
 def weak_fit(study: Study, rows: Array, shaped: bool) -> Array:
     """ln L of all rows by least squares with weak priors on `rows`: Chinchilla's form, or with a
     depth optimum of its own."""
     part = study.take(rows).runs
-    names = ["ln_loss", "floor", "capacity", "ln_alpha", "ln_beta"]
+    names = ["ln_loss", "floor", "capacity", *_EXPONENTS]
     if shaped:
         names += ["kappa", "ln_norm", "ln_best_depth", "depth_drift", "ln_depth_cost"]
-    rest = {name: PRIORS[name][0] for name in (*LEVEL, *SHAPE)} | {"kappa": 0.0, "ln_norm": 0.0}
-    middle = np.array([rest[name] for name in names])
-    width = np.array([2 * np.hypot(PRIORS[name][1], PRIORS[name][2]) for name in names])
+    priors = {**{name: prior[:3] for name, prior in PRIORS.items()}, **_EXPONENTS}
+    rest = {name: priors[name][0] for name in (*LEVEL, *SHAPE)} | {"kappa": 0.0, "ln_norm": 0.0}
+    middle = np.array([priors[name][0] for name in names])
+    width = np.array([2 * np.hypot(priors[name][1], priors[name][2]) for name in names])
     width[0] = 2.0
 
     def predicted(point: Array, runs: Runs) -> Array:
         values = rest | dict(zip(names, point, strict=True))
+        for slope, name in zip(SLOPES, _EXPONENTS, strict=True):
+            values[slope] = values[name] - np.logaddexp(0.0, values["floor"])
         penalty = (
             shape_penalty(np, values.__getitem__, runs.features)
             if shaped and runs.has_shape

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from scipy.optimize import least_squares
 
-from benchmarks.evidence.priors import N_ALL, PRIORS, REFERENCE, USES
+from benchmarks.evidence.priors import PRIORS, REFERENCE, USES
 from benchmarks.evidence.studies import Study
+from benchmarks.evidence.study_likelihood import own_parameters, thinned
 from shapelaw.scaling.evidence.study_law import (
     INDEX,
     LEVEL,
@@ -24,20 +25,6 @@ from shapelaw.scaling.evidence.study_law import (
 )
 
 WARMUP, DRAWS, CHAINS, KEPT = 500, 1000, 4, 1000
-_CHECKPOINTS = 9
-"""Checkpoints of a run that are used, evenly over ln D: neighbours say the same."""
-
-
-def thinned(study: Study) -> Study:
-    """At most _CHECKPOINTS budgets where all runs share them."""
-    ln_d = study.runs.features["ln_d"]
-    budgets = np.unique(ln_d)
-    runs = int(study.runs.run.max()) + 1
-    if runs == len(study) or len(budgets) * runs != len(study):
-        return study
-    wanted = np.linspace(budgets[0], budgets[-1], _CHECKPOINTS)
-    kept = np.unique(np.abs(budgets[None] - wanted[:, None]).argmin(axis=1))
-    return study.take(np.flatnonzero(np.isin(ln_d, budgets[kept])))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -65,8 +52,8 @@ def _shares(study: Study) -> tuple[np.ndarray, np.ndarray]:
     return rows, share
 
 
-def _least_squares(study: Study, names: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Middle and root of covariance of the parameters `names`: coordinates for NUTS to walk in."""
+def least_squares_fit(study: Study, names: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Middle and root of covariance of the parameters `names`: coordinates to walk in."""
     at = np.array([INDEX[name] for name in names])
     middle, width = REFERENCE[0][at], REFERENCE[1][at]
     runs = study.runs
@@ -112,13 +99,11 @@ def sample_study(study: Study, seed: int = 0) -> StudyDraws:
     numpyro.enable_x64()
     study = thinned(study)
     names = [*LEVEL, *USES.get(study.family, ())]
-    middle, root = _least_squares(study, names)
+    middle, root = least_squares_fit(study, names)
     rows, share = _shares(study)
     run = study.runs.run
     repeated = np.flatnonzero(rows > 1)
-    own = np.array(
-        [*(INDEX[name] for name in names), N_ALL, *([N_ALL + 1] if len(repeated) else [])]
-    )
+    own = own_parameters(study)
     count = len(names)
     y, root_weight = study.runs.log_loss, np.sqrt(study.runs.weight)
     freedom = (1 - 1 / rows[run]) * (rows[run] > 1) + (rows[run] == 1)

@@ -158,6 +158,14 @@ def condition(
     population: Population, runs: Runs, *, particles: int = PARTICLES, seed: int = 0
 ) -> np.ndarray:
     """Studies [particles, p + 2] that the population and the runs leave."""
+    return condition_both(population, runs, particles=particles, seed=seed)[0]
+
+
+def condition_both(
+    population: Population, runs: Runs, *, particles: int = PARTICLES, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Studies [particles, p + 2] that the population and the runs leave, and the draw of the
+    population that each belongs to, [particles]."""
     generator = np.random.default_rng(seed)
     theta, member = population.new_studies(particles, generator)
     told = runs.told
@@ -184,7 +192,7 @@ def condition(
     theta[:, untold] = mean[member][:, at] + spread[member][:, at] * fresh
     if RUN_NOISE not in told:
         theta[:, RUN_NOISE] = NO_RUN_NOISE
-    return theta
+    return theta, member
 
 
 def _finite(values: np.ndarray) -> np.ndarray:

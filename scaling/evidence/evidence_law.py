@@ -18,7 +18,13 @@ from shapelaw.scaling.evidence.study_features import (
     of_table,
     plain_features,
 )
-from shapelaw.scaling.evidence.study_law import INDEX, PARAMETERS, log_loss, of_draws
+from shapelaw.scaling.evidence.study_law import (
+    INDEX,
+    PARAMETERS,
+    SLOPES,
+    log_loss,
+    of_draws,
+)
 from shapelaw.scaling.evidence.study_population import NO_RUN_NOISE, RUN_NOISE, Population
 from shapelaw.scaling.features import in_parts
 from shapelaw.scaling.run_table import RunTable
@@ -32,8 +38,8 @@ LARGEST_PARAMETER = 40.0
 _SPARE = 1.5
 """Studies drawn for each that is wanted: some are refuted."""
 _TOLERANCE = 1.001
-_BLOCK = 4_000_000
-"""Numbers a block of draws × shapes may hold."""
+_BLOCK = 65_536
+"""Numbers a block of draws × shapes holds: as many as stay in a core's cache."""
 
 _AXES = {
     "ln_n": "N",
@@ -46,6 +52,10 @@ _AXES = {
 }
 """Feature -> axis, as range and warnings name it. `attention_width` is heads·head_dim / d_model."""
 
+
+_IN_FILES = [*PARAMETERS, "ln_noise", "ln_run_noise"]
+_OLD_NAMES = dict(zip(SLOPES, ("ln_alpha", "ln_beta"), strict=True))
+"""Files that hold exponents and not slopes are read as what they say."""
 
 _far_beyond = np.errstate(over="ignore", under="ignore", invalid="ignore")
 """Far beyond what was seen a draw may give no finite loss: it is shown as none."""
@@ -199,7 +209,7 @@ class EvidenceLaw:
     def to_file(self, path: str | Path) -> None:
         """Write as JSON."""
         file = EvidenceLawFile(
-            parameters=[*PARAMETERS, "ln_noise", "ln_run_noise"],
+            parameters=_IN_FILES,
             draws=[[float(f"{value:.7g}") for value in draw] for draw in self.theta],
             range=self.range,
             label=self.label,
@@ -220,6 +230,11 @@ class EvidenceLaw:
         if {len(draw) for draw in file.draws} != {len(PARAMETERS) + 2}:
             raise BadInput(f"law = {path}: each draw needs {len(PARAMETERS) + 2} numbers")
         theta = np.array(file.draws)
+        if file.parameters == [_OLD_NAMES.get(name, name) for name in _IN_FILES]:
+            slopes = [INDEX[name] for name in SLOPES]
+            theta[:, slopes] -= np.logaddexp(0.0, theta[:, [INDEX["floor"]]])
+        elif file.parameters != _IN_FILES:
+            refuse("law", path, f"parameters: {', '.join(_IN_FILES[:3])}, … are needed, in order")
         if not np.all(np.abs(theta) <= LARGEST_PARAMETER):
             row, column = (int(place[0]) for place in np.nonzero(np.abs(theta) > LARGEST_PARAMETER))
             refuse(

@@ -4,6 +4,9 @@
 
 - F is what no model gets below; at the pivot (N = 1e8, D = 2e9, best shape) L is `ln_loss`, its
   share F/L has logit `floor`, and of the rest the capacity term has the share of logit `capacity`.
+- Exponents are told by slopes: alpha = exp(`ln_capacity_slope`)·L/(L − F) with L and F of the
+  pivot, and beta likewise. The slope is what d ln L / d ln N is there where capacity is all that
+  is reducible: runs determine it, while the exponent that they leave grows with the floor.
 - q joins the two terms; q = 1 is the Chinchilla form (arXiv 2203.15556).
 - Shape acts on the capacity term, by S = Π cosh(alpha·cost·ln(x / best x)): parameters are wasted
   on either side of a best depth `best_depth`·(N/1e8)^`depth_drift`, a best ratio of MLP to
@@ -18,7 +21,8 @@ from typing import Any
 
 import numpy as np
 
-LEVEL = ("ln_loss", "floor", "capacity", "ln_alpha", "ln_beta", "kappa", "ln_norm")
+SLOPES = ("ln_capacity_slope", "ln_data_slope")
+LEVEL = ("ln_loss", "floor", "capacity", *SLOPES, "kappa", "ln_norm")
 SHAPE = (
     "ln_best_depth",
     "depth_drift",
@@ -54,6 +58,13 @@ def sharing_gain(xp: Any, gain: Array, saturation: Array, ln_sharing: Array) -> 
     return gain * (1 - xp.exp(-saturation * ln_sharing)) / saturation
 
 
+def exponents(xp: Any, values: Values) -> tuple[Array, Array]:
+    """alpha and beta."""
+    ln_over_reducible = xp.logaddexp(0.0, values("floor"))
+    capacity, data = (xp.exp(values(slope) + ln_over_reducible) for slope in SLOPES)
+    return capacity, data
+
+
 def shape_penalty(xp: Any, values: Values, features: Mapping[str, Array]) -> Array:
     """ln of the factor by which shape multiplies the capacity term; 0 for the best shape.
 
@@ -62,7 +73,7 @@ def shape_penalty(xp: Any, values: Values, features: Mapping[str, Array]) -> Arr
     that are applied several times), cycle (1 in cycle order), and has_depth, has_mlp_ratio (0 where
     the study does not tell them).
     """
-    alpha = xp.exp(values("ln_alpha"))
+    alpha, _ = exponents(xp, values)
     ln_s = features["ln_sharing"]
     repeated = features["repeated"]
     depth = features["ln_depth"] + xp.log(
@@ -94,7 +105,7 @@ def level_log_loss(
 ) -> Array:
     """ln L of rows whose shape multiplies the capacity term by exp(penalty)."""
     ln_n, ln_d = features["ln_n"] - LN_N, features["ln_d"] - LN_D
-    alpha, beta = xp.exp(values("ln_alpha")), xp.exp(values("ln_beta"))
+    alpha, beta = exponents(xp, values)
     norm = xp.exp(values("ln_norm"))
     capacity = norm * (penalty - alpha * ln_n) - xp.logaddexp(0.0, -values("capacity"))
     data = norm * (values("kappa") * ln_n - beta * ln_d) - xp.logaddexp(0.0, values("capacity"))

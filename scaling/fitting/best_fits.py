@@ -19,7 +19,7 @@ AT_OPTIMUM = 1e-6  # relative excess of the objective that still counts as the s
 _EXACT = 1e-14  # an objective this small is a fit without residuals
 _ROUNDS = 2  # of weighing the prior against the noise of its own fit
 _SIMPLE_STARTS = 8  # for the Chinchilla fit that gives a first idea of the noise
-_LARGE_TABLE, _ROWS_FOR_STARTS = 20_000, 2_000  # beyond it, starts are tried on a subset of rows
+_LARGE_TABLE, _ROWS_FOR_STARTS = 4_000, 2_000  # beyond it, starts are tried on a subset of rows
 
 
 @dataclasses.dataclass(frozen=True)

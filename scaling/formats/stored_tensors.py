@@ -14,7 +14,13 @@ import msgspec
 import numpy as np
 
 from shapelaw.scaling.architecture import Architecture, ArchitectureBatch
-from shapelaw.scaling.formats.mixes import BLOCK_ROLES, LayerContext, Mix, Role
+from shapelaw.scaling.formats.mixes import (
+    BLOCK_ROLES,
+    LLAMA_70B_LAYERS,
+    LayerContext,
+    Mix,
+    Role,
+)
 from shapelaw.scaling.formats.tensor_types import TENSOR_TYPES, TensorType, resolved
 
 GAIN_BYTES = 4
@@ -145,6 +151,9 @@ _SHAPES: dict[Role, Callable[..., tuple]] = {
 _PLAIN_ROLES: tuple[Role, ...] = ("q", "k", "gate", "up")
 """Matrices with rows of d_model that take the base type in every layer, in every format."""
 
+_RULED_ROLES: tuple[Role, ...] = ("v", "o", "down")
+"""Matrices that the rules of some formats single out, in some layers or in all."""
+
 
 def sum_over_weights(
     mix: Mix,
@@ -188,12 +197,12 @@ def sum_over_weights(
 
     def block_sum(roles: tuple[Role, ...], values: Values, amount: np.ndarray) -> np.ndarray:
         width = by_width[columns_of.get(roles[0], "d")]
-        if roles is _PLAIN_ROLES:
+        if _asked_types(mix, roles[0]) == {mix.base}:
             return amount * layers * _by_level(mix, mix.base, values)[width]
         return amount * _by_layers_and_level(mix, roles[0], values, depths)[place + width]
 
     blocks = np.zeros(len(a))
-    for roles in (_PLAIN_ROLES, ("v",), ("o",), ("down",)):
+    for roles in (_PLAIN_ROLES, *((role,) for role in _RULED_ROLES)):
         shapes = [_SHAPES[role](a) for role in roles]
         weights = sum(rows * columns for rows, columns in shapes)
         blocks += block_sum(roles, weight_values, np.asarray(weights))
@@ -255,17 +264,26 @@ def _distinct(counts: np.ndarray) -> tuple[tuple[int, ...], np.ndarray]:
 
 
 @functools.cache
+def _asked_types(mix: Mix, role: Role) -> frozenset[str]:
+    """The types that the format asks for the role's matrices, in any layer of any stack."""
+    contexts = [
+        LayerContext(n_layers=n_layers, four_query_heads=four, grouped=True)
+        for n_layers in (*range(1, 33), LLAMA_70B_LAYERS)
+        for four in (False, True)
+    ]
+    return frozenset(
+        mix.block_type(role, layer, context)
+        for context in contexts
+        for layer in range(context.n_layers)
+    )
+
+
+@functools.cache
 def reachable_types(mix: Mix) -> tuple[str, ...]:
     """Every type a tensor of the format may get, fallbacks included."""
-    asked = {mix.base, mix.embedding, mix.head}
-    for n_layers in (*range(1, 33), 80):
-        for four in (False, True):
-            context = LayerContext(n_layers=n_layers, four_query_heads=four, grouped=True)
-            asked |= {
-                mix.block_type(role, layer, context)
-                for role in ("v", "o", "down")
-                for layer in range(n_layers)
-            }
+    asked = {mix.base, mix.embedding, mix.head}.union(
+        *(_asked_types(mix, role) for role in _RULED_ROLES)
+    )
     found: dict[str, None] = {}
     pending = sorted(asked)
     while pending:

@@ -14,7 +14,7 @@ RESIDUAL_QUANTILES = 41
 _MOST_EVENNESS = 0.1  # weights are a little more even than Dirichlet(1) where runs are few, since
 # coverage measured on synthetic sweeps still errs to the wide side there
 _DRAW_TOLERANCE = 1e-8  # of the objective: far below what one draw differs from another
-ONE_STEP_ELEMENTS = 30_000_000  # a law's draws × rows beyond which each is one Newton step
+ONE_STEP_ELEMENTS = 3_500_000  # a law's draws × rows beyond which each is one Newton step
 
 
 def resample(
@@ -87,7 +87,7 @@ def _one_step(
     """One Newton step a draw from the optimum: what refitting amounts to on a very large table.
 
     The gradient is a sum over many groups, so a resampled one is normal with the covariance of the
-    groups' parts (the score bootstrap and its limit).
+    groups' parts (the score bootstrap and its limit). A prior whose mean is redrawn adds its own.
     """
     point = model.centred(optimum.theta[None, :])
     value, jacobian = model.log_loss_and_jacobian(point)
@@ -100,13 +100,15 @@ def _one_step(
     # Near an L1 norm the curvature is the density of residuals at 0, not the rows inside ±δ.
     bend = weights * density_curvature(residual, delta)
     matrix = (jacobian[0] * bend[:, None]).T @ jacobian[0]
+    told = np.zeros(len(matrix))
     if optimum.prior is not None:
         matrix = matrix + np.diag(optimum.prior.precision)
+        told = optimum.prior.precision * optimum.prior_width
     inverse = np.linalg.pinv(matrix, hermitian=True)
     low = np.array([p.low for p in model.form.parameters])
     high = np.array([p.high for p in model.form.parameters])
     sums = sums - sums.mean(axis=0)
-    spread = inverse @ (sums.T @ sums) @ inverse
+    spread = inverse @ (sums.T @ sums + np.diag(told**2)) @ inverse
     values, vectors = np.linalg.eigh(0.5 * (spread + spread.T))
     root = vectors * np.sqrt(np.maximum(values, 0.0))
     found = point + generator.standard_normal((draws, len(values))) @ root.T

@@ -1,6 +1,7 @@
 """The shipped evidence: what was published holds, and a user's runs turn it into their law."""
 
 import dataclasses
+import json
 import time
 from pathlib import Path
 
@@ -96,7 +97,7 @@ def test_one_run_fixes_the_level_and_little_else() -> None:
     law, report = fit_with_evidence(one)
     assert law.predict_table(one)["error"]["mean_abs_log"] < 0.02
     assert report["diagnostics"]["from_runs"]["ln_loss"] > 0.9
-    assert report["diagnostics"]["from_runs"]["ln_alpha"] < 0.3
+    assert report["diagnostics"]["from_runs"]["ln_capacity_slope"] < 0.3
 
 
 def test_a_law_of_runs_is_read_back(tmp_path: Path) -> None:
@@ -105,8 +106,31 @@ def test_a_law_of_runs_is_read_back(tmp_path: Path) -> None:
     read = load_law(tmp_path / "law.json")
     assert isinstance(read, EvidenceLaw)
     np.testing.assert_allclose(read.theta, law.theta, rtol=1e-6)
+    stored = json.loads((tmp_path / "law.json").read_text(encoding="utf-8"))
+    stored["parameters"][0] = "loss"
+    (tmp_path / "other.json").write_text(json.dumps(stored), encoding="utf-8")
+    with pytest.raises(BadInput, match="parameters: ln_loss, floor"):
+        load_law(tmp_path / "other.json")
     with pytest.raises(BadInput, match="each draw needs"):
         dataclasses.replace(law, theta=law.theta[:, :3])
+
+
+def test_a_law_that_was_written_with_exponents_is_the_same_law(tmp_path: Path) -> None:
+    """Before slopes stood for them, files held ln_alpha and ln_beta."""
+    law, _ = fit_with_evidence(table(np.array([1e8, 2e8]), np.array([2e9, 2e9])))
+    law.to_file(tmp_path / "law.json")
+    stored = json.loads((tmp_path / "law.json").read_text(encoding="utf-8"))
+    names = stored["parameters"]
+    floor = names.index("floor")
+    for old, new in (("ln_alpha", "ln_capacity_slope"), ("ln_beta", "ln_data_slope")):
+        at = names.index(new)
+        names[at] = old
+        for draw in stored["draws"]:
+            draw[at] += np.logaddexp(0.0, draw[floor])
+    (tmp_path / "old.json").write_text(json.dumps(stored), encoding="utf-8")
+    read = load_law(tmp_path / "old.json")
+    assert isinstance(read, EvidenceLaw)
+    np.testing.assert_allclose(read.theta, law.theta, rtol=1e-6, atol=1e-6)
 
 
 def test_no_study_says_that_a_model_fails_at_what_a_model_inside_it_does() -> None:

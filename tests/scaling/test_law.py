@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -294,3 +295,10 @@ def test_a_law_without_draws_says_so_and_is_as_unsure_either_way(tmp_path: Path)
     assert np.all(above > 0)
     assert np.all(np.abs(above - below) < 0.5 * (above + below))
     assert law.loss_draws(architectures(), 1e7).shape[0] == 1
+
+
+def test_a_drift_of_no_quantiles_is_refused() -> None:
+    from shapelaw.scaling.law_file import DriftFile
+
+    with pytest.raises(msgspec.ValidationError, match="quantiles"):
+        msgspec.convert({"quantiles": [], "range": {}}, DriftFile)

@@ -18,12 +18,13 @@ def study(**values: float) -> np.ndarray:
 def test_norm_one_without_interaction_is_the_chinchilla_form() -> None:
     e, a, b, alpha, beta = 1.8, 480.0, 2100.0, 0.35, 0.37
     capacity, data = a * 1e8**-alpha, b * 2e9**-beta
+    reducible = (capacity + data) / (e + capacity + data)
     theta = study(
         ln_loss=float(np.log(e + capacity + data)),
         floor=float(np.log(e / (capacity + data))),
         capacity=float(np.log(capacity / data)),
-        ln_alpha=float(np.log(alpha)),
-        ln_beta=float(np.log(beta)),
+        ln_capacity_slope=float(np.log(alpha * reducible)),
+        ln_data_slope=float(np.log(beta * reducible)),
     )
     features = plain_features(4)
     n, d = np.array([1e6, 1e8, 3e9, 1e11]), np.array([1e9, 2e9, 1e12, 1e10])
@@ -33,7 +34,7 @@ def test_norm_one_without_interaction_is_the_chinchilla_form() -> None:
 
 
 def test_depth_has_one_best_value_that_drifts_with_size() -> None:
-    theta = study(ln_best_depth=float(np.log(12)), depth_drift=0.4, ln_alpha=-1.0, ln_beta=-1.0)
+    theta = study(ln_best_depth=float(np.log(12)), depth_drift=0.4)
     depths = np.arange(1, 200)
     for n in (1e7, 1e8, 1e9):
         features = plain_features(len(depths))
@@ -41,6 +42,21 @@ def test_depth_has_one_best_value_that_drifts_with_size() -> None:
         features["ln_depth"], features["has_depth"] = np.log(depths), np.ones(199)
         best = depths[np.argmin(log_loss(np, of_draws(theta), features)[0])]
         assert best == pytest.approx(12 * (n / 1e8) ** 0.4, rel=0.1)
+
+
+@pytest.mark.parametrize("floor", [-2.0, 0.0, 2.0])
+def test_slopes_are_those_of_loss_where_one_term_is_all_whatever_the_floor(floor: float) -> None:
+    step = 1e-4
+    for feature, slope, alone in (
+        ("ln_n", "ln_capacity_slope", 40.0),
+        ("ln_d", "ln_data_slope", -40.0),
+    ):
+        features = plain_features(2)
+        features["ln_n"], features["ln_d"] = np.full(2, np.log(1e8)), np.full(2, np.log(2e9))
+        features[feature] = features[feature] + np.array([-step, step])
+        theta = study(floor=floor, capacity=alone, **{slope: float(np.log(0.12))})
+        below, above = log_loss(np, of_draws(theta), features)[0]
+        assert (below - above) / (2 * step) == pytest.approx(0.12, rel=1e-6)
 
 
 def test_sharing_without_saturation_is_a_power() -> None:

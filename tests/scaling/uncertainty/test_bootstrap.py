@@ -7,7 +7,8 @@ from shapelaw.scaling.bound_form import Model, predict_log_loss
 from shapelaw.scaling.coordinates import to_inner, to_natural
 from shapelaw.scaling.features import table_features
 from shapelaw.scaling.fitting.best_fits import best_fits
-from shapelaw.scaling.forms import CHINCHILLA
+from shapelaw.scaling.forms import CHINCHILLA, build_form
+from shapelaw.scaling.holdout.splits import varying
 from shapelaw.scaling.law import Law
 from shapelaw.scaling.run_table import RunTable
 from shapelaw.scaling.uncertainty.bootstrap import noise_floor, noise_model, resample
@@ -128,6 +129,26 @@ def test_large_tables_draw_by_one_step_that_agrees_with_refits(
     monkeypatch.setattr("shapelaw.scaling.uncertainty.bootstrap.ONE_STEP_ELEMENTS", 1)
     steps = resample(*arguments, delta=1e-3, seed=0).std(axis=0)
     np.testing.assert_allclose(steps, refits, rtol=0.3)
+
+
+def test_one_step_redraws_what_only_a_prior_tells(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shapes alike in their loss: the runs say nothing of how others fall behind."""
+    generator = np.random.default_rng(4)
+    width, depth = np.repeat([512.0, 640.0, 768.0], 40), np.tile([6.0, 8.0, 10.0, 12.0], 30)
+    n = 12 * width**2 * depth
+    d = n * np.geomspace(5, 160, len(n))[generator.permutation(len(n))]
+    loss = 1.8 + 400 * n**-0.34 + 1200 * d**-0.34
+    loss = loss * np.exp(0.005 * generator.standard_normal(len(n)))
+    shape = {"d_model": width, "n_layers": depth}
+    features = table_features(RunTable(n=n, d=d, loss=loss, run=np.arange(len(n)), shape=shape))
+    form = build_form("shape", frozenset(varying(features)))
+    optimum = best_fits(form, features, loss, np.ones((1, len(n))), delta=1e-3, starts=4)[0]
+    arguments = (Model(form, features), np.log(loss), optimum, np.ones(len(n)), np.arange(len(n)))
+    monkeypatch.setattr("shapelaw.scaling.uncertainty.bootstrap.ONE_STEP_ELEMENTS", 1)
+    drawn = resample(*arguments, 2000, delta=1e-3, seed=0).std(axis=0)
+    for name in ("omega", "lambda"):  # how fast narrow and shallow shapes fall behind
+        place = form.index(name)
+        assert 0.8 < drawn[place] / optimum.prior_width[place] < 1.1
 
 
 def test_a_law_of_several_forms_draws_all_of_them_the_same_way(
