@@ -1,6 +1,6 @@
 """The bars that time an engine on this machine. Run them when nothing else does."""
 
-import time
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,12 +9,12 @@ from benchmarks.devices_published import percent, verdict
 from benchmarks.executorch_programs import timed_steps, unseen_cases
 from shapelaw.scaling.architecture import Architecture
 from shapelaw.search.devices.calibration.calibrate import (
-    LONG_PROMPT,
-    Measured,
+    PROMPT,
     bare_speeds,
     cases_for,
     errors_on,
     fit_measured,
+    take,
 )
 from shapelaw.search.devices.calibration.constants_fit import (
     Fit,
@@ -36,20 +36,20 @@ from shapelaw.search.devices.calibration.timing import (
     activation_bits,
     repeatability,
     time_cases,
+    time_far,
 )
 from shapelaw.search.devices.calibration.timing_shapes import Case, executorch_cases, shape
 from shapelaw.search.devices.engines.llamacpp import PRECISIONS
 
 ROUNDS: dict[Engine, int] = {"jax": 12, "llama.cpp": 5, "executorch": 3, "mlx": 3}
 """Of timing every shape once; `--rounds` sets both."""
-PROMPTS = (128, 384)
 DECODE_TOKENS = 24
 LLAMA_CPP_CONTEXTS = (512 - DECODE_TOKENS, 8192 - DECODE_TOKENS)
 """Prompts after which the answer ends at a context of 512 and of 8192."""
 LONG = 2048
 LONG_SECONDS = 1800.0
-"""For all prompts of `LONG` tokens and more: one takes up to minutes, so each is timed once, the
-shapes in order of depth times width, until this is spent."""
+"""For all unseen shapes' prompts of `LONG` tokens and more: each is timed once, the cheapest shapes
+first, until this is spent."""
 
 # Unseen block sizes: about 2.9 MB and 14.6 MB in float32, as METHODS' own measurement, in its three
 # variants.
@@ -222,11 +222,11 @@ def executorch_engine() -> list[str]:
 def _calibrate_beside(
     engine: Engine, unseen: list[Case], contexts: Sequence[int] = ()
 ) -> tuple[Fit, list[Timed], list[Timed], dict[str, float]]:
-    """Time calibration and unseen shapes in the same rounds; fit on the former only.
+    """Time calibration and unseen shapes, in the same rounds where it can be; fit on the former.
 
     Args:
         contexts: prompt lengths of the unseen shapes, where they are others than the calibration's:
-            the long ones are timed after the rounds, within `LONG_SECONDS`.
+            all are timed after the calibration, the long ones within `LONG_SECONDS`.
     """
     cases = cases_for(engine)
     rounds = ROUNDS[engine]
@@ -235,45 +235,31 @@ def _calibrate_beside(
         f"{rounds} rounds",
         flush=True,
     )
-    timed = time_cases(
-        engine,
-        cases if contexts else [*cases, *unseen],
-        prompts=(min(PROMPTS), LONG_PROMPT[engine]),
-        decode_tokens=DECODE_TOKENS,
-        rounds=rounds,
-    )
+    measured = take(engine, cases if contexts else [*cases, *unseen], rounds=rounds)
+    timed = list(measured.timed)
     for prompt in contexts:
         if prompt < LONG:
             timed += time_cases(
                 engine, unseen, prompts=(prompt,), decode_tokens=DECODE_TOKENS, rounds=rounds
             )
         else:
-            timed += _long_timed(engine, unseen, prompt)
-    bare = bare_speeds(engine)
+            found = time_far(
+                engine, unseen, prompt=prompt, decode_tokens=DECODE_TOKENS, seconds=LONG_SECONDS
+            )
+            print(
+                f"   {len(found)} of {len(unseen)} shapes timed after {prompt} tokens", flush=True
+            )
+            timed += found
     hidden = set(unseen)
     seen = [t for t in timed if t.case not in hidden]
     held = [t for t in timed if t.case in hidden]
-    fit = fit_measured(Measured(engine, seen, bare, activation_bits(engine)))
-    return fit, held, seen, bare
-
-
-def _long_timed(engine: Engine, unseen: Sequence[Case], prompt: int) -> list[Timed]:
-    """Each case once after a long prompt, the cheapest first, while the time lasts."""
-    by_work = sorted(unseen, key=lambda c: c.architecture.depth * c.architecture.d_model)
-    started, found = time.perf_counter(), list[Timed]()
-    for case in by_work:
-        if time.perf_counter() - started > LONG_SECONDS:
-            break
-        found += time_cases(
-            engine, [case], prompts=(prompt,), decode_tokens=DECODE_TOKENS, rounds=1
-        )
-    print(f"   {len(found)} of {len(unseen)} shapes timed after {prompt} tokens", flush=True)
-    return found
+    fit = fit_measured(dataclasses.replace(measured, timed=seen))
+    return fit, held, seen, measured.bare
 
 
 def _first(timed: Sequence[Timed]) -> list[Timed]:
-    """At the shortest prompt: where decode is judged."""
-    return [t for t in timed if t.prompt_tokens == min(PROMPTS)]
+    """At the calibration's shortest prompt: where decode is judged."""
+    return [t for t in timed if t.prompt_tokens == PROMPT]
 
 
 def _rows(held: Sequence[Timed], errors: np.ndarray, phase: Phase) -> list[str]:

@@ -79,6 +79,17 @@ TRAITS: dict[str, dict[str, Any]] = {
 groups of 64 with 16-bit scale and offset for MNN and MLC. Blocks are shared where a graph may name
 one weight twice (ExecuTorch, MLX, LiteRT) or the model's code is ours (transformers)."""
 
+COPIES_BLOCKS_ON = {"executorch/cpu": ["board", "laptop", "gpu", "cpu"]}
+"""Kinds of device on which a shared block is held once an application, by backend: where XNNPACK's
+cache of packed weights is off (shapelaw.search.devices.shared_blocks)."""
+NOTES = {
+    "executorch/cpu": [
+        "XNNPACK holds a shared block once where its cache of packed weights is on: in builds for "
+        "Android and iOS since ExecuTorch 1.0 (pytorch/executorch, pull 13738), not in the Python "
+        "package."
+    ]
+}
+
 TITLES = {
     "mlx": "MLX",
     "executorch": "ExecuTorch",
@@ -192,6 +203,10 @@ def backend_document(name: str, backend: str, posterior: Posterior) -> dict[str,
         found["kv_reserved"] = figure(RESERVED[label], "tokens", why, "asserted")
     if label in KV_BITS_LEAST:
         found["kv_bits_least"] = KV_BITS_LEAST[label]
+    if label in COPIES_BLOCKS_ON:
+        found["copies_blocks_on"] = COPIES_BLOCKS_ON[label]
+    if label in NOTES:
+        found["notes"] = NOTES[label]
     typical = posterior.constants_of(label, "no device")
     found["typical"] = measured_document(
         typical, posterior.noise_of(label), label, with_correlation=False

@@ -17,10 +17,12 @@ import msgspec
 
 from shapelaw.scaling.close_names import close_names
 from shapelaw.scaling.errors import BadInput
+from shapelaw.scaling.home_folder import home_folder
 from shapelaw.scaling.user_files import exists, shown
 from shapelaw.search.devices.chip_and_engine import Chip, Engine, combine
 from shapelaw.search.devices.engines import ENGINES
-from shapelaw.search.devices.profile import STORE_EVERY_APPLICATION, DeviceProfile, with_sources
+from shapelaw.search.devices.profile import DeviceProfile, with_sources
+from shapelaw.search.devices.shared_blocks import file_keeps_once
 
 Kind = TypeVar("Kind")
 NO_ENGINE = "asserted"
@@ -33,7 +35,8 @@ def user_folder() -> Path:
     if home:
         return Path(home) / "devices"
     config = os.environ.get("XDG_CONFIG_HOME")
-    return (Path(config) if config else Path.home() / ".config") / "shapelaw" / "devices"
+    folder = Path(config) if config else home_folder("SHAPELAW_HOME") / ".config"
+    return folder / "shapelaw" / "devices"
 
 
 @functools.cache
@@ -93,12 +96,12 @@ def engines_of(name: str) -> list[str]:
 def sharing_engines() -> str:
     """The engines that keep a block applied several times once, in file and memory, in words."""
     shipped = [engine(name) for name in sorted(_shipped("engines"))]
-    able = [e.title for e in shipped if e.traits.shares_blocks and e.name != NO_ENGINE]
-    here = [
-        name
-        for name in ENGINES
-        if name not in _shipped("engines") and not name.startswith(STORE_EVERY_APPLICATION)
+    able = [
+        f"{e.title} on a phone" if any(b.copies_blocks_on for b in e.backends.values()) else e.title
+        for e in shipped
+        if e.traits.shares_blocks and e.name != NO_ENGINE
     ]
+    here = [name for name in ENGINES if name not in _shipped("engines") and file_keeps_once(name)]
     *some, last = [*here, *able]
     return f"{', '.join(some)} or {last}" if some else last
 

@@ -107,6 +107,10 @@ class Backend(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
     prefill_chunk: Tokens | None = None
     kv_reserved: Tokens | None = None
     kv_bits_least: float = 0.0
+    copies_blocks_on: list[str] = []
+    """Kinds of device on which memory holds a shared block once an application, though the engine's
+    file stores it once."""
+    notes: list[str] = []
     measured: dict[str, Measured] = {}
     """By device."""
 
@@ -136,7 +140,8 @@ def combine(chip: Chip, engine: Engine, backend: str) -> DeviceProfile:
     nominal = chip.memory.bandwidth
     title = f"{engine.title} {runs.title}".strip()
     bandwidth = _reading(nominal, f.bandwidth_share)
-    notes = list(chip.notes)
+    notes = [*chip.notes, *runs.notes]
+    can_share = bool(engine.traits.shares_blocks)
     if not found.rows:
         notes.append(f"{title} was not measured on it: its figures are what is typical of {title}.")
     return DeviceProfile(
@@ -176,7 +181,12 @@ def combine(chip: Chip, engine: Engine, backend: str) -> DeviceProfile:
         battery=chip.battery,
         sustained_share=chip.sustained_share,
         price=chip.price,
-        traits=msgspec.structs.replace(engine.traits, kv_bits_least=runs.kv_bits_least),
+        traits=msgspec.structs.replace(
+            engine.traits,
+            kv_bits_least=runs.kv_bits_least,
+            shares_blocks=can_share and chip.kind not in runs.copies_blocks_on,
+            file_shares_blocks=can_share,
+        ),
         uncertainty=Uncertainty(
             source=f.bandwidth_share.source,
             spread=found.spread,

@@ -31,8 +31,8 @@ class Constants:
     """Share of the peak that a decode step's multiplies reach."""
     attention_efficiency: Number
     decode_attention_efficiency: Number
-    attention_overlaps: bool = True
-    """Whether a decode step's attention computes while it waits for keys and values."""
+    overlaps: bool = True
+    """Whether a decode step computes while it waits for weights, keys and values."""
     half_tokens: Number = 0.0
     half_width: Number = 0.0
     prefill_chunk: Number = NO_LIMIT
@@ -69,6 +69,8 @@ class Constants:
     """Family of file formats the engine reads; None: weights take plain bits."""
     shares_blocks: bool = True
     """Whether a shared block is kept once in memory."""
+    file_shares_blocks: bool = True
+    """The same of the engine's file."""
 
     def stored_bits(self, bits: np.ndarray) -> np.ndarray:
         """Bits a weight takes with its blocks' scales; the overhead is interpolated in bits."""
@@ -175,7 +177,7 @@ def constants(profile: DeviceProfile) -> Constants:
         decode_efficiency=get("compute.decode_efficiency", efficiency),
         attention_efficiency=get("compute.attention_efficiency", efficiency),
         decode_attention_efficiency=get("compute.decode_attention_efficiency", efficiency),
-        attention_overlaps=does.attention_overlaps,
+        overlaps=does.overlaps,
         half_tokens=get("compute.half_tokens", 0.0),
         half_width=get("compute.half_width", 0.0),
         prefill_chunk=get("compute.prefill_chunk", NO_LIMIT),
@@ -218,4 +220,5 @@ def constants(profile: DeviceProfile) -> Constants:
         price=get("price", math.nan),
         formats=does.formats,
         shares_blocks=does.shares_blocks is not False,
+        file_shares_blocks=does.file_shares_blocks is not False,
     )

@@ -148,9 +148,31 @@ def cost_draws(
 
     A million architectures by 64 draws are 512 MB a quantity; `cost_intervals` keeps only bounds.
     """
+    return cost_draws_from_constants(
+        architectures,
+        constants(profile),
+        draws(profile, seed=seed) if count is None else draws(profile, count, seed),
+        workload,
+        weight_bits=weight_bits,
+        formats=formats,
+        kv_bits=kv_bits,
+        activation_bits=activation_bits,
+    )
+
+
+def cost_draws_from_constants(
+    architectures: ArchitectureBatch,
+    c: Constants,
+    drawn: Draws,
+    workload: Workload,
+    *,
+    weight_bits: float | np.ndarray = 8,
+    formats: FormatRows | None = None,
+    kv_bits: float = 16,
+    activation_bits: float = 16,
+) -> CostDraws:
+    """`cost_draws` for constants and draws at hand: what asks for many small batches calls."""
     check_precisions(weight_bits, kv_bits, activation_bits)
-    c = constants(profile)
-    drawn = draws(profile, seed=seed) if count is None else draws(profile, count, seed)
 
     def piece(a: ArchitectureBatch, bits: np.ndarray, chosen: FormatRows | None) -> CostDraws:
         s = shapes_of(a, c, workload, bits, chosen, kv_bits, activation_bits)

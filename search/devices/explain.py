@@ -8,6 +8,7 @@ import numpy as np
 from shapelaw.scaling.architecture import Architecture, ArchitectureBatch
 from shapelaw.scaling.formats.gguf_file import gguf_file_bytes
 from shapelaw.scaling.formats.mixes import Mix
+from shapelaw.scaling.units import show_bytes
 from shapelaw.search.devices.catalogue import sharing_engines
 from shapelaw.search.devices.constants import Constants, constants, sustained
 from shapelaw.search.devices.cost import (
@@ -22,7 +23,13 @@ from shapelaw.search.devices.cost import (
 from shapelaw.search.devices.explanation import Explanation
 from shapelaw.search.devices.kv_cache import kv_cache
 from shapelaw.search.devices.profile import DeviceProfile
-from shapelaw.search.devices.roofline_parts import Part, decode_parts, memory_parts, prefill_parts
+from shapelaw.search.devices.roofline_parts import (
+    Part,
+    Shapes,
+    decode_parts,
+    memory_parts,
+    prefill_parts,
+)
 from shapelaw.search.devices.stored_weights import formats_of, named_formats
 from shapelaw.search.workload import Workload
 
@@ -96,7 +103,7 @@ def explain(
         "format": chosen.name if chosen is not None else None,
         "weight_bits": float(shapes.bits[0]),
         "bits_per_weight": float(shapes.weight_bytes[0]) * 8 / float(architecture.total_parameters),
-        "file_bytes": file_bytes(architecture, chosen, float(shapes.weight_bytes[0])),
+        "file_bytes": file_bytes(architecture, chosen, shapes, c),
         **cache.to_dict(),
         "context": workload.decode_context,
         "batch": workload.batch,
@@ -153,11 +160,13 @@ def _formats(c: Constants, bits: float, name: str | None) -> FormatRows | None:
     return None if c.formats is None else formats_of(np.array([bits]), c.formats)
 
 
-def file_bytes(architecture: Architecture, chosen: Mix | None, weights: float) -> float:
-    """What the engine's file weighs: a GGUF with header and vocabulary, else the tensors."""
+def file_bytes(architecture: Architecture, chosen: Mix | None, s: Shapes, c: Constants) -> float:
+    """What the engine's file weighs: a GGUF with header and vocabulary, else the tensors, of a
+    shared block once where the file keeps it so."""
     if chosen is not None and chosen.family == "gguf":
         return float(gguf_file_bytes(chosen, architecture))
-    return weights
+    stored = architecture.n_blocks if c.file_shares_blocks else architecture.depth
+    return float((s.weight_bytes - s.stack_bytes + stored * s.stored.block_bytes)[0])
 
 
 def _warnings(
@@ -166,17 +175,18 @@ def _warnings(
     found = []
     if not answer["fits"]:
         found.append(
-            f"does not fit: {answer['memory_bytes'] / 1e9:.3g} GB are needed, and {profile.name} "
-            f"gives an application {answer['app_memory_bytes'] / 1e9:.3g} GB"
+            f"does not fit: {show_bytes(answer['memory_bytes'])} are needed, and {profile.name} "
+            f"gives an application {show_bytes(answer['app_memory_bytes'])}"
         )
     elif answer["memory_interval"][1] > answer["app_memory_bytes"]:
         found.append(
-            f"may not fit: up to {answer['memory_interval'][1] / 1e9:.3g} GB, and {profile.name} "
-            f"gives an application {answer['app_memory_bytes'] / 1e9:.3g} GB"
+            f"may not fit: up to {show_bytes(answer['memory_interval'][1])}, and {profile.name} "
+            f"gives an application {show_bytes(answer['app_memory_bytes'])}"
         )
     if architecture.sharing > 1 and not c.shares_blocks:
         found.append(
-            f"{profile.engine} holds a shared block once an application: costed as "
+            f"{profile.engine} holds a shared block once an application"
+            f"{', though its file stores it once' if c.file_shares_blocks else ''}: costed as "
             f"{int(architecture.depth)} distinct blocks; to keep them shared an engine such as "
             f"{sharing_engines()} is needed"
         )

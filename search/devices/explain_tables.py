@@ -4,10 +4,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from shapelaw.scaling.terminal_text import literal
+from shapelaw.scaling.units import show_bytes, show_joules, show_seconds, show_speed
 
 
 def explanation_tables(explanation: Mapping[str, Any]) -> list[Any]:
     """Parts of one decode step, the totals, and the comparison with distinct blocks."""
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
     table = Table(
@@ -17,9 +19,11 @@ def explanation_tables(explanation: Mapping[str, Any]) -> list[Any]:
             most=300,
         ),
         title_justify="left",
+        box=SIMPLE_HEAD,
+        pad_edge=False,
     )
-    for column in ("part", "ms", "share", "MB from DRAM", "MB from cache", "Mop", "mJ"):
-        table.add_column(column, justify="left" if column == "part" else "right")
+    for column in ("part", "ms", "share", "DRAM MB", "cache MB", "Mop", "mJ"):
+        table.add_column(column, justify="left" if column == "part" else "right", no_wrap=True)
     total = explanation["decode_s"]
     for part in explanation["parts"]:
         table.add_row(
@@ -47,9 +51,9 @@ def explanation_tables(explanation: Mapping[str, Any]) -> list[Any]:
     if "distinct_blocks" in explanation:
         twin = explanation["distinct_blocks"]
         tables.append(
-            f"the same depth with {twin['n_blocks']} distinct blocks: {1e3 * twin['decode_s']:.3f} "
-            f"ms a token, {twin['memory_bytes'] / 1e6:,.0f} MB, "
-            f"{_millijoules(twin['energy_per_token_j'])} mJ a token"
+            f"the same depth with {twin['n_blocks']} distinct blocks: "
+            f"{show_seconds(twin['decode_s'])} a token, {show_bytes(twin['memory_bytes'])}, "
+            f"{_joules(twin['energy_per_token_j'])} a token"
         )
     return tables
 
@@ -58,13 +62,17 @@ def _totals(explanation: Mapping[str, Any]) -> str:
     share = explanation["resources"][explanation["scarce"]] / explanation["decode_s"]
     lines = (
         f"scarce: {explanation['scarce']} ({100 * share:.0f} % of the time)",
-        f"{explanation['decode_tokens_per_s']:.4g} tokens/s, first token after "
-        f"{explanation['ttft_s']:.4g} s",
-        f"memory {explanation['memory_bytes'] / 1e6:,.0f} MB of the "
-        f"{explanation['app_memory_bytes'] / 1e6:,.0f} MB an application may use",
+        f"{show_speed(explanation['decode_tokens_per_s'])}, first token after "
+        f"{show_seconds(explanation['ttft_s'])}",
+        f"memory {show_bytes(explanation['memory_bytes'])} of the "
+        f"{show_bytes(explanation['app_memory_bytes'])} an application may use",
     )
     return "\n".join(lines)
 
 
 def _millijoules(joules: float | None) -> str:
     return "unknown" if joules is None else f"{1e3 * joules:.3f}"
+
+
+def _joules(joules: float | None) -> str:
+    return "unknown energy" if joules is None else show_joules(joules)

@@ -6,6 +6,7 @@ measurements), `datasheet` (the maker's or a reviewer's number), `asserted` (som
 typical value taken for want of a measurement).
 """
 
+import functools
 import math
 import re
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from shapelaw.scaling.errors import BadInput
 from shapelaw.scaling.notebook_display import Displayed
 from shapelaw.scaling.user_files import LARGEST_TOML, convert, parse_toml, read_text, refuse, shown
 from shapelaw.search.devices.figure_units import to_si
+from shapelaw.search.devices.shared_blocks import file_keeps_once, memory_keeps_once
 
 Status = Literal["measured", "fitted", "datasheet", "asserted", "not determined"]
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
@@ -43,19 +45,6 @@ MOST = {
 """By dimension, in SI units: what no device goes below (but for 0) or beyond."""
 LARGEST_SPREAD = 20.0
 """Of a logarithm: a factor of half a billion."""
-
-STORE_EVERY_APPLICATION = (
-    "llama.cpp",
-    "ollama",
-    "vllm",
-    "sglang",
-    "tensorrt",
-    "lmdeploy",
-    "mlc",
-    "mnn",
-    "gpt-fast",
-)
-"""Engines, by the beginning of their names, that hold a shared block once an application."""
 
 
 class Figure(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -191,6 +180,8 @@ class EngineTraits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit
     """Family of files it reads: gguf, executorch, mlx or safetensors."""
     shares_blocks: bool | None = None
     """Whether a shared block is kept once in memory; by the engine's name where not given."""
+    file_shares_blocks: bool | None = None
+    """The same of the engine's file."""
     windows: bool = True
     """Whether local layers keep their window alone."""
     kv_formats: tuple[str, ...] = ("f16",)
@@ -201,9 +192,9 @@ class EngineTraits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit
     """Bits that keys and values take whatever is asked for; 0: as asked for."""
     activation_bits_least: float = 0.0
     """The same of activations."""
-    attention_overlaps: bool = True
-    """Whether a decode step's attention computes while it waits for keys and values; else the two
-    times add up, as in a processor core's loop over the keys of one head."""
+    overlaps: bool = True
+    """Whether a decode step computes while it waits for weights, keys and values; else the two
+    times add up, as in a processor core's loop over the blocks of a row."""
 
 
 class Uncertainty(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -276,10 +267,12 @@ class DeviceProfile(
     def engine_traits(self) -> EngineTraits:
         """What the engine can do; for a file that does not say, by the engine's name."""
         found = self.traits or EngineTraits()
-        if found.shares_blocks is None:
-            unable = self.engine.lower().startswith(STORE_EVERY_APPLICATION)
-            found = msgspec.structs.replace(found, shares_blocks=not unable)
-        return found
+        once, in_file = found.shares_blocks, found.file_shares_blocks
+        if once is None:
+            once = memory_keeps_once(self.engine, self.kind)
+        if in_file is None:
+            in_file = once or file_keeps_once(self.engine)
+        return msgspec.structs.replace(found, shares_blocks=once, file_shares_blocks=in_file)
 
     @property
     def app_memory(self) -> float:
@@ -479,15 +472,15 @@ def _one_line(text: str) -> str:
 def _walk(node: Any, prefix: str) -> Iterator[tuple[str, str, Figure]]:
     """Depth first over sections, lists and dictionaries down to the figures."""
     if isinstance(node, msgspec.Struct):
-        for field in msgspec.structs.fields(node):
-            value = getattr(node, field.name)
-            dotted = f"{prefix}{field.name}"
+        for name, dimension in _dimensions(type(node)):
+            value = getattr(node, name)
+            dotted = f"{prefix}{name}"
             if isinstance(value, Figure):
-                yield dotted, _dimension(field.type), value
+                yield dotted, dimension, value
             elif isinstance(value, dict) and value:
                 for key, item in value.items():
                     if isinstance(item, Figure):
-                        yield f"{dotted}.{key}", _dimension(field.type), item
+                        yield f"{dotted}.{key}", dimension, item
                     else:
                         yield from _walk(item, f"{dotted}.{key}.")
             elif isinstance(value, list):
@@ -495,6 +488,12 @@ def _walk(node: Any, prefix: str) -> Iterator[tuple[str, str, Figure]]:
                     yield from _walk(item, f"{dotted}.{index}.")
             else:
                 yield from _walk(value, f"{dotted}.")
+
+
+@functools.cache
+def _dimensions(section: type[msgspec.Struct]) -> tuple[tuple[str, str], ...]:
+    """Each field of a section with its dimension: reading annotations takes long."""
+    return tuple((each.name, _dimension(each.type)) for each in msgspec.structs.fields(section))
 
 
 def _dimension(annotation: Any) -> str:

@@ -156,7 +156,7 @@ def roofline(
         return Part(name, waiting, moved, volume - moved, flops, by)
     compute = np.add.reduce(list(op_seconds.values()))
     if not overlaps:
-        by = {source: dram, "cache": cached, **op_seconds}
+        by = {source: dram, "cache": cached, "surplus": beside + np.zeros_like(dram), **op_seconds}
         return Part(name, waiting + compute, moved, volume - moved, flops, by)
     memory_bound = waiting >= compute
     by = {
@@ -319,7 +319,7 @@ def decode_parts(s: Shapes, c: Constants) -> list[Part]:
             scores,
             {"attention": scores / (s.peak * c.decode_attention_efficiency)},
             source="kv",
-            overlaps=c.attention_overlaps,
+            overlaps=c.overlaps,
         ),
         roofline("activations", activations, _on_chip(s, c), none, {}),
         overhead(
@@ -336,17 +336,21 @@ def decode_parts(s: Shapes, c: Constants) -> list[Part]:
 
 
 def _decode_multiply(s: Shapes, c: Constants, m: _Matrices, batch: Any = None) -> Part:
-    flops = 2 * m.count * (s.demand.batch if batch is None else batch)
+    rows = s.demand.batch if batch is None else batch
+    flops = 2 * m.count * rows
+    # Where the times add up, a format's figure is of unpacking and of the first row's multiplies.
+    timed = flops if c.overlaps else flops - 2 * m.count * np.minimum(rows, 1.0)
     return roofline(
         m.name,
         m.volume,
         m.reading,
         flops,
         {
-            "multiplies": flops / (s.peak * c.decode_efficiency),
+            "multiplies": timed / (s.peak * c.decode_efficiency),
             "unpacking": m.count * c.unpack(s.bits),
         },
         surplus=c.packed_surplus * m.count * s.stored.packed,
+        overlaps=c.overlaps,
     )
 
 

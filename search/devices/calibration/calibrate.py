@@ -17,8 +17,8 @@ import numpy as np
 
 from shapelaw.scaling.errors import BadInput, NoAnswer
 from shapelaw.search.devices.calibration.constants_fit import (
+    CacheSize,
     Fit,
-    decode_parameters,
     fit_observations,
     held_out,
     roofline,
@@ -26,9 +26,14 @@ from shapelaw.search.devices.calibration.constants_fit import (
 )
 from shapelaw.search.devices.calibration.fitted_profile import fitted_rows, profile_of
 from shapelaw.search.devices.calibration.least_squares import Observation, Phase, predict
-from shapelaw.search.devices.calibration.llama_bench import read_llama_bench, settings_taken
+from shapelaw.search.devices.calibration.llama_bench import (
+    ran_on_gpu,
+    read_llama_bench,
+    settings_taken,
+)
 from shapelaw.search.devices.calibration.memory_fit import fit_memory, with_memory
 from shapelaw.search.devices.calibration.timing import (
+    SOME,
     Engine,
     Progress,
     Timed,
@@ -36,6 +41,7 @@ from shapelaw.search.devices.calibration.timing import (
     check_engine,
     repeatability,
     time_cases,
+    time_far,
 )
 from shapelaw.search.devices.calibration.timing_shapes import (
     Case,
@@ -50,6 +56,11 @@ PROMPT = 128
 LONG_PROMPT: dict[Engine, int] = {"jax": 384, "llama.cpp": 2048, "executorch": 384, "mlx": 384}
 """A second prompt length tells what a prompt costs once from what each of its tokens costs, and
 what a token costs after a long prompt from what it costs after a short one."""
+FAR_CONTEXT: dict[Engine, int] = {"llama.cpp": 8192}
+"""Tokens at which the longest timings end, of engines whose users ask about such contexts: what
+keys and values cost there is measured and not extended from a quarter of them."""
+FAR_SECONDS = 240.0
+"""For those timings, each of which is one prompt of up to a minute."""
 DECODE_TOKENS = 24
 ROUNDS: dict[Engine, int] = {"jax": 12, "llama.cpp": 3, "executorch": 3, "mlx": 3}
 """Of timing every shape. The more rounds, the less the memory's other users show; a round of the
@@ -97,7 +108,10 @@ def calibrate(
     started = time.perf_counter()
     if llama_bench is not None:
         observations = read_llama_bench(Path(llama_bench))
-        fit = fit_observations(observations, template("llama.cpp", {}, observations))
+        cache = CacheSize.elsewhere()
+        adds_up = not ran_on_gpu(Path(llama_bench))
+        start = template("llama.cpp", {}, observations, cache, adds_up=adds_up)
+        fit = fit_observations(observations, start, cache)
         report = _report(name, "llama.cpp (llama-bench)", fit, observations, {}, math.nan, math.nan)
         profile = profile_of(name, "llama.cpp", fit, measured_here=False)
         report["setting"] = settings_taken(Path(llama_bench))
@@ -149,7 +163,7 @@ def take(
     rounds: int | None = None,
     progress: Progress | None = None,
 ) -> Measured:
-    """Time the cases and the bare device."""
+    """Time the cases, some of them after long prompts, and the bare device."""
     prompts = (PROMPT,) if quick else (PROMPT, LONG_PROMPT[engine])
     timed = time_cases(
         engine,
@@ -159,6 +173,15 @@ def take(
         rounds=rounds or (2 if quick else ROUNDS[engine]),
         progress=progress,
     )
+    if engine in FAR_CONTEXT and not quick:
+        timed += time_far(
+            engine,
+            cases[SOME],
+            prompt=FAR_CONTEXT[engine] - DECODE_TOKENS,
+            decode_tokens=DECODE_TOKENS,
+            seconds=FAR_SECONDS,
+            progress=progress,
+        )
     return Measured(engine, timed, bare_speeds(engine, quick=quick), activation_bits(engine))
 
 
@@ -253,7 +276,6 @@ __all__ = [
     "Measured",
     "calibrate",
     "cases_for",
-    "decode_parameters",
     "errors_on",
     "fit_measured",
     "take",

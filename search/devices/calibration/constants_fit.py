@@ -15,9 +15,9 @@ from shapelaw.search.devices.calibration.least_squares import (
     solve,
     weight_field,
 )
-from shapelaw.search.devices.calibration.machine import last_level_cache
+from shapelaw.search.devices.calibration.machine import FALLBACK_CACHE, last_level_cache
 from shapelaw.search.devices.constants import Constants
-from shapelaw.search.devices.profile import STORE_EVERY_APPLICATION
+from shapelaw.search.devices.shared_blocks import file_keeps_once, memory_keeps_once
 
 PRIOR = 0.01
 """Relative error taken on for each factor of e by which a constant leaves its typical value."""
@@ -26,9 +26,17 @@ FORMATS = {4.0: 4.5, 8.0: 8.5}
 """Stored bits of llama.cpp's block formats."""
 
 
-ATTENTION_WAITS = ("llama.cpp",)
-"""Engines whose decode on a processor goes through one head's keys in a loop: each row of keys is
-fetched, then multiplied."""
+ADDS_UP = ("llama.cpp",)
+"""Engines whose decode on a processor fetches a block of weights, or a row of keys, and then
+unpacks and multiplies it: the same bytes take longer in a packed format than in 16 bits.
+
+A graphics processor has other threads to run while some wait for memory. On Apple's, llama.cpp's
+time for a token of a 7B model is a straight line in bytes through Q4_0, Q8_0 and F16 (M1 Pro 192
+and 192 GB/s between them, M2 94 and 92, M4 104 and 103; discussion 4167): nothing is added."""
+
+UNPACK_BESIDE_READING = 2e-11
+"""Seconds a weight from which a fit starts where unpacking adds to reading: two cores that
+take an eighth of a cycle for each of theirs."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,8 +52,44 @@ class Fit:
     not_determined: list[str]
 
 
-def template(engine: str, bare: dict[str, float], observations: Sequence[Observation]) -> Constants:
-    """Where the fit starts: the bare device's speeds, or what the fastest timing implies."""
+@dataclasses.dataclass(frozen=True)
+class CacheSize:
+    """Bytes between which a device's last-level cache lies, and where a fit starts."""
+
+    least: float
+    usual: float
+    most: float
+
+    @classmethod
+    def here(cls) -> "CacheSize":
+        """This machine's, by what its system tells; neighbours may hold a part of it."""
+        told = last_level_cache()[0]
+        return cls(0.1 * told, 0.6 * told, 1.25 * told)
+
+    @classmethod
+    def elsewhere(cls) -> "CacheSize":
+        """Of a device that only its timings are known of: from a small phone's to a server's."""
+        return cls(1e6, 0.6 * FALLBACK_CACHE, 5e8)
+
+
+def template(
+    engine: str,
+    bare: dict[str, float],
+    observations: Sequence[Observation],
+    cache: CacheSize | None = None,
+    *,
+    adds_up: bool | None = None,
+) -> Constants:
+    """Where the fit starts: the bare device's speeds, or what the fastest timing implies.
+
+    Args:
+        cache: of the device that was timed; this machine's where it is not given.
+        adds_up: whether unpacking adds to reading; as the engine does on a processor where it is
+            not given.
+    """
+    if adds_up is None:
+        adds_up = engine in ADDS_UP
+    cache = cache or CacheSize.here()
     decode = [o for o in observations if o.phase == "decode"]
     implied = max(_decode_bytes(o) / o.seconds for o in decode)
     # One thread's sum may read more slowly than an engine's threads do: start from the faster.
@@ -59,14 +103,14 @@ def template(engine: str, bare: dict[str, float], observations: Sequence[Observa
     return Constants(
         bandwidth=bandwidth,
         kv_bandwidth=bandwidth,
-        cache_capacity=(0.6 * last_level_cache()[0],),
+        cache_capacity=(cache.usual,),
         cache_bandwidth=(3 * bandwidth,),
         cache_retained=(1.0,),
         peak=((activation, peak),),
         efficiency=1.0,
         decode_efficiency=1.0,
         attention_efficiency=0.3,
-        attention_overlaps=engine not in ATTENTION_WAITS,
+        overlaps=not adds_up,
         decode_attention_efficiency=1.0,
         half_tokens=4.0,
         half_width=32.0,
@@ -81,18 +125,20 @@ def template(engine: str, bare: dict[str, float], observations: Sequence[Observa
         runtime=0.0,
         energy=(math.nan,) * 4,
         price=math.nan,
-        shares_blocks=not engine.startswith(STORE_EVERY_APPLICATION),
+        shares_blocks=memory_keeps_once(engine, "cpu"),
+        file_shares_blocks=file_keeps_once(engine),
     )
 
 
-def decode_parameters(start: Constants, observations: Sequence[Observation]) -> list[Free]:
+def decode_parameters(
+    start: Constants, observations: Sequence[Observation], cache: CacheSize
+) -> list[Free]:
     """Bandwidths, the cache, overheads, and what else these timings can tell.
 
     Unpacking at each precision where weights are packed; what a cache keeps of a block read once
     where some blocks are shared; attention's own speed, and how much more slowly than weights keys
     are read, where contexts differ.
     """
-    cache = last_level_cache()[0]
 
     def put_bandwidth(c: Constants, value: float) -> Constants:
         share = c.kv_bandwidth / c.bandwidth
@@ -112,17 +158,19 @@ def decode_parameters(start: Constants, observations: Sequence[Observation]) -> 
 
     packed = [b for b in _nominal(start, observations) if np.max(start.unpack(np.array([b]))) > 0]
     shared = any(o.architecture.sharing > 1 for o in observations)
+    # One format alone does not tell unpacking from reading: all is left to the bandwidth then.
+    unpack = UNPACK_BESIDE_READING if len(packed) > 1 and not start.overlaps else 1e-12
     contexts = {o.workload.decode_context for o in observations}
     return [
         Free(
             "bandwidth", start.bandwidth / 30, start.bandwidth * 10, start.bandwidth, put_bandwidth
         ),
         Free("cache ratio", 1.0, 10.0, 3.0, put_ratio),
-        Free("cache capacity", 0.1 * cache, 1.25 * cache, 0.6 * cache, put_capacity),
+        Free("cache capacity", cache.least, cache.most, cache.usual, put_capacity),
         field("per_layer", 1e-7, 5e-3, 3e-5),
         field("per_token", 1e-7, 5e-2, 2e-4),
         field("per_layer_feature", 1e-11, 1e-6, 1e-8),
-        *(weight_field(b, "unpack", 1e-14, 1e-9, 1e-12) for b in packed),
+        *(weight_field(b, "unpack", 1e-14, 1e-9, unpack) for b in packed),
         *([Free("cache retained", 0.05, 1.0, 0.7, put_retained)] if shared else []),
         *(
             [
@@ -156,11 +204,17 @@ def prefill_parameters(start: Constants, observations: Sequence[Observation]) ->
     ]
 
 
-def fit_observations(observations: Sequence[Observation], start: Constants) -> Fit:
-    """Prefill for the rate, decode with that rate, then prefill again with decode's constants."""
+def fit_observations(
+    observations: Sequence[Observation], start: Constants, cache: CacheSize | None = None
+) -> Fit:
+    """Prefill for the rate, decode with that rate, then prefill again with decode's constants.
+
+    Args:
+        cache: of the device that was timed; this machine's where it is not given.
+    """
     decode = [o for o in observations if o.phase == "decode"]
     prefill = [o for o in observations if o.phase == "prefill"]
-    decode_free = decode_parameters(start, decode)
+    decode_free = decode_parameters(start, decode, cache or CacheSize.here())
     if prefill:
         first = solve(prefill, start, prefill_parameters(start, prefill), starts=1, prior=PRIOR)
         start = dataclasses.replace(start, peak=first.constants.peak)

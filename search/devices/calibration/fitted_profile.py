@@ -121,7 +121,9 @@ def profile_of(name: str, engine: str, fit: Fit, *, measured_here: bool) -> Devi
         traits=EngineTraits(
             formats=FORMATS.get(engine),
             activation_bits_least=ACTIVATION_BITS.get(engine, 0.0),
-            attention_overlaps=c.attention_overlaps,
+            overlaps=c.overlaps,
+            shares_blocks=c.shares_blocks,
+            file_shares_blocks=c.file_shares_blocks,
         ),
         uncertainty=Uncertainty(source=source, spread=_spread(fit), errors=CALIBRATED_ERRORS),
         notes=_notes(engine),

@@ -9,6 +9,7 @@ the fastest generation are taken.
 """
 
 import csv
+import itertools
 import json
 import math
 import re
@@ -36,6 +37,9 @@ KV_BITS = {"f32": 32.0, "f16": 16.0, "bf16": 16.0, "q8_0": 8.5, "q5_1": 6.0, "q5
            "q4_1": 5.0, "q4_0": 4.5, "iq4_nl": 4.5}  # fmt: skip
 CLOSE = 0.01
 """Relative difference in parameters within which a count is a shape's."""
+
+MOST_STARTS = 64
+"""Places looked at for the beginning of an array of objects."""
 
 Row = dict[str, Any]
 
@@ -68,6 +72,26 @@ def settings_taken(path: Path) -> str:
     rows = [_checked(row, "llama-bench") for row in _rows(Path(path), "llama-bench")]
     row = next(row for row in _of_fastest(rows) if row["n_gen"])
     return ", ".join(f"{name} = {row[name]}" for name in SETTINGS if name in row)
+
+
+OLD_GPU_FLAGS = ("cuda", "metal", "vulkan", "opencl", "kompute", "sycl")
+"""Columns of llama-bench before it named its backends."""
+OF_PROCESSORS = {"", "cpu", "blas", "accelerate", "rpc"}
+"""Backends that are no graphics processor's, or do not tell."""
+
+
+def ran_on_gpu(path: Path) -> bool:
+    """Whether the rows that `read_llama_bench` takes ran on a graphics processor: one that
+    llama.cpp was built for, with layers given to it."""
+    rows = [_checked(row, "llama-bench") for row in _rows(Path(path), "llama-bench")]
+    return any(_on_gpu(row) for row in _of_fastest(rows))
+
+
+def _on_gpu(row: Row) -> bool:
+    built_for = {name.strip().lower() for name in str(row.get("backends", "")).split(",")}
+    flags = {str(row.get(name, "")).lower() for name in OLD_GPU_FLAGS}
+    able = bool(built_for - OF_PROCESSORS) or bool(flags & {"1", "true"})
+    return able and str(row.get("n_gpu_layers", "")).strip() != "0"
 
 
 def _setting(row: Row) -> tuple[str, ...]:
@@ -104,9 +128,9 @@ def _rows(path: Path, where: str) -> list[Row]:
 def _json(text: str) -> list[Row]:
     """The first array of objects, whatever stands around it."""
     decoder = json.JSONDecoder()
-    for start in (match.start() for match in re.finditer(r"\[\s*\{", text)):
+    for match in itertools.islice(re.finditer(r"\[\s*\{", text), MOST_STARTS):
         try:
-            found, _ = decoder.raw_decode(text, start)
+            found, _ = decoder.raw_decode(text, match.start())
         except (ValueError, RecursionError):
             continue
         return [row for row in found if isinstance(row, dict)]
@@ -130,7 +154,7 @@ def _csv(text: str) -> list[Row]:
     lines = text.splitlines()
     for start, line in enumerate(lines):
         if "model_n_params" in line and "n_gen" in line and "INSERT" not in line:
-            table = list(csv.reader(lines[start:]))
+            table = _table(lines[start:])
             header = table[0]
             return [
                 dict(zip(header, row, strict=True)) for row in table[1:] if len(row) == len(header)
@@ -138,19 +162,30 @@ def _csv(text: str) -> list[Row]:
     return []
 
 
-_INSERT = re.compile(r"INSERT\s+INTO\s+\S+\s*\(([^)]*)\)\s*VALUES\s*\((.*)\)\s*;?\s*$", re.I)
-
-
 def _sql(text: str) -> list[Row]:
+    """Lines such as `INSERT INTO test (n_gen, avg_ns) VALUES ('128', '2000');`."""
     found = []
     for line in text.splitlines():
-        match = _INSERT.match(line.strip())
-        if match:
-            names = [name.strip() for name in match[1].split(",")]
-            values = next(csv.reader([match[2]], quotechar="'", skipinitialspace=True))
-            if len(names) == len(values):
-                found.append(dict(zip(names, values, strict=True)))
+        head, _, rest = line.strip().rstrip("; ").partition("(")
+        columns, _, rest = rest.partition(")")
+        word, _, values = rest.partition("(")
+        if head.upper().split()[:2] != ["INSERT", "INTO"] or word.strip().upper() != "VALUES":
+            continue
+        if not values.endswith(")"):
+            continue
+        names = [name.strip() for name in columns.split(",")]
+        cells = _table([values[:-1]], quotechar="'", skipinitialspace=True)[0]
+        if len(names) == len(cells):
+            found.append(dict(zip(names, cells, strict=True)))
     return found
+
+
+def _table(lines: list[str], **form: Any) -> list[list[str]]:
+    """Rows of cells; Raises BadInput where a cell is longer than any that llama-bench writes."""
+    try:
+        return list(csv.reader(lines, **form))
+    except csv.Error as error:
+        raise BadInput(f"llama-bench file: not a CSV table ({error})") from None
 
 
 # --- one row ------------------------------------------------------------------------------------
@@ -176,7 +211,7 @@ def _checked(row: Row, where: str) -> Row:
     samples = row.get("samples_ns") or []
     try:
         found["samples_ns"] = [float(s) for s in samples] if isinstance(samples, list) else []
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise BadInput(f"{where}: samples_ns: numbers are needed") from None
     times = {f"samples_ns[{at}]": sample for at, sample in enumerate(found["samples_ns"])}
     times["avg_ns"] = found["avg_ns"]
@@ -280,5 +315,5 @@ def _shapes(folder: Path) -> dict[str, Architecture]:
 
 def _architecture_files(folder: Path) -> Iterator[Path]:
     for file in sorted([*folder.glob("*.json"), *folder.glob("*.toml")]):
-        if file.stat().st_size < 1 << 20:
+        if file.is_file() and file.stat().st_size < 1 << 20:
             yield file

@@ -2,6 +2,7 @@
 
 import dataclasses
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
@@ -20,6 +21,8 @@ SMALL_PARAMETERS = 1e6
 SMALL_VISITS = 3
 """A round to each small shape. A neighbour on the same core slows them for seconds at a time, so
 they are come back to rather than timed for longer."""
+SOME = slice(1, None, 3)
+"""Of a calibration's cases: those that are timed after long prompts too."""
 Engine = Literal["jax", "llama.cpp", "executorch", "mlx"]
 
 
@@ -106,7 +109,7 @@ def time_cases(
     everywhere: bool = False,
     progress: Progress | None = None,
 ) -> list[Timed]:
-    """Time every case at the first prompt length and every third also at the others, in rounds.
+    """Time every case at the first prompt length and `SOME` also at the others, in rounds.
 
     With `everywhere`, each case at each prompt length.
 
@@ -118,10 +121,11 @@ def time_cases(
         BadInput: an unknown engine, or one not installed. NoAnswer: the engine failed.
     """
     check_engine(engine)
+    chosen = range(len(cases))[SOME]
     found = {
         (index, prompt): Timed(case, prompt, decode_tokens, (), ())
         for index, case in enumerate(cases)
-        for prompt in (prompts if everywhere or index % 3 == 1 else prompts[:1])
+        for prompt in (prompts if everywhere or index in chosen else prompts[:1])
     }
     order = visiting_order(cases) if engine == "jax" else list(range(len(cases)))
     with tempfile.TemporaryDirectory(prefix="shapelaw-") as folder:
@@ -143,6 +147,37 @@ def time_cases(
             for runner in kept.values():
                 runner.close()
     return list(found.values())
+
+
+def time_far(
+    engine: Engine,
+    cases: Sequence[Case],
+    *,
+    prompt: int,
+    decode_tokens: int,
+    seconds: float,
+    progress: Progress | None = None,
+) -> list[Timed]:
+    """Time each case once after a prompt that may take it minutes, the cheapest first.
+
+    Args:
+        seconds: after which no further case is begun.
+
+    Raises:
+        BadInput: an unknown engine, or one not installed. NoAnswer: the engine failed.
+    """
+    by_work = sorted(cases, key=lambda c: c.architecture.depth * c.architecture.d_model)
+    started, found = time.perf_counter(), list[Timed]()
+    for case in by_work:
+        if time.perf_counter() - started > seconds:
+            break
+        if progress is not None:
+            done = f"{len(found) + 1} of {len(cases)}"
+            progress(f"{engine}: shape {done} after {prompt} tokens")
+        found += time_cases(
+            engine, [case], prompts=(prompt,), decode_tokens=decode_tokens, rounds=1
+        )
+    return found
 
 
 def visiting_order(cases: Sequence[Case]) -> list[int]:

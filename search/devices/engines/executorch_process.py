@@ -15,8 +15,9 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-LEAST_S = 0.05
-"""Seconds for which a prompt, and a stretch of tokens, are repeated."""
+LEAST_S = 1.0
+"""Seconds for which a prompt, and a stretch of tokens, are repeated: loading the engine takes
+several, and in less time than this its threads may not once run undisturbed."""
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ from benchmarks.devices_measured import JAX_UNSEEN_SMALL
 from shapelaw.scaling.errors import BadInput
 from shapelaw.search.devices.calibration import calibrate as calibration
 from shapelaw.search.devices.calibration import timing
-from shapelaw.search.devices.calibration.constants_fit import fit_observations
+from shapelaw.search.devices.calibration.constants_fit import fit_observations, template
 from shapelaw.search.devices.calibration.least_squares import Observation, field, predict, solve
 from shapelaw.search.devices.calibration.timing_shapes import (
     Case,
@@ -78,6 +78,20 @@ def test_calibration_predicts_shapes_it_did_not_see(pretend: None) -> None:
     assert np.mean(np.abs(calibration.errors_on(fit, timed, 16.0, "prefill"))) < 0.07
 
 
+def test_long_contexts_are_timed_themselves(pretend: None) -> None:
+    """What keys and values cost at 8192 tokens is measured there, on shapes of its own."""
+    measured = calibration.take("llama.cpp", llama_cpp_cases(), rounds=2)
+    longest = max(t.prompt_tokens + t.decode_tokens for t in measured.timed)
+    assert longest == calibration.FAR_CONTEXT["llama.cpp"] == 8192
+    fit = calibration.fit_measured(measured)
+    unseen = [
+        Case(shape(b, w, kv, d_ff), 8.0)
+        for b, w, kv, d_ff in ((30, 576, 3, 1536), (60, 256, 2, 768), (8, 1088, 17, 2944))
+    ]
+    timed = timing.time_cases("llama.cpp", unseen, prompts=(8168,), decode_tokens=24, rounds=1)
+    assert np.mean(np.abs(calibration.errors_on(fit, timed, 16.0, "decode"))) < 0.05
+
+
 def test_the_report_tells_errors_and_repeatability(pretend: None) -> None:
     profile, report = calibration.calibrate("this-machine", "llama.cpp", quick=True)
     assert profile.name == "this-machine"
@@ -123,6 +137,27 @@ def test_shared_blocks_and_contexts_tell_what_the_cache_keeps_and_how_fast_atten
     assert fit.values["decode_attention_efficiency"] == pytest.approx(0.1, rel=0.1)
     assert fit.values["per_layer"] == pytest.approx(4e-5, rel=0.1)
     assert not any("unpack" in name for name in fit.values)  # float32 is not packed
+
+
+def test_unpacking_that_adds_to_reading_is_told_from_it() -> None:
+    """Weights of 8 bits that take longer than their bytes do at 16, as llama.cpp's here."""
+    true = dataclasses.replace(
+        TRUE,
+        overlaps=False,
+        weights=((4.0, 4.5, 2.7e-11, 1.0), (8.0, 8.5, 3.6e-11, 1.0), (16.0, 16.0, 2e-11, 1.0)),
+    )
+    work = Workload(name="w", prompt=128, generated=24)
+    rows = [
+        Observation(c.architecture, work, "decode", c.weight_bits, 1.0) for c in llama_cpp_cases()
+    ]
+    rows = [
+        dataclasses.replace(o, seconds=float(s))
+        for o, s in zip(rows, predict(rows, true), strict=True)
+    ]
+    fit = fit_observations(rows, template("llama.cpp", {}, rows))
+    assert not fit.constants.overlaps
+    assert fit.values["bandwidth"] == pytest.approx(2e10, rel=0.2)
+    assert fit.values["weights.8.unpack"] == pytest.approx(3.6e-11, rel=0.2)
 
 
 def test_calibrations_stay_small() -> None:

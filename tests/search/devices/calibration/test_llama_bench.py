@@ -11,6 +11,7 @@ from shapelaw.scaling.architecture import Architecture
 from shapelaw.scaling.errors import BadInput
 from shapelaw.search.architectures import load_architecture
 from shapelaw.search.devices.calibration import calibrate as calibration
+from shapelaw.search.devices.calibration import constants_fit
 from shapelaw.search.devices.calibration.constants_fit import fit_observations, template
 from shapelaw.search.devices.calibration.least_squares import Observation, predict
 from shapelaw.search.devices.calibration.llama_bench import read_llama_bench
@@ -85,6 +86,32 @@ def test_a_phone_is_calibrated_from_its_llama_bench(tmp_path: Path) -> None:
     assert report["errors"]["decode"]["timings"] == 5
     assert report["errors"]["decode"]["in_sample_mean"] < 0.05
     assert report["not_determined"]
+
+
+@pytest.mark.parametrize(
+    ("told", "overlaps"),
+    [
+        ({"backends": "CPU", "n_gpu_layers": 99}, False),
+        ({"backends": "BLAS,CPU"}, False),
+        ({}, False),
+        ({"backends": "CUDA", "n_gpu_layers": 99}, True),
+        ({"backends": "MTL,BLAS", "n_gpu_layers": -1}, True),
+        ({"backends": "Metal,BLAS", "n_gpu_layers": 0}, False),
+        ({"backends": "OpenCL"}, True),
+        ({"metal": True, "cuda": False, "n_gpu_layers": 99}, True),
+        ({"metal": "0", "cuda": "1", "n_gpu_layers": "99"}, True),
+    ],
+)
+def test_unpacking_adds_to_reading_on_processors_alone(
+    told: dict[str, Any], overlaps: bool, tmp_path: Path
+) -> None:
+    """A graphics processor has other threads to run while some wait for memory."""
+    names = ("mobilellm-125m", "smollm2-135m", "llama-3.2-1b")
+    rows = [row | told for n in names for row in bench_rows(load_architecture(n), 8.0, TRUE)]
+    path = tmp_path / "bench.json"
+    path.write_text(json.dumps(rows))
+    profile, _ = calibration.calibrate("theirs", llama_bench=path)
+    assert profile.engine_traits().overlaps is overlaps
 
 
 @pytest.mark.parametrize(
@@ -175,3 +202,17 @@ def test_impossible_times_are_refused(case: str) -> None:
         read_llama_bench(CASES / case)
     assert case in str(caught.value)
     assert len(str(caught.value)) <= 300
+
+
+def test_a_phones_cache_is_not_sought_around_this_machines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same file gives the same figures on a laptop and on a server."""
+    (tmp_path / "two.json").write_text(json.dumps(llama_2_rows()[:2]))
+    found = []
+    for here in (1e6, 1e9):
+        monkeypatch.setattr(constants_fit, "last_level_cache", lambda here=here: (here, True))
+        _, report = calibration.calibrate("toy", llama_bench=tmp_path / "two.json")
+        found.append({row["name"]: row["value"] for row in report["fitted"]})
+    assert found[0] == found[1]
+    assert 1 <= found[0]["cache capacity"] <= 500  # MB: a phone's, a laptop's, a server's

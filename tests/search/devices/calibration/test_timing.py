@@ -32,6 +32,20 @@ def test_a_round_comes_back_to_small_shapes_and_visits_every_other_once() -> Non
     assert min(np.diff(visits)) > len(small), "larger shapes lie between two visits"
 
 
+def test_long_prompts_begin_with_the_cheapest_shape_and_end_in_time(
+    pretend: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cases = llama_cpp_cases()
+    seconds = iter(range(0, 1000, 10))  # each shape takes ten
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: float(next(seconds)))
+    found = timing.time_far("llama.cpp", cases, prompt=8168, decode_tokens=24, seconds=35)
+    assert len(found) == 3
+    work = [t.case.architecture.depth * t.case.architecture.d_model for t in found]
+    assert work == sorted(work)
+    assert work[0] == min(c.architecture.depth * c.architecture.d_model for c in cases)
+    assert all(t.prompt_tokens == 8168 and len(t.decode) == 1 for t in found)
+
+
 def test_turns_are_merged_round_by_round(pretend: None) -> None:
     first, second = (
         timing.time_cases(
