@@ -6,6 +6,9 @@ asked for, by joint draws. A draw meets a stop or it does not, so what the draws
 one bit a draw and a stop; the draws that meet a combination of stops are the bits that all of them
 share. Shapes are taken in the order of choice, and each combination belongs to the first that it
 lets through.
+
+Where a shape fits, it fits at every looser combination too. So the combinations that are nobody's
+yet are those at the tight end, and only that corner of what a shape might reach is looked at.
 """
 
 import dataclasses
@@ -16,13 +19,13 @@ import numpy as np
 from shapelaw.search.answer.baselines import closest
 from shapelaw.search.page.stops import BudgetStops
 from shapelaw.search.pareto.feasibility import UncertainCost, cost_draws
-from shapelaw.search.pareto.problem import Points, Problem
+from shapelaw.search.pareto.problem import Columns, Points, Problem
 
 NOTHING = -1
 """In place of a pick where no shape meets the budgets."""
 
-_BLOCK = 20_000
-"""Shapes looked at together, in the order of choice."""
+_BLOCK = 512
+"""Shapes looked at together, in the order of choice: what they leave open is asked of the rest."""
 
 _TOGETHER = 128
 """Shapes whose combinations are counted together."""
@@ -41,16 +44,20 @@ _SAMPLE = 2000
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Branch:
-    """The shapes of one weight format: where a query names several, each has its own costs."""
+    """The shapes of one weight format, served at one batch and context: each has its own costs."""
 
     problem: Problem
     points: Points
     """Without columns."""
+    _held: Columns = dataclasses.field(default_factory=dict)
 
     def middle(self, columns: Sequence[str]) -> np.ndarray:
-        """Middle costs [n, columns]."""
-        found = self.problem.cost(self.points.architectures, self.points.bits, tuple(columns))
-        return np.stack([found[name] for name in columns], axis=1)
+        """Middle costs [n, columns]; found once."""
+        absent = tuple(name for name in columns if name not in self._held)
+        if absent:
+            found = self.problem.cost(self.points.architectures, self.points.bits, absent)
+            self._held.update(found)
+        return np.stack([self._held[name] for name in columns], axis=1)
 
     def drawn(self, rows: np.ndarray, columns: tuple[str, ...]) -> dict[str, np.ndarray]:
         """Columns [k, rows] by the device's draws; the middle ones where it has none."""
@@ -61,8 +68,65 @@ class Branch:
         return cost_draws(self.problem, points, columns)
 
 
+class Levels:
+    """How many stops of each budget, from the loosest on, draws let shapes meet; found once."""
+
+    def __init__(
+        self, n: int, budgets: int, find: Callable[[np.ndarray], np.ndarray], confidence: float
+    ) -> None:
+        """
+        Args:
+            n: shapes.
+            find: rows -> levels [rows, k, budgets], for rows in ascending order.
+            confidence: that a shape must meet its stops with.
+        """
+        self._find, self._confidence = find, confidence
+        self._place = np.full(n, -1, dtype=np.int64)
+        self._found = 0
+        self._each = np.empty((0, 0, budgets), dtype=np.uint8)
+        self._alone = np.empty((0, budgets), dtype=np.uint8)
+
+    def each(self, rows: np.ndarray) -> np.ndarray:
+        """[rows, k, budgets]."""
+        self._need(rows)
+        return np.asarray(self._each[self._place[rows]])
+
+    def alone(self, rows: np.ndarray) -> np.ndarray:
+        """[rows, budgets]: what each budget by itself is met up to with confidence, which bounds
+        what all of them together are."""
+        self._need(rows)
+        return np.asarray(self._alone[self._place[rows]])
+
+    def _need(self, rows: np.ndarray) -> None:
+        wanted = np.sort(rows[self._place[rows] < 0])
+        if not len(wanted):
+            return
+        new = self._find(wanted)
+        draws = new.shape[1]
+        least = needed(draws, self._confidence)
+        end = self._found + len(wanted)
+        if end > len(self._each):
+            # Twice as much each time: what stands there is copied a few times, not once a block.
+            room = max(end, 2 * len(self._each))
+            self._each = _with_room(self._each, (room, *new.shape[1:]))
+            self._alone = _with_room(self._alone, (room, new.shape[2]))
+        self._each[self._found : end] = new
+        # Sixteen bits and draws side by side: what NumPy sorts fastest.
+        ordered = np.sort(new.transpose(2, 0, 1).astype(np.uint16, order="C"), axis=-1)
+        self._alone[self._found : end] = ordered[..., draws - least].T
+        self._place[wanted] = np.arange(self._found, end)
+        self._found = end
+
+
+def _with_room(held: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    larger = np.empty(shape, dtype=held.dtype)
+    if len(held):
+        larger[: len(held)] = held
+    return larger
+
+
 class DrawnStops:
-    """How many stops, from the loosest on, each draw lets every shape meet."""
+    """How many stops, from the loosest on, each draw of the device lets every shape meet."""
 
     def __init__(self, branch: Branch, stops: Sequence[BudgetStops], confidence: float) -> None:
         self.branch, self.stops, self.confidence = branch, stops, confidence
@@ -71,8 +135,7 @@ class DrawnStops:
         """[n, budgets]"""
         self.corner = self._optimistic()
         """[n, budgets]: the tightest stops that a shape might keep to with confidence."""
-        self._held = np.full(len(self.middle), -1, dtype=np.int64)
-        self._levels = np.empty((0, 0, len(stops)), dtype=np.uint8)
+        self.levels = self.levels_of(lambda rows: self.stop_counts(self.drawn(rows)))
 
     def __len__(self) -> int:
         return len(self.middle)
@@ -94,14 +157,9 @@ class DrawnStops:
             found[:, place] = stops.met(column / least if stops.at_least else column * least)
         return found
 
-    def levels(self, rows: np.ndarray) -> np.ndarray:
-        """[rows, k, budgets]."""
-        wanted = np.sort(rows[self._held[rows] < 0])
-        if len(wanted):
-            found = self.stop_counts(self.drawn(wanted))
-            self._held[wanted] = len(self._levels) + np.arange(len(wanted))
-            self._levels = np.concatenate([self._levels, found]) if len(self._levels) else found
-        return np.asarray(self._levels[self._held[rows]])
+    def levels_of(self, find: Callable[[np.ndarray], np.ndarray]) -> Levels:
+        """Levels of these shapes by other draws."""
+        return Levels(len(self), len(self.stops), find, self.confidence)
 
     def stop_counts(self, drawn: Sequence[np.ndarray]) -> np.ndarray:
         """[n, k, budgets] from each budget's column [k, n]."""
@@ -110,27 +168,24 @@ class DrawnStops:
         )
 
 
-Levels = Callable[[np.ndarray], np.ndarray]
-
-
 def picks(drawn: DrawnStops, order: np.ndarray, levels: Levels | None = None) -> np.ndarray:
     """[*stops]: the shape that `query` picks at every combination of stops, NOTHING where none.
 
     Args:
-        order: rows of the shapes from the best on.
-        levels: of rows, in place of the device's own: where a loss is to be reached, a draw of the
-            law that misses it meets no stop.
+        order: rows of the shapes from the best on, of those whose corner is no edge of the table.
+        levels: in place of the device's own: where a loss is to be reached, a draw of the law that
+            misses it meets no stop.
     """
     levels = levels or drawn.levels
     sizes = tuple(len(each.values) for each in drawn.stops)
     table = np.full(sizes, NOTHING, dtype=np.int64)
-    for start in range(0, len(order), _BLOCK):
-        rows = order[start : start + _BLOCK]
-        rows = rows[_open(drawn.corner[rows], table)]
-        if len(rows):
-            _settle(table, rows, levels(rows), drawn.confidence)
-            if not (table == NOTHING).any():
-                break
+    flat = table.reshape(-1)
+    tightest = np.ravel_multi_index(tuple(drawn.corner[order].T.astype(np.int64) - 1), sizes)
+    while len(order):
+        still = flat[tightest] == NOTHING
+        order, tightest = order[still], tightest[still]
+        _settle(table, order[:_BLOCK], levels, drawn.confidence)
+        order, tightest = order[_BLOCK:], tightest[_BLOCK:]
     return table
 
 
@@ -149,9 +204,9 @@ def closest_beside(
     places = np.argwhere(table == NOTHING)
     if not len(places):
         return table
-    held = (levels or drawn.levels)(np.arange(len(drawn)))
+    held = (levels or drawn.levels).each(np.arange(len(drawn)))
     counts = np.concatenate([
-        met_together(held[first : first + _COUNTED], table.shape).astype(np.uint16)
+        met_together(held[first : first + _COUNTED], table.shape)
         for first in range(0, len(held), _COUNTED)
     ])  # fmt: skip
     ratios = [stops.ratio(drawn.middle[:, place]) for place, stops in enumerate(drawn.stops)]
@@ -165,27 +220,38 @@ def closest_beside(
     return filled
 
 
-def _settle(table: np.ndarray, rows: np.ndarray, levels: np.ndarray, confidence: float) -> None:
-    """Give each combination that is no shape's yet to the first of the rows that it lets through.
-
-    `levels` [rows, k, budgets].
-    """
-    count = levels.shape[1]
-    least = needed(count, confidence)
-    # What each budget alone lets through bounds what all of them do.
-    alone = np.partition(levels, count - least, axis=1)[:, count - least]
-    for first in range(0, len(rows), _TOGETHER):
-        chunk = np.arange(first, min(first + _TOGETHER, len(rows)))
+def _settle(table: np.ndarray, rows: np.ndarray, levels: Levels, confidence: float) -> None:
+    """Give each combination that is nobody's yet to the first of the rows that it lets through."""
+    alone = levels.alone(rows)
+    possible = _open(alone, table)
+    for first in range(0, len(possible), _TOGETHER):
+        chunk = possible[first : first + _TOGETHER]
         chunk = chunk[_open(alone[chunk], table)]
         if not len(chunk):
             continue
-        most = tuple(alone[chunk].max(axis=0).tolist())
-        met = met_together(levels[chunk], most) >= least
+        most = alone[chunk].max(axis=0).tolist()
+        corner = tuple(slice(*ends) for ends in zip(_first_open(table, most), most, strict=True))
+        each = levels.each(rows[chunk])
+        met = met_together(each, corner) >= needed(each.shape[1], confidence)
         earliest = np.argmax(met, axis=0)
         there = np.take_along_axis(met, earliest[None], axis=0)[0]
-        corner = table[tuple(slice(0, size) for size in most)]
-        new = there & (corner == NOTHING)
-        corner[new] = rows[chunk[earliest[new]]]
+        mine = table[corner]
+        new = there & (mine == NOTHING)
+        mine[new] = rows[chunk[earliest[new]]]
+
+
+def _first_open(table: np.ndarray, most: Sequence[int]) -> list[int]:
+    """On each axis the loosest stop, of so many, that some combination of nobody's yet stands on.
+
+    With a combination every tighter one is open too: the loosest stop is found along the edge where
+    all other budgets are as tight as they get.
+    """
+    found = []
+    for axis, size in enumerate(most):
+        edge: list[int | slice] = [each - 1 for each in most]
+        edge[axis] = slice(0, size)
+        found.append(int(np.argmax(table[tuple(edge)] == NOTHING)))
+    return found
 
 
 def _open(corner: np.ndarray, table: np.ndarray) -> np.ndarray:
@@ -200,22 +266,33 @@ def needed(draws: int, confidence: float) -> int:
     return int(np.argmax(np.arange(draws + 1) / draws >= confidence))
 
 
-def met_together(levels: np.ndarray, sizes: Sequence[int]) -> np.ndarray:
-    """[n, *sizes]: how many draws meet every combination of stops. `levels` [n, k, budgets]."""
-    words = -(-levels.shape[1] // 64)
-    shared = np.full((len(levels), 1, words), ~np.uint64(0))
-    for place, size in enumerate(sizes):
-        mine = _bits(levels[:, :, place], size)
-        shared = shared[:, :, None, :] & mine[:, None, :, :]
-        shared = shared.reshape(len(levels), -1, words)
-    counts = np.bitwise_count(shared).sum(axis=-1)
-    return np.asarray(counts.reshape(len(levels), *sizes))
+def met_together(levels: np.ndarray, stops: Sequence[int | slice]) -> np.ndarray:
+    """How many draws meet every combination of stops.
+
+    Args:
+        levels: [n, k, budgets].
+        stops: of each budget, how many of them, or which slice.
+
+    Returns:
+        [n, *stops].
+    """
+    spans = [range(each) if isinstance(each, int) else range(each.stop)[each] for each in stops]
+    masks = [_bits(levels[:, :, place], span) for place, span in enumerate(spans)]
+    counts = np.zeros((len(levels), *map(len, spans)), dtype=np.uint16)
+    for word in range(masks[0].shape[0]):
+        shared = masks[0][word]
+        for mask in masks[1:]:
+            shared = shared[..., None] & mask[word].reshape(
+                len(levels), *(1,) * (shared.ndim - 1), -1
+            )
+        counts += np.bitwise_count(shared)
+    return counts
 
 
-def _bits(levels: np.ndarray, size: int) -> np.ndarray:
-    """[n, size, words]: for each stop, which draws meet it, one bit each."""
-    met = levels[:, None, :] > np.arange(size, dtype=np.uint8)[None, :, None]
+def _bits(levels: np.ndarray, span: range) -> np.ndarray:
+    """[words, n, stops]: for each stop, which draws meet it, one bit each."""
+    met = levels[:, None, :] > np.asarray(span, dtype=np.uint8)[None, :, None]
     packed = np.packbits(met, axis=-1)
     whole = np.zeros((*packed.shape[:-1], -(-packed.shape[-1] // 8) * 8), dtype=np.uint8)
     whole[..., : packed.shape[-1]] = packed
-    return whole.view(np.uint64)
+    return np.ascontiguousarray(np.moveaxis(whole.view(np.uint64), -1, 0))

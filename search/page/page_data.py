@@ -1,6 +1,7 @@
 """Everything the page shows, as one JSON object; long columns as base64 of their bytes."""
 
 import base64
+import math
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,8 @@ from shapelaw.search.devices.roofline_parts import decode_parts, memory_parts
 from shapelaw.search.page.law_data import law_data, reference_shape
 from shapelaw.search.page.law_runs import LawRuns
 from shapelaw.search.page.shape_curves import shape_curves
-from shapelaw.search.page.stop_answers import BEYOND, Serving, StopAnswers, Training, stop_answers
+from shapelaw.search.page.stop_answers import BEYOND, StopAnswers, stop_answers
+from shapelaw.search.page.stop_questions import Serving, Training
 from shapelaw.search.page.study_runs import runs_behind
 from shapelaw.search.pareto.device_cost import DeviceCost
 from shapelaw.search.pareto.feasibility import UncertainCost
@@ -221,15 +223,23 @@ def _gaps(found: StopAnswers, loss: np.ndarray, draws: np.ndarray) -> np.ndarray
     others = range(found.n_picks, len(found.shapes))
     gaps = np.empty((len(found.shapes), len(others), 4))
     tail = 0.5 * (1 - LEVEL)
+    by_shape = np.ascontiguousarray(draws.T)  # neighbouring numbers are quickly sorted
     for place, other in enumerate(others):
-        drawn = draws - draws[:, [other]]
+        drawn = by_shape - by_shape[other]
+        drawn.sort(axis=1)
         middle = loss - loss[other]
-        below, above = np.quantile(drawn, [tail, 1 - tail], axis=0)
         gaps[:, place, 0] = middle
-        gaps[:, place, 1] = np.minimum(below, middle)
-        gaps[:, place, 2] = np.maximum(above, middle)
-        gaps[:, place, 3] = np.mean(drawn < 0, axis=0)
+        gaps[:, place, 1] = np.minimum(_quantile(drawn, tail), middle)
+        gaps[:, place, 2] = np.maximum(_quantile(drawn, 1 - tail), middle)
+        gaps[:, place, 3] = np.mean(drawn < 0, axis=1)
     return gaps
+
+
+def _quantile(ordered: np.ndarray, share: float) -> np.ndarray:
+    """Quantile [n] of numbers in order [n, k], between neighbours where it falls there."""
+    place = share * (ordered.shape[1] - 1)
+    below, above = ordered[:, int(place)], ordered[:, math.ceil(place)]
+    return np.asarray(below + (above - below) * (place - int(place)))
 
 
 def _serving(found: StopAnswers, serving: Serving, number: int) -> dict[str, Any]:
@@ -341,7 +351,9 @@ def _as_asked(answer: Answer) -> dict[str, Any]:
     return {
         "architecture": answer.best.architecture.to_dict(),
         "near_best": answer.near_best_probability,
+        "near_best_confident": answer.near_best_confident_probability,
         "regret": list(answer.regret),
+        "law_regret": answer.confident_regret,
         "binding": list(answer.binding),
         "equal": None
         if answer.equal_flops is None and answer.equal_tokens is None

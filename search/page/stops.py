@@ -53,10 +53,10 @@ class BudgetStops:
 
     def met(self, column: np.ndarray) -> np.ndarray:
         """How many stops, from the loosest on, a value meets; NaN meets none."""
-        tightening = self.values if self.at_least else -self.values
-        value = column if self.at_least else -column
-        found = np.searchsorted(tightening, value, side="right")
-        return np.where(np.isnan(column), 0, found).astype(np.uint8)
+        found = np.zeros(column.shape, dtype=np.uint8)
+        for value in self.values:  # few: quicker than a search for each of many values
+            found += column >= value if self.at_least else column <= value
+        return found
 
     def ratio(self, column: np.ndarray) -> np.ndarray:
         """How many times as generous each stop would have to be [n, stops]."""

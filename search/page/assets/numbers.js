@@ -37,9 +37,10 @@ const show = {
   speed: value => value >= 999.5 ? `${Math.round(value).toLocaleString('en')} tok/s`
     : `${Number(value.toPrecision(3))} tok/s`,
   // A difference of losses: what lies below a thousandth of a nat is noise of any run.
-  gap: value => `${value < 0 ? '−' : '+'}${Math.abs(value).toFixed(3)}`,
-  share: value => value > 0.995 && value < 1 ? '> 99 %' : value > 0 && value < 0.005 ? '< 1 %'
-    : `${Math.round(100 * value)} %`,
+  gap: value => Math.abs(value) < 0.0005 ? '0.000'
+    : `${value < 0 ? '−' : '+'}${Math.abs(value).toFixed(3)}`,
+  // Never all or nothing where the draws are only hundreds, as on the terminal.
+  share: value => value >= 0.995 ? '> 99 %' : value <= 0.005 ? '< 1 %' : `${Math.round(100 * value)} %`,
   money: value => value >= 1e6 ? `$${(value / 1e6).toPrecision(3)}M`
     : value >= 1000 ? `$${Math.round(value).toLocaleString('en')}`
       : value >= 1 ? `$${value.toPrecision(2)}` : 'less than $1',
@@ -55,6 +56,11 @@ const showLimit = {
   ttft: value => exact(value, SECONDS),
   energy: value => exact(value, JOULES),
 };
+
+// A sentence of the answer, with the sign that numbers have here.
+function minus(text) {
+  return text.replace(/-(?=[\d.])/g, '−');
+}
 
 function plain(value) {
   return Number(value.toPrecision(6)).toLocaleString('en', {maximumFractionDigits: 9});

@@ -175,9 +175,11 @@ function showVerdict(pick) {
   const near = question.asked.near_best;
   const known = isAsked() && near !== null && question.target_loss === null;
   $('sure').textContent = known
-    ? `Within .01 nats of the best shape that fits: probability ${near.toFixed(2)}. Choosing it is ` +
-      `expected to give up ${question.asked.regret[0].toFixed(3)} nats against knowing the truth, ` +
-      `and no more than ${question.asked.regret[1].toFixed(3)} in 95 % of draws.`
+    ? `${show.share(question.asked.near_best_confident)} to be within .01 nats of the best shape that ` +
+      `keeps these budgets; ${show.share(near)} of the best that would fit, were the device known. ` +
+      `Expected to give up ${question.asked.law_regret.toFixed(3)} nats for not knowing the law better ` +
+      `and ${Math.max(question.asked.regret[0] - question.asked.law_regret, 0).toFixed(3)} more for not ` +
+      `knowing the device; ${question.asked.regret[1].toFixed(3)} in the worst 5 % of draws.`
     : isAsked() ? 'How sure the choice is, is not known: the law has no draws.'
       : 'How sure the choice is, was computed for the question as asked; the command above asks it here.';
 }
@@ -196,8 +198,8 @@ function showGauges(pick) {
   if (limited.length > 1) {
     cards.push(element('div', {class: 'gauge'}, element('div', {class: 'top'},
       element('span', {}, 'All budgets together'), element('b', {}, show.share(chance.together))),
-    element('div', {class: 'under'}, `met in so many draws of the device; ${question.confidence} ` +
-      'was asked for')));
+    element('div', {class: 'under'}, `met in so many draws of the device; ` +
+      `${plain(100 * question.confidence)} % was asked for`)));
   }
   $('budget-figures').replaceChildren(...cards);
 }
@@ -220,7 +222,7 @@ function gauge(budget, [low, middle, high], chance) {
   if (limited) rule.append(part('limit', limit));
   const asked = !limited ? 'no budget' : isLimit(budget)
     ? `${budget.at_least ? 'at least' : 'at most'} ${limitWords(budget)}: met with ${show.share(chance)}`
-    : `within ${limitWords(budget)}: met with ${show.share(chance)}`;
+    : `within ${words(limit)}: met with ${show.share(chance)}`;
   return element('div', {class: 'gauge'},
     element('div', {class: 'top'}, element('span', {}, titles[budget.name]),
       element('b', {}, words(middle))), rule,
@@ -352,6 +354,8 @@ function showTable(rows, pick) {
     for (const [, value, kindOf] of columns) {
       line.append(element('td', kindOf ? {class: kindOf} : {}, value(full)));
     }
+    // Paper has no buttons, but shapes.
+    button.parentElement.dataset.words = briefly(a);
     return line;
   }));
 }
@@ -440,7 +444,7 @@ function buildDoubts() {
       `nats [${show.gap(each.interval[0])}, ${show.gap(each.interval[1])}] against the pick.`);
   }
   for (const each of given.edges) {
-    add('At the wall of the space:', `${each.axis} ${plain(each.value)}: ${each.reason}.`);
+    add('At the wall of the space:', `${each.axis} ${plain(each.value)}: ${minus(each.reason)}.`);
   }
   const worth = given.measurements.filter(each => each.value > 5e-4).slice(0, 3);
   for (const each of worth) {
@@ -486,7 +490,7 @@ function fold(title, ...content) {
 function buildLaw() {
   const law = data.law;
   $('law-note').textContent = `Law ${law.label}${law.form === 'study' ? '' : `, form ${law.form}`}` +
-    `${law.runs ? `, fitted to ${law.runs} runs` : ''}. ${law.source ? `${law.source}.` : ''}`;
+    `${law.runs ? `, fitted to ${law.runs} runs` : ''}${law.source ? `: ${law.source}` : ''}.`;
   if (law.parity) {
     $('law-note').textContent += ` Mean error ${(100 * law.parity.error).toFixed(2)} % of the loss; ` +
       `${Math.round(100 * law.parity.inside)} % of the losses inside the 90 % interval.`;
@@ -621,8 +625,9 @@ function buildQuestion() {
       'search kept.';
   $('front-note').textContent = 'What each speed costs: every dot is what would be answered if that ' +
     'speed were asked for, all other budgets as they stand. Bars: ' +
-    `${Math.round(100 * data.level)} % of the draws of law and device. Dotted: the familiar choice; ` +
-    'diamonds: models people know; dashed: the speed asked for; grey dots: slower than asked.';
+    `${Math.round(100 * data.level)}\u00a0% of the draws of law and device. Dotted: the familiar choice; ` +
+    'diamonds: models people know; dashed: the speed asked for; grey dots: slower than asked. ' +
+    'Shapes a nat worse than the best stand in the table alone.';
   $('warnings').replaceChildren(...data.warnings.map(text => element('li', {}, text)));
   $('certificate').textContent = `${shapes.picks} shapes are in this page: every one that some stop ` +
     'of the sliders picks. The page asks nothing of any network.';

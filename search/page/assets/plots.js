@@ -50,10 +50,11 @@ function ticks([low, high], most = 9) {
   return {};
 }
 
-// Whole numbers on a logarithmic axis crowd together towards its end.
+// Whole numbers on a logarithmic axis crowd together towards its end, which keeps its label: there
+// the space has its wall.
 function wholeTicks(values) {
-  let last = 0;
-  const kept = values.filter(value => value / last >= 1.24 && ((last = value), true));
+  let last = Infinity;
+  const kept = values.toReversed().filter(value => last / value >= 1.24 && ((last = value), true));
   return {tickvals: kept, ticktext: kept.map(String)};
 }
 
@@ -90,6 +91,16 @@ function trace(rows, other, colour, more) {
     error_y: {type: 'data', array: bars.up, arrayminus: bars.down, ...thin}, ...more};
 }
 
+// What is this many nats worse than the best is no alternative to it, and would set the scale of
+// all others: the table alone has it. A choice of legibility.
+const FAR = 1;
+
+function nearRows(rows, familiar) {
+  const heights = rows.map(row => gap(row.shape, familiar).middle);
+  const near = rows.filter((row, index) => heights[index] <= Math.min(...heights) + FAR);
+  return near.length > 2 ? near : rows;
+}
+
 // Labels that would lie on one another are left to hovering.
 function apart(rows, other, [x0, x1], [y0, y1]) {
   const placed = [];
@@ -103,10 +114,25 @@ function apart(rows, other, [x0, x1], [y0, y1]) {
   });
 }
 
-function plotFront(rows, pick, chosen) {
-  if (!ready() || !rows.length) return;
+// Names stand off the stairs, towards the free corner below them.
+function names(inside, named, familiar, c, x, y) {
+  return inside.flatMap((point, index) => {
+    if (!named[index]) return [];
+    const at = Math.log10(costsOf(point).decode_tokens_per_s[1]);
+    const value = gap(point, familiar).middle;
+    const right = at > x[0] + 0.6 * (x[1] - x[0]);
+    const low = value < y[0] + 0.15 * (y[1] - y[0]);
+    return [{x: at, y: value, text: label(nameOf(point)), font: {color: c.warn, size: 12},
+      showarrow: true, arrowhead: 0, arrowwidth: 1, arrowcolor: c.warn, standoff: 5,
+      ax: right ? -24 : 24, ay: low ? -44 : 44, xanchor: right ? 'right' : 'left', bgcolor: c.panel}];
+  });
+}
+
+function plotFront(all, pick, chosen) {
+  if (!ready() || !all.length) return;
   const c = colours();
   const familiar = familiarAt().shape;
+  const rows = nearRows(all, familiar);
   const current = rows.filter(row => row.last >= state.decode).map(row => row.shape);
   const looser = rows.filter(row => row.last < state.decode).map(row => row.shape);
   const bars = barsOf([...looser, ...current], familiar);
@@ -133,10 +159,8 @@ function plotFront(rows, pick, chosen) {
     trace(current, familiar, c.accent, {mode: 'lines+markers', opacity: 0.95,
       line: {color: c.accent, width: 1.4, shape: 'hv'}, marker: {size: 7, color: c.accent}}),
     {x: inside.map(point => costsOf(point).decode_tokens_per_s[1]),
-      y: inside.map(point => gap(point, familiar).middle), mode: 'markers+text',
-      marker: {symbol: 'diamond-open', size: 9, color: c.warn},
-      text: inside.map((point, index) => named[index] ? label(nameOf(point)) : ''),
-      textposition: 'top center', textfont: {color: c.warn, size: 12}, hoverinfo: 'text',
+      y: inside.map(point => gap(point, familiar).middle), mode: 'markers',
+      marker: {symbol: 'diamond-open', size: 9, color: c.warn}, hoverinfo: 'text',
       hovertext: inside.map(point => `${label(nameOf(point))}<br>${hoverOf(point, gap(point, familiar))}`)},
   ];
   for (const [point, size] of [[pick, 15], [chosen, 12]]) {
@@ -154,7 +178,7 @@ function plotFront(rows, pick, chosen) {
       x1: limit.values[state.decode], line: {color: c.ink, width: 1, dash: 'dash'}});
   }
   Plotly.react($('front'), traces, layout(c, {
-    shapes: lines,
+    shapes: lines, annotations: names(inside, named, familiar, c, x, y),
     xaxis: axis(c, 'decode, tokens per second', {type: 'log', ...ticks(x, 8), range: x}),
     yaxis: axis(c, 'nats against the familiar choice', {range: y, nticks: 7, tickformat: '+.2f'}),
   }), quiet);

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -16,6 +17,7 @@ from shapelaw.results.shipped_laws import load_law
 from shapelaw.scaling.architecture import Architecture
 from shapelaw.scaling.errors import BadInput
 from shapelaw.search.answer.query import Budget, Infeasible, query
+from shapelaw.search.answer.wording import share
 from shapelaw.search.devices.catalogue import load_device
 from shapelaw.search.page.page import embedded, page, write_page
 from shapelaw.search.page.page_data import page_data
@@ -189,6 +191,17 @@ def test_the_page_opens_at_the_answer_without_a_request_or_an_error(
     assert troubles == []
     seconds = opened.run("performance.getEntriesByType('navigation')[0].loadEventEnd / 1000")
     assert seconds < 2
+
+
+def test_the_page_says_how_sure_it_is_as_the_terminal_does(opened: Browser, answer: Any) -> None:
+    said = opened.run("document.getElementById('sure').textContent")
+    kept = share(answer.near_best_confident_probability)
+    assert f"{kept} to be within .01 nats of the best shape that keeps these budgets" in said
+    known = re.search(r"(\d+) % of the best that would fit, were the device known", said)
+    assert known is not None
+    # The two round a half to different sides.
+    assert abs(float(known[1]) - 100 * answer.near_best_probability) <= 0.5 + 1e-9
+    assert f"give up {answer.confident_regret:.3f} nats for not knowing the law better" in said
 
 
 def test_text_from_files_stays_text(opened: Browser) -> None:
@@ -373,6 +386,14 @@ def test_on_paper_there_are_no_controls(opened: Browser) -> None:
         ".filter(it => getComputedStyle(it).display !== 'none').length"
     )
     budgets = opened.run("document.querySelectorAll('.slider output').length")
+    shapes = opened.run(
+        "[...document.querySelectorAll('#rows td[data-words]')]"
+        ".map(it => getComputedStyle(it, '::after').content)"
+    )
+    rows = opened.run("document.querySelectorAll('#rows tr').length")
     opened.call("Emulation.setEmulatedMedia", media="")
+    # A shape that is a button on the screen is read on paper all the same.
+    assert len(shapes) == rows
+    assert all(re.fullmatch(r'"\d+ × \d+.*"', each) for each in shapes)
     assert displays == 0
     assert budgets == 7
