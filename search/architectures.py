@@ -48,9 +48,10 @@ def load_model(name_or_file: str | Path) -> Model:
         return _of_fields(_published()[name])
     path = Path(name)
     if not exists(path) and not exists(path / "config.json"):
+        close = close_names(name, known_names())
         raise BadInput(
-            f"architecture = {shown(name)}: a JSON, TOML or .gguf file, or a known name: "
-            f"{shown(', '.join(known_names()), 150)}{close_names(name, known_names())}"
+            f"architecture = {shown(name)}: a JSON, TOML or .gguf file, or a known name"
+            f"{close or ': ' + shown(', '.join(known_names()), 150)}"
         )
     if path.is_dir():
         path = path / "config.json"

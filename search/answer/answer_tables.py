@@ -9,12 +9,14 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
+from rich.console import RenderableType
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
 from shapelaw.scaling import units
 from shapelaw.scaling.architecture import Architecture
+from shapelaw.scaling.terminal_text import literal
 from shapelaw.search.answer.answer import Answer, Beside, Candidate
 from shapelaw.search.answer.edges import BUDGET, FIXED, MODEL, SPACE, Edge
 from shapelaw.search.answer.law_choice import FACTOR
@@ -66,6 +68,10 @@ _COSTS = {
 """Budget -> what it is called, and the candidate's field."""
 
 
+Rows = list[tuple[str, RenderableType]]
+"""Label and text."""
+
+
 def _grid() -> Table:
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim", no_wrap=True)
@@ -91,7 +97,7 @@ def _best_panel(answer: Answer) -> Panel:
     table = _grid()
     table.add_row("asked", f"{goal}, every budget met with {share(answer.confidence)} probability")
     for label, line in zip(("train", ""), shape_words(a), strict=True):
-        table.add_row(label, f"[bold]{line}[/]")
+        table.add_row(label, literal(line, "bold"))
     table.add_row(
         "size",
         f"{units.show_count(a.total_parameters)} parameters stored "
@@ -103,10 +109,10 @@ def _best_panel(answer: Answer) -> Panel:
     table.add_row("training", _training(answer, best))
     return Panel(
         table,
-        title=f"[bold]{answer.device.title}[/]",
+        title=literal(answer.device.title, "bold"),
         title_align="left",
         border_style="green",
-        subtitle=f"law {answer.law.label}, workload {answer.workload.name}",
+        subtitle=literal(f"law {answer.law.label}, workload {answer.workload.name}"),
         subtitle_align="left",
     )
 
@@ -127,7 +133,7 @@ def _hours(hours: float) -> str:
     return f"{hours:,.0f} hours" if hours >= 9.95 else f"{hours:.2g} hours"
 
 
-def _format_rows(answer: Answer) -> list[tuple[str, str]]:
+def _format_rows(answer: Answer) -> Rows:
     """The pick's format with its file and price; the others that were asked for, with theirs."""
     found = answer.weight_format()
     if found["format"] is None:
@@ -139,7 +145,7 @@ def _format_rows(answer: Answer) -> list[tuple[str, str]]:
     costs += "" if price["in_loss"] else ", not in the loss"
     costs += _trade(answer)
     file = f"{found['format']}, a file of {units.show_bytes(found['file_bytes'])}"
-    rows = [("weights", f"{file}; {costs}" if high >= 5e-4 else file)]
+    rows: Rows = [("weights", f"{file}; {costs}" if high >= 5e-4 else file)]
     cache = answer.kv_cache
     if cache is not None and cache.source is not None:
         low, high = cache.interval
@@ -172,9 +178,10 @@ def _format_rows(answer: Answer) -> list[tuple[str, str]]:
     return rows
 
 
-def _loss_rows(answer: Answer) -> list[tuple[str, str]]:
+def _loss_rows(answer: Answer) -> Rows:
     """The loss as a difference to the familiar choice; its level where the law knows it."""
-    best, rows = answer.best, []
+    best = answer.best
+    rows: Rows = []
     if answer.baselines:
         familiar = answer.baselines[0]
         low, high = familiar.loss_difference_interval
@@ -182,9 +189,11 @@ def _loss_rows(answer: Answer) -> list[tuple[str, str]]:
         rows.append(
             (
                 "loss",
-                f"[bold]{nats(gap)} nats[/] {between((-high, -low))} against {familiar.why} under "
-                f"these budgets; the lower one in {share(1 - familiar.probability_better)} of the "
-                "law's draws",
+                Text.assemble(
+                    (f"{nats(gap)} nats", "bold"),
+                    f" {between((-high, -low))} against {familiar.why} under these budgets; "
+                    f"the lower one in {share(1 - familiar.probability_better)} of the law's draws",
+                ),
             )
         )
     if answer.level_known:
@@ -196,7 +205,7 @@ def _loss_rows(answer: Answer) -> list[tuple[str, str]]:
         rows.append(("level", f"not known: law {answer.law.label} has seen no run on your corpus"))
     if best.extrapolated:
         far = ", ".join(f"{axis} {factor:.2g}×" for axis, factor in best.extrapolated.items())
-        rows.append(("", f"[yellow]extrapolated: {far} beyond what the law saw[/]"))
+        rows.append(("", Text(f"extrapolated: {far} beyond what the law saw", "yellow")))
     return rows
 
 
@@ -222,7 +231,7 @@ def _format_changes(answer: Answer) -> str:
     return f"best is {said} tokens a parameter, then {final} (from {first} to {last:,} asked)"
 
 
-def _sure_rows(answer: Answer) -> list[tuple[str, str]]:
+def _sure_rows(answer: Answer) -> Rows:
     if answer.problem.target_loss is not None:
         reached = answer.budget_probability.get("target_loss", math.nan)
         return [("how sure", f"reaches that loss with {share(reached)} probability")]
@@ -263,13 +272,9 @@ def _budget_table(answer: Answer) -> Table:
             f"{_SHOW[name](ends[0])} to {_SHOW[name](ends[1])}" if ends else "not known",
             f"{'≥' if limit.at_least else '≤'} {_SHOW[name](limit.value)}" if limit else "",
             share(chance) if chance is not None else "",
-            "[bold]binds[/]" if name in answer.binding else "",
+            Text("binds", "bold") if name in answer.binding else "",
         )
     return table
-
-
-Rows = list[tuple[str, str]]
-"""Label and text, markup allowed."""
 
 
 def _scarce(answer: Answer) -> Rows:
@@ -277,7 +282,8 @@ def _scarce(answer: Answer) -> Rows:
     binds = f"the {budgets} budget binds" if budgets else "no budget binds"
     if " and " in budgets:
         binds = f"the {budgets} budgets bind"
-    rows = [("scarce", f"[bold]{binds}[/]; a token waits for [bold]{answer.best.scarce}[/]")]
+    waits = Text.assemble((binds, "bold"), "; a token waits for ", (answer.best.scarce, "bold"))
+    rows: Rows = [("scarce", waits)]
     unit = "nats" if answer.problem.target_loss is None else "tok/s"
     steps = {limit.name: limit.step for limit in answer.problem.limits}
     steps["tokens"] = answer.best.training_tokens * (RELAXED - 1)
@@ -370,11 +376,14 @@ def _otherwise_table(answer: Answer) -> list[Any]:
         )
         table.add_row(
             "",
-            f"[dim]gains {amount(belief.gain)} nats if so; over all draws it is "
-            f"{amount(belief.cost)} {'worse' if belief.cost >= 0 else 'better'}[/]",
+            Text(
+                f"gains {amount(belief.gain)} nats if so; over all draws it is "
+                f"{amount(belief.cost)} {'worse' if belief.cost >= 0 else 'better'}",
+                "dim",
+            ),
         )
         for line in _heard(answer, belief.axis, belief.says):
-            table.add_row("", f"[dim]{line}[/]")
+            table.add_row("", literal(line, "dim", most=400))
     return [Text("If a belief that the pick rests on is settled the other way"), table, Text()]
 
 
@@ -394,7 +403,7 @@ def _measure_first(answer: Answer) -> Rows:
         return []
     if not answer.measurements:
         return [("measure", "no single measurement looked at is worth .0005 nats")]
-    rows = []
+    rows: Rows = []
     for label, each in zip(("measure", "then"), answer.measurements, strict=False):
         rows.append((label, each.says))
         price = "no training"
@@ -413,18 +422,18 @@ def _walls(answer: Answer) -> Rows:
     by_wall: dict[str, list[Edge]] = {}
     for edge in answer.edges:
         by_wall.setdefault(edge.wall, []).append(edge)
-    told = []
+    told: list[Text] = []
     for wall, words in ((SPACE, "the space stops it"), (BUDGET, "no gain beyond")):
-        style = "[yellow]" if wall == SPACE else "[dim]"
+        style = "yellow" if wall == SPACE else "dim"
         for edge in by_wall.get(wall, []):
             side = {"most": "at most", "least": "at least"}[edge.side]
             found = edge.reason if edge.loss_difference is None else nats(edge.loss_difference)
             found += "" if edge.loss_difference is None or wall == BUDGET else " nats one step on"
-            told.append(f"{style}{words}: {edge.axis} {side} {edge.value:g} ({found})[/]")
+            told.append(Text(f"{words}: {edge.axis} {side} {edge.value:g} ({found})", style))
     for wall, words in ((MODEL, "no model goes further"), (FIXED, "held by the space")):
         named = [f"{edge.axis} {edge.value:g}" for edge in by_wall.get(wall, [])]
         if named:
-            told.append(f"[dim]{words}: {listed(named)}[/]")
+            told.append(Text(f"{words}: {listed(named)}", "dim"))
     return [("" if place else "walls", line) for place, line in enumerate(told)]
 
 
@@ -460,7 +469,7 @@ def _measured_table(rows: list[dict[str, Any]]) -> Table:
     )  # fmt: skip
     for row in rows:
         table.add_row(
-            ("chosen" if row["chosen"] else "") if row["feasible"] else "[red]too slow[/]",
+            ("chosen" if row["chosen"] else "") if row["feasible"] else Text("too slow", "red"),
             units.show_speed(row["measured_tokens_per_s"]),
             f"±{row['spread']:.0%}",
             units.show_speed(row["modelled_tokens_per_s"]),

@@ -242,7 +242,7 @@ def priced(found: Mix, price: FormatPrice) -> bool:
 
 def file_bytes_of(found: Mix, architecture: Architecture, device: "DeviceProfile") -> int:
     """What the engine's file weighs; a shared block is in it once where the engine keeps it so."""
-    shares = constants(device).shares_blocks
+    shares = constants(device).file_shares_blocks
     if found.family == "gguf" and not shares:
         return gguf_file_bytes(found, architecture)
     return sum(t.bytes for t in stored_tensors(found, architecture, shares_blocks=shares))

@@ -23,7 +23,12 @@ from shapelaw.search.answer.format_choice import (
 )
 from shapelaw.search.answer.format_search import best_over_formats
 from shapelaw.search.answer.law_choice import Judges, default_law, demotion, is_shipped
-from shapelaw.search.answer.space_search import Infeasible, infeasible, search_space
+from shapelaw.search.answer.space_search import (
+    EXPLORED_SECONDS,
+    Infeasible,
+    infeasible,
+    search_space,
+)
 from shapelaw.search.answer.training_cost import (
     DEFAULT_ACCELERATOR,
     UTILISATION,
@@ -83,7 +88,7 @@ def query(
     utilisation: float = UTILISATION,
     measure: int = 0,
     storage: str | None = None,
-    seconds: float = 25.0,
+    seconds: float = EXPLORED_SECONDS,
     seed: int = 0,
 ) -> Answer:
     """The shape of the space to expect most of, on the device under the budgets.
@@ -137,7 +142,9 @@ def query(
     if target_loss is not None and all(o.name != "decode" for o in chosen):
         chosen = parse_objectives((*(o.name for o in chosen), "decode"))
 
-    served = asked_formats(formats, budget.bits, _engines(device, profile))
+    # The other engines' files take a while to read: only named formats ask for them.
+    engines = [profile] if formats is None else _engines(device, profile)
+    served = asked_formats(formats, budget.bits, engines)
 
     def answered(judges: Judges) -> Answer:
         from shapelaw.search.devices.catalogue import own_profile_notes

@@ -25,6 +25,11 @@ if TYPE_CHECKING:
     from shapelaw.search.devices.profile import DeviceProfile
 
 
+EXPLORED_SECONDS = 10.0
+"""For a space too large to enumerate: two threads then take less than 20 s of CPU, answer
+included."""
+
+
 class Infeasible(NoAnswer):
     """Nothing in the space meets the budgets; says what would have to give."""
 
@@ -52,7 +57,7 @@ def search_space(
     device: str,
     workload: str,
     storage: str | None = None,
-    seconds: float = 25.0,
+    seconds: float = EXPLORED_SECONDS,
     seed: int = 0,
     screen: DrawScreen | None = None,
 ) -> Searched:

@@ -44,6 +44,8 @@ def share(probability: float) -> str:
 
 def nats(value: float) -> str:
     """`+0.13`, `-0.008`: a difference of losses, to what a run could tell."""
+    if abs(value) < 0.0005:
+        return "0.000"
     return f"{value:+.2f}" if abs(value) >= 0.0995 else f"{value:+.3f}"
 
 

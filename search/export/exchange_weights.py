@@ -23,7 +23,7 @@ from shapelaw.scaling.errors import BadInput, NoAnswer
 EMBEDDING = "model.embed_tokens.weight"
 FINAL_NORM = "model.norm.weight"
 LM_HEAD = "lm_head.weight"
-SHARING_ENGINES = "jax, ExecuTorch, LiteRT-LM, MLX or Hugging Face transformers"
+SHARING_ENGINES = "jax, ExecuTorch on a phone, LiteRT-LM, MLX or Hugging Face transformers"
 """What keeps a block that is applied several times once: as the engines' own files say, which lie
 above this room; a test holds the two together."""
 
@@ -120,7 +120,7 @@ class StoredWeights:
         import ml_dtypes  # noqa: F401  # teaches NumPy the bfloat16 that a file may hold
         from safetensors import SafetensorError, safe_open
 
-        if not path.is_file():
+        if not os.path.isfile(path):
             raise BadInput(f"weights = {str(path)!r}: no such file")
         try:
             self._file = safe_open(path, framework="numpy")

@@ -14,7 +14,6 @@ from shapelaw.results.record import ArchitectureFields, RunRecord, decode_record
 from shapelaw.scaling.architecture import Architecture
 from shapelaw.scaling.errors import BadInput
 from shapelaw.scaling.user_files import convert, exists, parse_json, read_bytes
-from shapelaw.search.export.exchange_weights import expansion_cost
 from shapelaw.search.export.gguf import FILE_FORMATS, export_gguf
 from shapelaw.search.export.hugging_face import BYTES_VOCABULARY, export_hf
 
@@ -66,7 +65,7 @@ def export_command(
     Several formats stand beside each other in the folder. Without one a GGUF has the answer's own,
     or f16 where nothing names one, and a Hugging Face folder has f32. Shared blocks stay
     shared in a Hugging Face folder unless `keep_sharing` is False; what writing them several times
-    costs is told to `progress` before anything is written.
+    costs is told to `progress` before that begins.
 
     Raises:
         BadInput: what is named cannot be read, or `directory` cannot be written or is not empty.
@@ -75,17 +74,15 @@ def export_command(
     weights = weights or source.weights
     if weights is not None and not source.tokenizer_known:
         source = _with_tokenizer(source, weights, tokenizer)
-    kept = target == "hf" and keep_sharing is not False
-    if progress is not None and (cost := expansion_cost(source.architecture)) and not kept:
-        progress(cost)
     if target == "hf":
         report = export_hf(
             source.architecture,
             directory,
             weights,
             source.tokenizer,
-            keep_sharing=kept,
+            keep_sharing=keep_sharing is not False,
             weight_formats=weight_formats or ("f32",),
+            progress=progress,
         )
     else:
         report = export_gguf(
@@ -95,6 +92,7 @@ def export_command(
             weight_formats=weight_formats or (source.weight_format or "f16",),
             tokenizer=source.tokenizer,
             name=source.name,
+            progress=progress,
         )
     return {"architecture": source.architecture.to_dict(), **report}
 
@@ -179,8 +177,8 @@ def _trained_with(record: RunRecord, weights: Path, given: Path | None) -> Path:
     ]
     for path in [given] if given is not None else beside:
         try:
-            found = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-        except OSError:
+            found = hashlib.sha256(read_bytes(path, "tokenizer")).hexdigest()[:16]
+        except BadInput:
             continue
         # A .bin of tokens is recorded without its tokenizer: the user's word is all there is.
         if found == wanted or (given is not None and wanted == record.corpus.tokenizer):

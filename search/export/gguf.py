@@ -6,7 +6,7 @@ angles meet the same numbers. Blocks that are applied several times are written 
 format has no shared form.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from shapelaw.search.export.exchange_weights import (
     StoredWeights,
     WeightSource,
     block_shapes,
+    expansion_cost,
     tensor_shapes,
     written_whole,
 )
@@ -87,6 +88,7 @@ def write_gguf(
     seed: int = 0,
     context_length: int = CONTEXT_LENGTH,
     name: str = "shapelaw",
+    progress: Callable[[str], None] | None = None,
 ) -> list[str]:
     """Write one GGUF file at `path`; an existing file is replaced. Returns notes for a person.
 
@@ -100,6 +102,8 @@ def write_gguf(
         seed: of the random weights.
         context_length: most tokens the file says it was trained for.
         name: the model's name within the file.
+        progress: told what writing shared blocks several times costs, before it begins and once
+            nothing is refused any more.
 
     Raises:
         BadInput: an unknown format, or a tokenizer that does not fit.
@@ -120,6 +124,8 @@ def write_gguf(
         _add_vocabulary(writer, vocabulary)
         tensors = list(gguf_tensors(a))
         kinds = [stored.type for stored in stored_tensors(chosen, a)]
+        if progress is not None and (cost := expansion_cost(a)) is not None:
+            progress(cost)
         for tensor, kind in zip(tensors, kinds, strict=True):
             writer.add_tensor_info(
                 tensor.name,
@@ -159,6 +165,7 @@ def export_gguf(
     seed: int = 0,
     context_length: int = CONTEXT_LENGTH,
     name: str = "shapelaw",
+    progress: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
     """Write `out` (a .gguf file, or a folder that gets one a format) whole or not at all.
 
@@ -191,6 +198,7 @@ def export_gguf(
                 seed=seed,
                 context_length=context_length,
                 name=name,
+                progress=progress if each == formats[0] else None,
             )
             notes += [f"{each}: {note}" if len(formats) > 1 else note for note in said]
             sizes[each] = file.stat().st_size

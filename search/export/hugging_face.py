@@ -6,7 +6,7 @@ kept shared by model code that travels with the files (`trust_remote_code=True`)
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,7 @@ def export_hf(
     keep_sharing: bool = False,
     weight_formats: Sequence[str] = ("f32",),
     context_length: int = CONTEXT_LENGTH,
+    progress: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
     """Write config.json, the weights where given, the tokenizer, and a README, whole or not at all.
 
@@ -57,6 +58,8 @@ def export_hf(
         weight_formats: of `DTYPES`. The first is model.safetensors; each further one stands beside
             it as a variant, which `from_pretrained(..., variant="bf16")` loads.
         context_length: most positions the configuration states.
+        progress: told what writing shared blocks several times costs, before it begins and once
+            nothing is refused any more.
 
     Returns:
         `files` (paths), `notes` (lines for a person).
@@ -85,6 +88,9 @@ def export_hf(
         _write_json(folder / "config.json", config)
         if shared:
             names += _write_code(folder)
+        cost = None if shared else expansion_cost(a)
+        if progress is not None and cost is not None:
+            progress(cost)
         if source is not None:
             for each in formats:
                 file = "model.safetensors" if each == formats[0] else f"model.{each}.safetensors"

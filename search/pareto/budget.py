@@ -58,7 +58,9 @@ class Limit:
 
     def ratio(self, column: np.ndarray) -> np.ndarray:
         """How many times as generous the limit would have to be [n]; at most 1 where met."""
-        found = self.value / column if self.at_least else column / self.value
+        # A limit of the least number there is, or a column of zeros, is infinitely far off.
+        with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+            found = self.value / column if self.at_least else column / self.value
         return np.where(np.isnan(found), np.inf, found)
 
 

@@ -16,7 +16,7 @@ from shapelaw.search.devices.constants import constants
 from shapelaw.search.devices.cost import (
     PIECE,
     Costs,
-    cost_draws,
+    cost_draws_from_constants,
     costs_from_constants,
     total_joules,
     total_memory,
@@ -24,6 +24,7 @@ from shapelaw.search.devices.cost import (
 )
 from shapelaw.search.devices.profile import DeviceProfile
 from shapelaw.search.devices.roofline_parts import Shapes, decode_parts, prefill_parts
+from shapelaw.search.devices.uncertainty import DRAWS, Draws, draws
 from shapelaw.search.pareto.problem import COST_COLUMNS, Columns
 from shapelaw.search.workload import Workload
 
@@ -49,6 +50,8 @@ class DeviceCost:
         """Bits a key or value, scales included."""
         if weight_format is not None:
             self.constants = dataclasses.replace(self.constants, formats=weight_format.family)
+        self._drawn: dict[int, Draws] = {}
+        """Of the constants, by how many were asked for."""
 
     def __call__(
         self,
@@ -77,14 +80,16 @@ class DeviceCost:
         architectures: ArchitectureBatch,
         weight_bits: np.ndarray,
         wanted: Collection[str] = COST_COLUMNS,
-        count: int | None = None,
+        count: int = DRAWS,
     ) -> Columns:
         """The columns `wanted` [k, n] by each of `count` joint draws of the constants."""
-        drawn = cost_draws(
+        if count not in self._drawn:
+            self._drawn[count] = draws(self.profile, count)
+        drawn = cost_draws_from_constants(
             architectures,
-            self.profile,
+            self.constants,
+            self._drawn[count],
             self.workload,
-            count=count,
             weight_bits=weight_bits,
             formats=self._formats(len(architectures)),
             kv_bits=self.kv_bits,

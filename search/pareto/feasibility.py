@@ -159,14 +159,15 @@ def margins(problem: Problem, sample: Points, confidence: float) -> dict[str, Ma
         middle, drawn = sample.columns[limit.column], draws[limit.column]
         # By what a draw is worse than the middle: above 1 where it is.
         worse = middle / drawn if limit.at_least else drawn / middle
-        needed = np.nanquantile(worse, confidence, axis=0)
+        quantile = np.nanquantile if np.isnan(worse).any() else np.quantile  # a tenth of the time
+        needed = quantile(worse, confidence, axis=0)
         at = _rows_near(ratio, 0.0)
         usual = float(np.median(needed[at]))
         for _ in range(_ROUNDS):
             at = _rows_near(ratio, -np.log(usual))
             usual = float(np.median(needed[at]))
         lets = {
-            name: min(float(np.median(np.nanquantile(worse[:, at], share, axis=0))), 1.0)
+            name: min(float(np.median(quantile(worse[:, at], share, axis=0))), 1.0)
             for name, share in SHARES.items()
         }
         least = _SURER * float(np.min(needed[at]))

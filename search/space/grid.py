@@ -9,12 +9,8 @@ from functools import cached_property
 
 import numpy as np
 
-from shapelaw.scaling.architecture import (
-    ArchitectureBatch,
-    block_parameters,
-    mlp_parameters,
-    mlp_size_for,
-)
+from shapelaw.scaling.architecture import ArchitectureBatch
+from shapelaw.scaling.shape_formulas import block_parameters, mlp_parameters, mlp_size_for
 
 HEAD_TOLERANCE = 0.125
 """How far rounding heads to a multiple of the group may move a given attention width."""

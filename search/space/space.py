@@ -25,7 +25,13 @@ from typing import Any, Literal
 import msgspec
 import numpy as np
 
-from shapelaw.scaling.architecture import MOST, SHARING_ORDERS, ArchitectureBatch, SharingOrder
+from shapelaw.scaling.architecture import (
+    LEAST_VOCABULARY,
+    MOST,
+    SHARING_ORDERS,
+    ArchitectureBatch,
+    SharingOrder,
+)
 from shapelaw.scaling.close_names import close_names
 from shapelaw.scaling.errors import BadInput
 from shapelaw.scaling.units import parse_count, with_units
@@ -265,6 +271,12 @@ class Space(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
             )
         blocks = self.n_blocks if self.n_blocks is not None else self.depth
         assert blocks is not None
+        vocabularies = _whole(self.vocab_size, "vocab_size")
+        if vocabularies[0] < LEAST_VOCABULARY:
+            raise BadInput(
+                f"space vocab_size = {vocabularies[0]}: at least {LEAST_VOCABULARY} is needed, or "
+                "there is nothing to predict"
+            )
         grid = Grid(
             name=self.name,
             d_model=_whole(self.d_model, "d_model"),
@@ -283,7 +295,7 @@ class Space(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
             sharing=_whole(self.sharing, "sharing"),
             patterns=self._patterns(),
             topologies=self._topologies(),
-            vocab_size=_whole(self.vocab_size, "vocab_size"),
+            vocab_size=vocabularies,
             tied=np.array(
                 sorted({tied} if isinstance(tied, bool) else set(tied), reverse=True),
                 dtype=np.int64,

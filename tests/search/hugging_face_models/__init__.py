@@ -1,0 +1,1 @@
+"""Configs of other people's models: read, counted, refused."""
