@@ -11,6 +11,8 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from shapelaw.scaling.home_folder import home_folder
+
 SHARED_ACCELERATOR = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
 """Of a worker that is not alone on its accelerator: JAX would take three quarters of its memory."""
 WORKERS_PER_ACCELERATOR = 2
@@ -22,7 +24,7 @@ ONE_THREAD_FLAGS = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_thre
 def default_cache_dir() -> Path:
     """Where tokens and compiled programs are kept: $XDG_CACHE_HOME/shapelaw, ~/.cache/shapelaw."""
     base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "shapelaw"
+    return (Path(base) if base else home_folder("XDG_CACHE_HOME") / ".cache") / "shapelaw"
 
 
 def accelerator_expected() -> bool:

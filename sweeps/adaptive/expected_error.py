@@ -17,13 +17,13 @@ V = A P A. So it is where the evidence is the prior: its draws carry population 
 
 This is Box & Draper's (1959) criterion of variance and bias together, taken over an uncertain form.
 A further run changes A, V and H'K_RT by sums over its own rows. It can do harm: a cheap run far
-from what is asked pulls a fit that is wrong there. Runs are picked one by one by what they leave.
+from what is asked pulls a fit that is wrong there. greedy_picks.py picks runs by what they leave.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol, TypeVar
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 from scipy.linalg import block_diag
@@ -61,8 +61,6 @@ in the others. A run tells about the form this far around it."""
 UNSEEN_AXES = ("ln_x", "ln_r", "ln_g", "ln_s")
 VAGUE = 3.0
 """Width of what is known, without any run, of a parameter for which a form has no prior."""
-LEAST_GAIN = 1e-5
-"""Of the share of the error left, that a further run must take away."""
 LEAST_COMPONENT = 1e-3
 """Of the largest principal component of a law's draws, the least that counts."""
 SURE = 1e-6
@@ -80,9 +78,6 @@ class Observable(Protocol):
     def tokens(self) -> tuple[int, ...]: ...
     @property
     def flops(self) -> float: ...
-
-
-Run = TypeVar("Run", bound=Observable)
 
 
 @dataclass(frozen=True, eq=False)
@@ -447,71 +442,3 @@ def noise_covariance(trunks: Array, deviation: float) -> Array:
     """Of ln losses [n, n]: most of a run's noise is its trunk's, the rest each budget's own."""
     same = trunks[:, None] == trunks[None, :]
     return deviation**2 * (SHARED_NOISE * same + (1 - SHARED_NOISE) * np.eye(len(trunks)))
-
-
-# --- picking -----------------------------------------------------------------------------------
-
-
-def pick(
-    outlook: Outlook,
-    candidates: Sequence[Run],
-    count: int,
-    flops: float,
-    *,
-    again: bool = True,
-    runs: int | None = None,
-) -> tuple[list[Run], list[Array]]:
-    """The trunks, at most `count`, in order, and the squared errors [questions] expected after.
-
-    A trunk may be picked `again`, to be trained with another seed. With `runs`, no more budgets
-    than these are picked over all trunks together.
-
-    Greedy by gain and greedy by gain per FLOP each fail where the other does well (a budget, and a
-    number of runs); both are tried, and a third that spends the budget evenly, and the best kept.
-    """
-    costs = np.array([one.flops for one in candidates])
-    rules: list[Callable[[Array, float, int], Array]] = [
-        lambda gains, left, runs: gains,
-        lambda gains, left, runs: gains / costs,
-        lambda gains, left, runs: np.where(costs <= 1.5 * left / runs, gains, gains * 1e-3 / costs),
-    ]
-    best: tuple[list[Run], list[Array]] = ([], [])
-    least = math.inf
-    for rule in rules:
-        picks, state, errors = _greedy(outlook, candidates, costs, count, flops, rule, again, runs)
-        left = float(outlook.share_left(state))
-        if picks and left < least:
-            best, least = (picks, errors), left
-    return best
-
-
-def _greedy(
-    outlook: Outlook,
-    candidates: Sequence[Run],
-    costs: Array,
-    count: int,
-    flops: float,
-    rule: Callable[[Array, float, int], Array],
-    again: bool,
-    runs: int | None,
-) -> tuple[list[Run], State, list[Array]]:
-    state, left = outlook.start, flops
-    budgets = np.array([len(one.tokens) for one in candidates])
-    runs_left = math.inf if runs is None else runs
-    picks: list[Run] = []
-    errors: list[Array] = []
-    allowed = np.ones(len(candidates), dtype=bool)
-    for number in range(count):
-        gains = outlook.share_left(state) - outlook.share_left(outlook.with_each(state))
-        useful = allowed & (costs <= left) & (budgets <= runs_left) & (gains > LEAST_GAIN)
-        if not useful.any():
-            break
-        chosen = int(np.argmax(np.where(useful, rule(gains, left, count - number), -math.inf)))
-        state = outlook.with_run(state, chosen)
-        left -= costs[chosen]
-        runs_left -= budgets[chosen]
-        if not again:
-            allowed &= np.array([one.trunk != candidates[chosen].trunk for one in candidates])
-        picks.append(candidates[chosen])
-        errors.append(outlook.errors(state))
-    return picks, state, errors

@@ -17,7 +17,8 @@ from shapelaw.results.tables.from_records import unusable
 from shapelaw.scaling.architecture import Architecture, ArchitectureBatch
 from shapelaw.scaling.errors import BadInput
 from shapelaw.scaling.units import show_count
-from shapelaw.sweeps.adaptive.expected_error import AnyLaw, Goal, Runs, outlook_of, pick
+from shapelaw.sweeps.adaptive.expected_error import AnyLaw, Goal, Runs, outlook_of
+from shapelaw.sweeps.adaptive.greedy_picks import pick
 from shapelaw.sweeps.corpus.sources import CorpusSpec
 from shapelaw.sweeps.design.design import Design
 from shapelaw.sweeps.design.layout import Planned, layout

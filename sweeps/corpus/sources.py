@@ -10,7 +10,6 @@ import itertools
 import os
 import sysconfig
 from collections.abc import Iterator
-from glob import iglob
 from pathlib import Path
 from typing import Annotated
 
@@ -18,7 +17,8 @@ import msgspec
 
 from shapelaw.results.record import content_key
 from shapelaw.scaling.errors import BadInput
-from shapelaw.scaling.user_files import parse_json, read_bytes, shown
+from shapelaw.scaling.user_files import LONGEST_NUMBER, parse_json, read_bytes, said_by, shown
+from shapelaw.sweeps.corpus.file_patterns import matching
 
 BYTES_VOCABULARY = 256
 """One token a byte; byte 0, which no text holds, ends a document."""
@@ -116,7 +116,7 @@ def text_files(patterns: tuple[str, ...]) -> list[tuple[str, Path]]:
     """(name, path) of every file a glob pattern finds, by name. Raises BadInput where none does."""
     found: dict[str, Path] = {}
     for pattern in patterns:
-        names = iglob(os.path.expanduser(pattern), recursive=True)
+        names = matching(os.path.expanduser(pattern))
         some = [Path(name) for name in itertools.islice(names, MOST_FILES + 1)]
         if len(some) > MOST_FILES:
             raise BadInput(
@@ -149,7 +149,7 @@ def source_files(spec: CorpusSpec) -> list[tuple[str, Path]]:
     if name is None:
         return []
     path = Path(os.path.expanduser(name))
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise BadInput(f"{kind} = {name!r}: no such file")
     return [(path.name, path)]
 
@@ -196,7 +196,7 @@ def dataset_texts(spec: CorpusSpec) -> Iterator[tuple[str, bytes]]:
     except BadInput:
         raise
     except Exception as error:  # the library raises a dozen kinds for one thing: it cannot be read
-        raise BadInput(f"dataset = {spec.dataset!r}: {str(error).splitlines()[0]}") from None
+        raise BadInput(f"dataset = {spec.dataset!r}: {said_by(error)}") from None
 
 
 def tokenizer_identity(spec: CorpusSpec) -> str:
@@ -205,7 +205,7 @@ def tokenizer_identity(spec: CorpusSpec) -> str:
     if name == "bytes" or (bpe_size(name) is not None):
         return name
     path = Path(os.path.expanduser(name))
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise BadInput(
             f"tokenizer = {name!r}: 'bytes', 'bpe-512' (any size of 257 or more), or "
             "the path of a tokenizer.json"
@@ -216,7 +216,7 @@ def tokenizer_identity(spec: CorpusSpec) -> str:
 def bpe_size(name: str) -> int | None:
     """512 for `bpe-512`; None where the name is of another kind."""
     prefix, _, digits = name.partition("-")
-    if prefix != "bpe" or not digits.isdecimal():
+    if prefix != "bpe" or not (digits.isdecimal() and len(digits) <= LONGEST_NUMBER):
         return None
     if int(digits) <= BYTES_VOCABULARY:
         raise BadInput(

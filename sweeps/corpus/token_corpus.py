@@ -18,6 +18,7 @@ import numpy as np
 
 from shapelaw.results.record import Corpus
 from shapelaw.scaling.errors import BadInput, NoAnswer
+from shapelaw.scaling.user_files import said_by
 from shapelaw.sweeps.corpus.readable_text import documents
 from shapelaw.sweeps.corpus.sources import (
     CorpusSpec,
@@ -118,22 +119,37 @@ def load_corpus(spec: CorpusSpec, cache_dir: Path) -> TokenCorpus:
     usual = msgspec.structs.replace(spec, validation_tokens=CorpusSpec().validation_tokens)
     folder = Path(cache_dir) / "corpora" / corpus_identity(usual)
     if not (folder / "meta.json").is_file():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        building = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".building-"))
+        _keep(spec, folder)
+    try:
+        return _kept(spec, folder)
+    except (OSError, ValueError, msgspec.MsgspecError):  # a disk has spoilt it, or a hand
+        shutil.rmtree(folder, ignore_errors=True)
+    _keep(spec, folder)
+    return _kept(spec, folder)
+
+
+def _keep(spec: CorpusSpec, folder: Path) -> None:
+    """Tokenise into the cache: beside the folder, then moved there whole."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    building = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".building-"))
+    try:
         try:
-            try:
-                _build(spec, building)
-            except OSError as error:
-                if error.filename is not None:  # a text that cannot be read: said by its name
-                    raise
-                raise NoAnswer(f"{folder.parent}: tokens cannot be written ({error})") from None
-            try:
-                os.rename(building, folder)
-            except OSError:  # another process was first: its folder has the same content
-                if not (folder / "meta.json").is_file():
-                    raise
-        finally:
-            shutil.rmtree(building, ignore_errors=True)
+            _build(spec, building)
+        except OSError as error:
+            if error.filename is not None:  # a text that cannot be read: said by its name
+                raise
+            raise NoAnswer(f"{folder.parent}: tokens cannot be written ({error})") from None
+        try:
+            os.rename(building, folder)
+        except OSError:  # another process was first: its folder has the same content
+            if not (folder / "meta.json").is_file():
+                raise
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+
+
+def _kept(spec: CorpusSpec, folder: Path) -> TokenCorpus:
+    """The tokens that the cache holds, mapped into memory."""
     meta = msgspec.json.decode((folder / "meta.json").read_bytes(), type=_Meta)
     dtype = np.dtype(meta.dtype)
     if spec.kind() == "tokens":
@@ -293,8 +309,7 @@ def _tokenizer_from_file(name: str) -> Any:
         return Tokenizer.from_file(os.path.expanduser(name))
     except Exception as error:  # the library raises bare Exception
         raise BadInput(
-            f"tokenizer = {name!r}: not a Hugging Face tokenizer.json "
-            f"({str(error).splitlines()[0]})"
+            f"tokenizer = {name!r}: not a Hugging Face tokenizer.json ({said_by(error)})"
         ) from None
 
 

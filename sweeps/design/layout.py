@@ -10,6 +10,7 @@ import msgspec
 from shapelaw.results.record import ArchitectureFields
 from shapelaw.scaling.architecture import Architecture
 from shapelaw.scaling.errors import BadInput
+from shapelaw.scaling.user_files import shown
 from shapelaw.sweeps.corpus.sources import CorpusSpec, vocabulary_size
 from shapelaw.sweeps.design import factorial_designs, shapes
 from shapelaw.sweeps.design.design import Base, Design, Part, Run, Shape
@@ -228,6 +229,11 @@ def _planned(
 
 def _given(design: Design, corpus: CorpusSpec, part: str, run: Run, seed: int) -> Planned:
     """A run whose architecture was given in full."""
+    if not run.tokens:
+        raise BadInput(
+            f"part {shown(part, 40)}: run {shown(run.label or 'as given', 40)}: tokens = []: at "
+            "least one budget is needed"
+        )
     planned = _planned(
         design,
         corpus,

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from shapelaw.results.record import RunRecord
+from shapelaw.scaling.atomic_files import own_file
 from shapelaw.scaling.errors import BadInput
 from shapelaw.scaling.units import show_duration
 from shapelaw.sweeps.corpus.token_corpus import load_corpus
@@ -46,7 +47,7 @@ WATCHED_ENTRIES = 1000
 TRUNKS_FOLDER = "trunks"
 
 _LOSS_NOT_FINITE = re.compile(
-    rb"loss[\"']?\s*[:= ]\s*[\"']?(?:tensor\()?[-+]?(?:nan|inf(?:inity)?)\b", re.IGNORECASE
+    rb"loss[\"']?[\s:=]++[\"']?(?:tensor\()?[-+]?(?:nan|inf(?:inity)?)\b", re.IGNORECASE
 )
 _LINE_END = re.compile(rb"[\r\n]")
 """Progress bars begin their line again instead of ending it."""
@@ -170,8 +171,8 @@ def _run(
     """One attempt. Raises TrainerFailed unless it ends with 0."""
     arguments = filled(trainer.arguments, values_for(job, folder))
     log_path = folder / LOG_FILE
-    with open(log_path, "ab") as log:
-        start = log.tell()
+    with os.fdopen(own_file(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), "ab") as log:
+        start = log.seek(0, os.SEEK_END)
         try:
             process = subprocess.Popen(
                 arguments,

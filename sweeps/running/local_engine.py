@@ -17,6 +17,7 @@ from pathlib import Path
 
 import msgspec
 
+from shapelaw.scaling.atomic_files import own_file
 from shapelaw.scaling.errors import NoAnswer
 from shapelaw.sweeps.running import messages
 from shapelaw.sweeps.running.dispatcher import Gone, Heard
@@ -182,8 +183,8 @@ class _Worker:
         self._kills_before = kernel_kills()
         first = trainer.module if isinstance(trainer, PythonTrainer) else COMMAND_MODULE
         self.log = logs / f"worker-{number}.log"
-        with open(self.log, "ab") as log:
-            self._log_start = log.tell()
+        with os.fdopen(own_file(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND), "ab") as log:
+            self._log_start = log.seek(0, os.SEEK_END)
             self.process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "shapelaw.sweeps.running.worker", place, first],
                 stdin=subprocess.PIPE,

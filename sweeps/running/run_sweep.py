@@ -15,7 +15,7 @@ import datetime
 import itertools
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
@@ -46,6 +46,7 @@ from shapelaw.sweeps.running.trainers import (
     CommandTrainer,
     PythonTrainer,
     Trainer,
+    check_program,
     command_trainer,
 )
 from shapelaw.sweeps.running.worker_events import Event, Finished, GaveUp, Unit
@@ -108,6 +109,7 @@ def run_sweep(
     trainer_name: str | None = None,
     silence_seconds: float = SILENCE_SECONDS,
     resources: Mapping[str, str] | None = None,
+    begun: Callable[[], None] | None = None,
 ) -> SweepResult:
     """Train every run of the design that `out` does not hold.
 
@@ -131,6 +133,7 @@ def run_sweep(
         trainer_name: with `command`: what stands for it in the runs' keys.
         silence_seconds: with `command`: neither a word nor a file for so long, and it is hung.
         resources: with `slurm`: of each job; see `running.slurm_engine.slurm_resources`.
+        begun: called once nothing is refused any more, before anything is trained or shown.
 
     Raises:
         BadInput: the design, its corpus or the folder cannot be used.
@@ -153,13 +156,15 @@ def run_sweep(
     folder, cache = Path(out), Path(cache_dir) if cache_dir is not None else default_cache_dir()
     chosen: Trainer = PythonTrainer(trainer, devices_per_run, fully_sharded)
     if command is not None:
-        chosen = command_trainer(
+        chosen = own = command_trainer(
             command,
             name=trainer_name,
             folder=folder / COMMAND_FOLDER,
             working_directory=Path.cwd(),
             silence_seconds=silence_seconds,
         )
+        if engine == "local" or address == "local":
+            check_program(own)
         planned = [_for_command(one, chosen) for one in planned]
     with contextlib.ExitStack() as stack:
         store = stack.enter_context(RunStore(folder, wait_seconds=wait_seconds))
@@ -192,8 +197,11 @@ def run_sweep(
                 corpora[spec] = corpus.record
                 if keep_weights and corpus.tokenizer_file is not None:
                     _keep_tokenizer(folder, corpus.tokenizer_file, corpus.record)
-            show = stack.enter_context(watch.display(state, live))
             place = _engine(engine, workers, address, cache, folder, chosen, resources or {})
+        if begun is not None:
+            begun()
+        if units:
+            show = stack.enter_context(watch.display(state, live))
             if patience is None:
                 patience = patience_with(chosen, engine)
             events = stack.enter_context(

@@ -23,6 +23,7 @@ from shapelaw.results.record import content_key
 from shapelaw.scaling.atomic_files import write_atomically
 from shapelaw.scaling.errors import BadInput, NoAnswer
 from shapelaw.scaling.units import parse_bytes, parse_seconds
+from shapelaw.scaling.user_files import shown
 from shapelaw.sweeps.running import messages
 from shapelaw.sweeps.running.dispatcher import Gone, Heard
 from shapelaw.sweeps.running.external_trainer import kill_tree
@@ -45,6 +46,7 @@ _LIVE = {
     "SUSPENDED", "REQUEUE_HOLD", "RESIZING",
 }  # fmt: skip
 _WORD = re.compile(r"[\w.,:@%+/=-]+")
+_COUNT = re.compile(r"[1-9][0-9]{0,8}")
 
 WORDS = ("partition", "account", "qos", "constraint", "exclude", "gres")
 WHOLE = {"cpus": "cpus_per_task", "gpus": "gpus_per_node", "nodes": "nodes"}
@@ -86,7 +88,7 @@ def slurm_resources(given: Mapping[str, str]) -> dict[str, Any]:
     for name, value in given.items():
         if name in WORDS and _WORD.fullmatch(value):
             found[f"slurm_{name}"] = value
-        elif name in WHOLE and value.isdecimal() and int(value) > 0:
+        elif name in WHOLE and _COUNT.fullmatch(value):
             found[WHOLE[name]] = int(value)
         elif name == "memory":
             found["mem_gb"] = parse_bytes(value, "resource memory") / 2**30
@@ -94,7 +96,9 @@ def slurm_resources(given: Mapping[str, str]) -> dict[str, Any]:
             found["timeout_min"] = max(1, round(parse_seconds(value, "resource time") / 60))
         else:
             names = ", ".join([*WORDS, *WHOLE, "memory", "time"])
-            raise BadInput(f"resource {name} = {value!r}: one of {names}, with a plain value")
+            raise BadInput(
+                f"resource {shown(name, 40)} = {shown(value)!r}: one of {names}, with a plain value"
+            )
     return found
 
 

@@ -16,7 +16,7 @@ from shapelaw.results.record import RunRecord
 from shapelaw.results.store import holder, read_records, runs_path
 from shapelaw.scaling.atomic_files import write_atomically
 from shapelaw.scaling.errors import BadInput, NoAnswer
-from shapelaw.scaling.terminal_text import literal
+from shapelaw.scaling.terminal_text import literal, terminal
 from shapelaw.scaling.units import show_duration
 from shapelaw.scaling.user_files import convert, exists, read_json
 from shapelaw.sweeps.running.worker_events import (
@@ -217,11 +217,10 @@ class Display(Protocol):
 def display(state: SweepState, live: bool | None) -> Iterator[Display]:
     """A live table on a terminal, plain lines elsewhere; both on stderr."""
     if live if live is not None else sys.stderr.isatty():
-        from rich.console import Console
         from rich.live import Live
 
         with Live(
-            console=Console(stderr=True),
+            console=terminal(stderr=True),
             refresh_per_second=4,
             get_renderable=lambda: live_table(state),
         ):
@@ -389,7 +388,7 @@ def status_table(report: dict[str, Any]) -> "Table":
     from rich.table import Table
 
     table = Table(
-        title=f"sweep {report['design'] or ''} in {report['out']}",
+        title=literal(f"sweep {report['design'] or ''} in {report['out']}", most=300),
         show_header=False,
         title_justify="left",
     )
@@ -407,7 +406,7 @@ def status_table(report: dict[str, Any]) -> "Table":
         table.add_row("time left", show_duration(report["seconds_left"]))
         table.add_row("tokens/s", f"{report['tokens_per_second'] or 0:,.0f}")
         for worker in report["workers"]:
-            table.add_row("worker", worker)
+            table.add_row("worker", literal(worker))
     for line in report["last"]:
-        table.add_row("run", line)
+        table.add_row("run", literal(line, most=400))
     return table

@@ -5,11 +5,13 @@ Which of the two is no matter to the engine that finds it a place.
 
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import msgspec
 
 from shapelaw.scaling.errors import BadInput
+from shapelaw.scaling.user_files import shown
 
 BUILT_IN = "shapelaw.sweeps.training.trainer:train_trunk"
 SILENCE_SECONDS = 1800.0
@@ -105,6 +107,13 @@ def command_trainer(
         working_directory=str(working_directory.resolve()),
         silence_seconds=silence_seconds,
     )
+
+
+def check_program(trainer: CommandTrainer) -> None:
+    """Raises BadInput where the trainer's program is none that this machine can start."""
+    program = trainer.arguments[0]
+    if shutil.which(program) is None:
+        raise BadInput(f"trainer: {shown(program)!r} cannot be started: it is no program here")
 
 
 def filled(arguments: tuple[str, ...], values: dict[str, str]) -> list[str]:

@@ -30,9 +30,9 @@ from shapelaw.sweeps.adaptive.expected_error import (
     answers_of,
     noise_covariance,
     outlook_of,
-    pick,
     run_noise,
 )
+from shapelaw.sweeps.adaptive.greedy_picks import pick
 from shapelaw.sweeps.adaptive.proposals import candidates_of, design_text, proposal_table, propose
 from shapelaw.sweeps.design.design import Design, load_design, read_design
 from shapelaw.sweeps.design.layout import trunk_jobs

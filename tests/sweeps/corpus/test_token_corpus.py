@@ -36,6 +36,29 @@ def test_documents_are_on_one_side_only(text: str, tmp_path: Path) -> None:
     assert corpus.record.bytes_per_token == pytest.approx(1, abs=0.01)
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("meta.json", b"{"), ("meta.json", b"\xff\0"), ("train.bin", b"ab"), ("held_out.bin", b"")],
+)
+def test_spoilt_tokens_in_the_cache_are_made_again(
+    text: str, tmp_path: Path, name: str, content: bytes
+) -> None:
+    spec = CorpusSpec(text=(text,))
+    first = load_corpus(spec, tmp_path / "cache")
+    before = np.array(first.train)
+    (folder,) = (tmp_path / "cache" / "corpora").iterdir()
+    (folder / name).unlink()
+    (folder / name).write_bytes(content)
+    again = load_corpus(spec, tmp_path / "cache")
+    assert again.record == first.record
+    np.testing.assert_array_equal(again.train, before)
+
+
+def test_a_vocabulary_of_thousands_of_digits_is_no_size(text: str, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="tokenizer = "):
+        load_corpus(CorpusSpec(text=(text,), tokenizer="bpe-" + "9" * 5000), tmp_path)
+
+
 def test_the_second_load_is_the_first(text: str, tmp_path: Path) -> None:
     spec = CorpusSpec(text=(text,), tokenizer="bpe-300")
     first = load_corpus(spec, tmp_path / "one")

@@ -193,6 +193,47 @@ def test_a_full_disk_stops_the_sweep_with_one_line_and_a_later_one_goes_on(
     assert result.failed == 0
 
 
+def test_a_worker_without_the_memory_it_needs_is_tried_alone_and_the_rest_goes_on(
+    design: Design, shared: Path, tmp_path: Path
+) -> None:
+    """Under `ulimit -v`, which the workers inherit."""
+    trainer = "benchmarks.simulated_trainer:train_in_memory"
+    load_corpus(design.corpus_spec(), shared / "cache")
+    script = f"""
+import resource
+from benchmarks import faults
+from pathlib import Path
+from shapelaw.sweeps.running.run_sweep import run_sweep
+resource.setrlimit(resource.RLIMIT_AS, ({simulated_trainer.HUNGER - 2**29},) * 2)
+design = faults.design(Path({str(shared / "text")!r}))
+run_sweep(design, {str(tmp_path / "out")!r}, cache_dir={str(shared / "cache")!r}, workers=2,
+          trainer={trainer!r})
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment(),
+    )
+    assert done.returncode == 0, done.stderr
+    records = read_records(tmp_path / "out")
+    assert len(records) == len({record.run_key for record in records}) == len(
+        [key for job in trunk_jobs(design) for key in job_keys(job)]
+    )  # fmt: skip
+    failed = [record for record in records if record.status == "failed"]
+    hungry = [record for record in records if record.architecture.sharing > 1]
+    assert 0 < len(hungry) < len(records)
+    assert {record.run_key for record in failed} == {record.run_key for record in hungry}
+    for record in failed:
+        assert record.reason is not None
+        assert "out of memory: 4.00 GiB asked for" in record.reason
+        assert "alone too (2 attempts)" in record.reason
+    assert "to be tried once more, alone" in done.stderr
+    again = sweep(design, shared, tmp_path / "out", trainer=trainer)
+    assert (again.finished, again.reused) == (len(hungry), len(records) - len(hungry))
+
+
 def environment() -> dict[str, str]:
     paths = os.pathsep.join(path for path in sys.path if path)
     return {**os.environ, "PYTHONPATH": paths}
