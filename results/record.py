@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections import Counter
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -223,7 +224,7 @@ def decode_record(line: bytes, where: str) -> RunRecord:
 def _no_key_twice(items: list[tuple[str, Any]]) -> None:
     names = [name for name, _ in items]
     if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
+        twice = next(name for name, count in Counter(names).items() if count > 1)
         raise ValueError(f"the key {shown(twice)!r} stands twice in one object")
 
 
@@ -238,7 +239,9 @@ def _check_sense(record: RunRecord, where: str) -> None:
     }
     for name, value in numbers.items():
         if value > MOST[name]:
-            raise BadInput(f"{where}: {name} = {value:g}: at most {MOST[name]:g} is needed")
+            raise BadInput(
+                f"{where}: {name} = {shown(value, 24)}: at most {MOST[name]:g} is needed"
+            )
     for name in ("run_key", "trunk_key", "design"):
         text = getattr(record, name)
         if not text.isprintable() or len(text) > LONGEST_NAME:

@@ -222,7 +222,9 @@ def predict_tables(prediction: Mapping[str, Any], table: RunTable) -> list[Any]:
             "D": show_count(table.d[place]),
             "observed": f"{table.loss[place]:.4f}" if observed[place] else "–",
             "predicted": f"{row['loss']:.4f}{'*' if row['extrapolated'] else ' '}",
-            "error": f"{np.log(row['loss'] / table.loss[place]):+.2%}" if observed[place] else "–",
+            "error": f"{np.log(row['loss']) - np.log(table.loss[place]):+.2%}"
+            if observed[place]
+            else "–",
             "90 %": f"{low:.3f}–{high:.3f}",
         }
         shown.add_row(*(cells[column] for column in columns))

@@ -1,5 +1,6 @@
 """Laws by name or by file."""
 
+import functools
 from importlib import resources
 from pathlib import Path
 
@@ -38,10 +39,7 @@ def load_law(name_or_path: str | Path) -> AnyLaw:
     if name == EVIDENCE:
         return evidence_law()
     if name in law_names():
-        with resources.as_file(
-            resources.files("shapelaw.results") / "reference" / "laws" / f"{name}.json"
-        ) as path:
-            return Law.from_file(path)
+        return _shipped(name)
     path = Path(name_or_path)
     if exists(name):
         return EvidenceLaw.from_file(path) if _is_evidence(path) else Law.from_file(path)
@@ -49,6 +47,14 @@ def load_law(name_or_path: str | Path) -> AnyLaw:
         f"law = {shown(name)}: no such file; laws by name: {', '.join(law_names()) or 'none'}"
         f"{close_names(name, law_names())}"
     )
+
+
+@functools.cache
+def _shipped(name: str) -> Law:
+    """Read once: a page asks for it at every stop of training."""
+    place = resources.files("shapelaw.results") / "reference" / "laws" / f"{name}.json"
+    with resources.as_file(place) as path:
+        return Law.from_file(path)
 
 
 def _is_evidence(path: Path) -> bool:

@@ -20,7 +20,7 @@ from typing import BinaryIO, Self
 import msgspec
 
 from shapelaw.results.record import RunRecord, decode_record
-from shapelaw.scaling.atomic_files import write_atomically
+from shapelaw.scaling.atomic_files import own_file, write_atomically
 from shapelaw.scaling.errors import BadInput, NoAnswer
 from shapelaw.scaling.user_files import open_regular, read_bytes
 
@@ -32,6 +32,10 @@ LARGEST_STORE = 4_000_000_000
 LONGEST_RECORD = 16_000_000
 """Bytes of a line."""
 _POLL_SECONDS = 0.1
+_OF_THE_PLACE = {
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ELOOP, errno.ENXIO,
+}  # fmt: skip
+"""Errors that no room on the disk would mend."""
 
 
 class Holder(msgspec.Struct, frozen=True):
@@ -114,8 +118,8 @@ def _is_record(line: bytes) -> bool:
 def holder(folder: str | os.PathLike[str]) -> Holder | None:
     """Who is writing to the folder now, or None."""
     try:
-        descriptor = os.open(Path(folder) / LOCK_FILE, os.O_RDONLY)
-    except OSError:
+        descriptor = own_file(Path(folder) / LOCK_FILE, os.O_RDONLY)
+    except (OSError, BadInput):  # none, or something else of that name
         return None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -148,7 +152,7 @@ class RunStore:
         self.path = self.folder / RUNS_FILE
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._lock = os.open(self.folder / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o644)
+            self._lock = own_file(self.folder / LOCK_FILE, os.O_RDWR | os.O_CREAT)
         except OSError as error:
             raise BadInput(
                 f"out = {self.folder}: {error.strerror}; a folder that can be written is needed"
@@ -212,10 +216,7 @@ class RunStore:
             return content
         whole = b"\n".join(line for line in lines if not line.strip() or not _is_torn(line))
         with _clear_errors(self.folder):
-            with open(self.folder / TORN_FILE, "ab") as aside:
-                aside.write(b"\n".join(torn) + b"\n")
-                aside.flush()
-                os.fsync(aside.fileno())
+            self._set_aside(b"\n".join(torn))
             write_atomically(self.path, whole)
             os.close(self._file)
             self._file = os.open(self.path, os.O_RDWR | os.O_APPEND)
@@ -231,13 +232,17 @@ class RunStore:
                 os.write(self._file, b"\n")
                 os.fsync(self._file)
                 return content + b"\n"
-            with open(self.folder / TORN_FILE, "ab") as torn:
-                torn.write(tail + b"\n")
-                torn.flush()
-                os.fsync(torn.fileno())
+            self._set_aside(tail)
             os.ftruncate(self._file, len(content) - len(tail))
             os.fsync(self._file)
         return content[: len(content) - len(tail)]
+
+    def _set_aside(self, torn: bytes) -> None:
+        path = self.folder / TORN_FILE
+        with os.fdopen(own_file(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), "ab") as aside:
+            aside.write(torn + b"\n")
+            aside.flush()
+            os.fsync(aside.fileno())
 
     @property
     def records(self) -> list[RunRecord]:
@@ -299,7 +304,7 @@ def _clear_errors(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR):
+        if error.errno in _OF_THE_PLACE:
             raise BadInput(
                 f"out = {folder}: {error.strerror}; a folder that can be written is needed"
             ) from None

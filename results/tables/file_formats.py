@@ -145,8 +145,10 @@ def _objects(cells: list[Any], path: Path) -> list[dict[str, Any]] | None:
     return found
 
 
+# Possessive, and a text left open runs to the end: no way is tried twice, however long the cell.
 _PYTHON_WORD = re.compile(
-    r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|\b(?:True|False|None|nan|inf)\b"""
+    r"""'(?:[^'\\]++|\\.?)*+(?:'|\Z)|"(?:[^"\\]++|\\.?)*+(?:"|\Z)"""
+    r"|\b(?:True|False|None|nan|inf)\b"
 )
 _WORDS = {"True": "true", "False": "false", "None": "null", "nan": "NaN", "inf": "Infinity"}
 
@@ -183,9 +185,11 @@ def _read_parquet(path: Path) -> Columns:
             about = described.metadata
             _refuse_many(path, about.num_rows, about.num_columns)
             groups = [about.row_group(number) for number in range(about.num_row_groups)]
-            leaves = sum(g.column(k).num_values for g in groups for k in range(g.num_columns))
-            if leaves > MOST_CELLS:
+            parts = [g.column(k) for g in groups for k in range(g.num_columns)]
+            if (leaves := sum(part.num_values for part in parts)) > MOST_CELLS:
                 refuse("runs", path, f"{leaves:,} values; at most {MOST_CELLS:,} are read")
+            if sum(part.total_uncompressed_size for part in parts) > LARGEST:
+                refuse("runs", path, f"more than {LARGEST:,} bytes when unpacked")
             table = described.read()
             return {name: table.column(name).to_pylist() for name in table.column_names}
     except (arrow.ArrowException, OSError, ValueError, OverflowError) as error:
@@ -212,7 +216,7 @@ def _is_whole(line: bytes) -> bool:
         return line.rstrip().endswith(b"}")
     try:
         json.loads(line)
-    except ValueError:  # not JSON, or not UTF-8
+    except (ValueError, RecursionError):  # not JSON, not UTF-8, or nested deep
         return line.rstrip().endswith(b"}") and line.count(b"{") == line.count(b"}")
     return True
 
@@ -355,6 +359,7 @@ def _read_csv(content: bytes, path: Path) -> tuple[Columns, str]:
         refuse(
             "runs", path, "its first line holds numbers; a header that names the columns is needed"
         )
+    _refuse_many(path, 0, len(header))
     named = [name for name in header if name]
     if len(set(named)) < len(named):
         twice = next(name for name in named if named.count(name) > 1)

@@ -28,9 +28,9 @@ _FACTORS = {"thousands": 1e3, "millions": 1e6, "billions": 1e9, "trillions": 1e1
 
 def converted(values: np.ndarray, unit: str) -> np.ndarray:
     """A column in the unit the user named, as a plain count or in nats."""
-    if unit in _FACTORS:
-        return values * _FACTORS[unit]
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+        if unit in _FACTORS:
+            return values * _FACTORS[unit]
         if unit == "log10":
             return np.power(10.0, values)
         if unit == "ln":

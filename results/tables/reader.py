@@ -50,6 +50,8 @@ BOUNDS = {
 """Our name -> what no run lies outside of, in any unit that the column may have."""
 _FLOPS_PER_PARAMETER_AND_TOKEN = 6
 """C = 6·N·D (arXiv 2001.08361)."""
+_beyond_floats = np.errstate(over="ignore", divide="ignore", invalid="ignore")
+"""Products that no float holds become infinite, and are refused as such where they are checked."""
 
 
 def read_table(
@@ -217,6 +219,7 @@ def _arranged(
     step = None
     if name is not None and name not in table.columns.values() and len(reduced) == len(table):
         step = numbers(cells[name], decimal_comma=comma)[kept]
+        step[np.isinf(step)] = math.nan  # two of them are in no order, and have no difference
     return with_runs(reduced, named, step)
 
 
@@ -228,6 +231,7 @@ def _repeated(cells: Columns, kept: np.ndarray, comma: bool) -> tuple[str, ...]:
     return repeated_text(numbers(cells[name], decimal_comma=comma)[kept], "rows")
 
 
+@_beyond_floats
 def _derived(
     path: Path, cells: Columns, numeric: dict[str, np.ndarray], mapping: ColumnMapping, comma: bool
 ) -> list[str]:
@@ -239,10 +243,9 @@ def _derived(
     flops, ratio = find(cells, FLOPS), find(cells, TOKENS_PER_PARAMETER)
     if len(missing) == 1 and flops is not None:
         other = numeric["d" if ours == "n" else "n"]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            numeric[ours] = numbers(cells[flops], decimal_comma=comma) / (
-                _FLOPS_PER_PARAMETER_AND_TOKEN * other
-            )
+        numeric[ours] = numbers(cells[flops], decimal_comma=comma) / (
+            _FLOPS_PER_PARAMETER_AND_TOKEN * other
+        )
         mapping.names[ours] = flops
         formula = "N = C/(6D)" if ours == "n" else "D = C/(6N)"
         return [f"{ours} has no column: {formula}, with C from {shown(flops, 40)!r}"]
@@ -253,6 +256,7 @@ def _derived(
     refuse_missing(path, cells, ours)
 
 
+@_beyond_floats
 def _applied_depth(numeric: dict[str, np.ndarray], mapping: ColumnMapping) -> list[str]:
     """Blocks stored times how often each is applied, where the table counts blocks; said."""
     name = mapping.names.get("n_layers", "")

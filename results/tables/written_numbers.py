@@ -22,6 +22,8 @@ _COMMA_THOUSANDS = re.compile(r"[+-]?[0-9]{1,3}(,[0-9]{3})+(\.[0-9]+)?")
 _POINT_THOUSANDS = re.compile(r"[+-]?[0-9]{1,3}(\.[0-9]{3})+(,[0-9]+)?")
 _DECIMAL_COMMA = re.compile(r"[+-]?[0-9]*,[0-9]+([eE][+-]?[0-9]+)?")
 _LOOKED_AT = 2_000
+_LONGEST = 120
+"""Characters of a number with its unit."""
 _UNIT_AFTER = re.compile(r"\s*nats?(\s*(/|per)\s*tok(en)?)?\s*$", re.IGNORECASE)
 
 
@@ -75,6 +77,8 @@ def _number(cell: Any, comma: bool) -> float:
         return float(text) if "_" not in text else math.nan
     except ValueError:
         pass
+    if len(text) > _LONGEST:
+        return math.nan
     text = _UNIT_AFTER.sub("", text)
     sign = -1.0 if text.startswith("-") else 1.0
     for parse in (parse_count, parse_flops):

@@ -36,3 +36,15 @@ def test_each_row_tells_shape_n_d_observed_predicted_and_error() -> None:
     marked = [place for place, line in enumerate(rows) if "*" in line]
     assert marked == [k for k, row in enumerate(prediction["rows"]) if row["extrapolated"]]
     assert marked
+
+
+def test_a_loss_that_no_quotient_holds_has_its_error_all_the_same() -> None:
+    """Found by the fuzzer: the smallest numbers there are overflowed predicted / observed."""
+    table, _ = read_tables(("results/reference/runs.jsonl",))
+    table = table.take(np.arange(2))
+    prediction = load_law("reference").predict_table(table)
+    table.loss[0] = 5e-324
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(*predict_tables(prediction, table))
+    error = np.log(prediction["rows"][0]["loss"]) - np.log(5e-324)
+    assert f"{error:+.2%}" in console.export_text()
