@@ -1,7 +1,7 @@
 """What is sharing worth? Estimates from the runs of the preset `sharing`, whichever there are.
 
 python -m benchmarks.sharing_study [RUNS] [--json]     RUNS: a sweep's folder or its runs.jsonl
-python -m benchmarks.sharing_study --write             results/sharing/README.md anew
+python -m benchmarks.sharing_study --write             results/sharing/README.md and its figure anew
 """
 
 import argparse
@@ -9,7 +9,8 @@ import json
 from pathlib import Path
 
 from benchmarks.sharing_study.analysis import analyse
-from benchmarks.sharing_study.page import text
+from benchmarks.sharing_study.figure import write_figure
+from benchmarks.sharing_study.page import FIGURE, text
 from benchmarks.sharing_study.runs import FOLDER
 from shapelaw.results.store import read_records
 
@@ -27,6 +28,7 @@ def main() -> None:
         return
     if asked.write:
         (FOLDER / "README.md").write_text(text(figures), encoding="utf-8")
+        write_figure(figures, FOLDER / FIGURE)
     print(text(figures))
 
 

@@ -1,5 +1,6 @@
 """All figures of the sharing study, as `--json` prints them, from whichever runs there are."""
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -12,6 +13,7 @@ from benchmarks.sharing_study.estimates import (
     phi_of,
 )
 from benchmarks.sharing_study.runs import DEPTHS, Run, runs_of, to_come
+from benchmarks.sharing_study.worth import worth
 from shapelaw.results.record import RunRecord
 
 CONTRASTS = (
@@ -25,6 +27,9 @@ CONTRASTS = (
 )
 """(cell, the cell it is compared with, what the difference is worth)."""
 
+NORMAL_90 = 1.645
+"""Half of a 90 % interval over its standard error."""
+
 
 def analyse(records: Sequence[RunRecord]) -> dict[str, Any]:
     """All figures, as `--json` prints them."""
@@ -32,7 +37,7 @@ def analyse(records: Sequence[RunRecord]) -> dict[str, Any]:
     budgets = [Budget(runs, tokens) for tokens in sorted({run.tokens for run in runs})]
     contrasts = []
     for budget in budgets:
-        for first, second, worth in CONTRASTS:
+        for first, second, meaning in CONTRASTS:
             for depths in ((4,), (8,), DEPTHS):
                 found = budget.contrast(first, second, depths)
                 if found is not None:
@@ -41,7 +46,7 @@ def analyse(records: Sequence[RunRecord]) -> dict[str, Any]:
                             "tokens": budget.tokens,
                             "of": first,
                             "against": second,
-                            "worth": worth,
+                            "worth": meaning,
                             "base_depths": list(depths),
                             **_numbers(found),
                         }
@@ -76,11 +81,38 @@ def analyse(records: Sequence[RunRecord]) -> dict[str, Any]:
             for budget in budgets
         ],
         "contrasts": contrasts,
+        "unsteady": unsteady(budgets),
         "equal_flops": equal,
         "phi": phis,
         "learning_rate": learning_rates(runs),
+        "worth": worth(),
         "to_come": to_come(records),
     }
+
+
+def unsteady(budgets: Sequence[Budget]) -> dict[str, float] | None:
+    """The largest move of B − A between neighbouring budgets, as a check of the noise.
+
+    Budgets share a trunk, so less than the noise of four runs is expected to lie between two such
+    differences; a move of many times that says that runs scatter more than their intervals.
+    """
+    found: dict[str, float] | None = None
+    for small, large in itertools.pairwise(budgets):
+        for depth in DEPTHS:
+            both = [budget.contrast("twice", "distinct", (depth,)) for budget in (small, large)]
+            if both[0] is None or both[1] is None:
+                continue
+            move = both[1].value - both[0].value
+            of_noise = abs(move) / math.hypot(*(one.half_width / NORMAL_90 for one in both if one))
+            if found is None or of_noise > found["of_noise"]:
+                found = {
+                    "base_depth": depth,
+                    "from": small.tokens,
+                    "to": large.tokens,
+                    "move": move,
+                    "of_noise": of_noise,
+                }
+    return found
 
 
 def _numbers(found: Interval) -> dict[str, float | None]:

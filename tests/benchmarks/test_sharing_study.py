@@ -1,5 +1,6 @@
 """The sharing study's estimates, on runs whose truth is known."""
 
+import dataclasses
 import math
 from pathlib import Path
 
@@ -7,10 +8,11 @@ import msgspec
 import numpy as np
 import pytest
 
-from benchmarks.sharing_study.analysis import analyse
+from benchmarks.sharing_study.analysis import analyse, unsteady
 from benchmarks.sharing_study.estimates import Budget, Interval, equal_flops, phi_of
-from benchmarks.sharing_study.page import text
+from benchmarks.sharing_study.page import UNSTEADY, text
 from benchmarks.sharing_study.runs import DEPTHS, FOLDER, Run, runs_of
+from benchmarks.sharing_study.worth import BLOCKS, shapes, worth
 from shapelaw.results.record import ParameterCounts, RunRecord
 from shapelaw.results.store import read_records
 from shapelaw.sweeps.design.design import load_design
@@ -112,6 +114,21 @@ def test_equal_flops_adds_the_noise_of_both_budgets() -> None:
     assert found.half_width > 0.8 * alone.half_width
 
 
+def test_a_difference_that_jumps_between_budgets_is_told() -> None:
+    """B − A is steady in the truth; one run off by ten times the noise is not taken for a fact."""
+
+    def moved(amount: float) -> float:
+        small = Budget(made(np.random.default_rng(5), seeds=1, tokens=TOKENS // 2), TOKENS // 2)
+        runs = made(np.random.default_rng(6), seeds=1)
+        of = next(i for i, run in enumerate(runs) if (run.cell, run.depth) == ("twice", 8))
+        runs[of] = dataclasses.replace(runs[of], log_loss=runs[of].log_loss + amount)
+        found = unsteady([small, Budget(runs, TOKENS)])
+        assert found is not None
+        return found["of_noise"]
+
+    assert moved(0.0) < UNSTEADY < moved(0.05)
+
+
 def records() -> list[RunRecord]:
     """The preset's first seed and its learning rates, with losses of the truth."""
     sample = read_records(REFERENCE)[0]
@@ -158,6 +175,26 @@ def test_records_are_told_apart_by_what_was_trained() -> None:
         if "seed" in name
     )
     assert "What the cells differ by" in text(figures)
+
+
+def test_what_sharing_is_worth_follows_the_device() -> None:
+    """Twice the same blocks: nearly free on the phone, as dear as distinct ones where each
+    application is paid for; and equal time buys no more blocks than it pays for."""
+    phone, here, server = worth()["devices"]
+    assert phone["cells"]["B"]["time"]["high"] < 0.5 * phone["cells"]["D"]["time"]["low"]
+    assert server["copies"]
+    assert server["cells"]["B"]["time"] == server["cells"]["D"]["time"]
+    for device in (phone, here, server):
+        assert BLOCKS <= device["equal_time"]["blocks"]["value"] <= 2 * BLOCKS
+        loss = device["cells"]["B"]["loss"]
+        assert loss["low"] < loss["value"] < loss["high"]
+        # The loss is the law's, whatever runs it.
+        assert loss == phone["cells"]["B"]["loss"]
+    assert phone["measured"]["B"] == pytest.approx(math.log(16.0 / 15.6))
+    four = shapes()
+    stored = {cell: float(one.non_embedding_parameters) for cell, one in four.items()}
+    assert stored["C"] == pytest.approx(stored["A"], rel=0.01)
+    assert four["C"].depth == four["B"].depth == four["D"].depth
 
 
 def test_the_committed_text_is_what_the_committed_records_say() -> None:
