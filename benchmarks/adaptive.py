@@ -36,7 +36,8 @@ from shapelaw.scaling.architecture import ArchitectureBatch
 from shapelaw.scaling.fit import fit_law
 from shapelaw.scaling.law import Law
 from shapelaw.scaling.run_table import RunTable
-from shapelaw.sweeps.adaptive.expected_error import Runs, outlook_of, pick
+from shapelaw.sweeps.adaptive.expected_error import Runs, outlook_of
+from shapelaw.sweeps.adaptive.greedy_picks import pick
 from shapelaw.sweeps.adaptive.proposals import candidates_of
 from shapelaw.sweeps.design.design import read_design
 from shapelaw.sweeps.design.layout import layout

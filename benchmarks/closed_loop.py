@@ -2,27 +2,28 @@
 
     python -m benchmarks.closed_loop [--json]
 
-What may be picked are the shapes of the two largest sizes of the reference study, each on 5, 10 or
-20 tokens a parameter; the law is fitted below both sizes. The devices are simulated: iPhones 13
-whose bandwidths, rates, cache and runtime are divided by `SCALE`, so that these models stand to
-them as models of hundreds of millions of parameters do to the phone. Each of `TRUTHS` devices is
-one draw of the profile's constants. The tool knows draws of another seed: as the profile ships
-them, and after `TIMED` smaller shapes were timed on the device (`told`). As in `query`, the pick
-has the least loss in the mean over the law's draws among those that meet every budget with
-probability .9.
+What may be picked are 24 shapes of six sizes (results/panel), each on half a million or a million
+tokens; the law is fitted to the reference study up to `HELD_OUT_ABOVE`, which holds none of these
+sizes: two lie between its own, four above. The devices are simulated: iPhones 13 whose bandwidths,
+rates, cache and runtime are divided by `SCALE`, so that these models stand to them as models of
+hundreds of millions of parameters do to the phone. Each of `TRUTHS` devices is one draw of the
+profile's constants. The tool knows draws of another seed: as the profile ships them, and after
+`TIMED` smaller shapes were timed on the device (`told`). As in `query`, the pick has the least loss
+in the mean over the law's draws among those that meet every budget with probability .9.
 
 Budgets of training FLOPs, decode speed, first token and memory lie halfway between neighbouring
 candidates on the true device (`benchmarks.study.loop.limit`) and are set by shares of the
-candidates that meet them, before any pick is made. Picks are counted by their shapes. Regret is the
-pick's trained loss less that of the best shape that keeps the budgets in truth, in standard
-deviations of seed noise; `law_regret`, less that of the best shape that the tool could promise,
-leaves out what not knowing the device costs.
+candidates that meet them; panel, budgets and rule were committed before the panel was scored. Picks
+are counted by their shapes. Regret is the pick's trained loss less that of the best shape that
+keeps the budgets in truth, in standard deviations of seed noise; `law_regret`, less that of the
+best shape that the tool could promise, leaves out what not knowing the device costs.
 """
 
 import argparse
 import dataclasses
 import itertools
 import json
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -32,6 +33,7 @@ from benchmarks.study.loop import LEAST_FEASIBLE, limit
 from benchmarks.study.measure import WORKLOAD
 from benchmarks.study.records import load_study, mean_losses, seed_noise
 from shapelaw.results.record import RunRecord
+from shapelaw.results.store import read_records
 from shapelaw.results.tables.from_records import table_of
 from shapelaw.scaling.architecture import Architecture, ArchitectureBatch
 from shapelaw.scaling.fit import fit_law
@@ -39,11 +41,12 @@ from shapelaw.search.devices.catalogue import load_device
 from shapelaw.search.devices.cost import cost_draws
 from shapelaw.search.devices.profile import DeviceProfile
 
+PANEL = Path(__file__).parents[1] / "results" / "panel"
 DEVICE = "iphone-13"
 SCALE = 2000.0
 BITS = 8.0
-HELD_OUT_ABOVE = 100_000
-"""Non-embedding parameters."""
+HELD_OUT_ABOVE = 99_000
+"""Non-embedding parameters of runs that the law may not see."""
 FORM = "shape-depth"
 BOOTSTRAP = 100
 CONFIDENCE = 0.9
@@ -58,7 +61,7 @@ TIMING_NOISE = {"decode_s": 0.03, "ttft_s": 0.03, "memory_bytes": 0.01}
 SHARES = {
     "decode_s": (1.0, 0.8, 0.6, 0.4, 0.2),
     "ttft_s": (1.0, 0.7, 0.4),
-    "memory_bytes": (1.0, 0.75, 0.5, 0.25),
+    "memory_bytes": (1.0, 5 / 6, 4 / 6, 3 / 6, 2 / 6, 1 / 6),
 }
 """Of the candidates that meet a budget of each quantity of the device."""
 FLOPS_SHARES = (1.0, 0.7, 0.4)
@@ -80,12 +83,14 @@ class Candidates:
     """Means over seeds."""
 
 
-def parted(records: list[RunRecord]) -> tuple[list[RunRecord], list[RunRecord]]:
-    """Those that a law may see, and those of the held-out sizes."""
-    return (
-        [one for one in records if one.n_parameters.non_embedding <= HELD_OUT_ABOVE],
-        [one for one in records if one.n_parameters.non_embedding > HELD_OUT_ABOVE],
-    )
+def seen_by_the_law() -> list[RunRecord]:
+    """Runs of the reference study up to `HELD_OUT_ABOVE`."""
+    study = load_study()
+    return [
+        one
+        for one in [*study.fitted, *study.held_out]
+        if one.n_parameters.non_embedding <= HELD_OUT_ABOVE
+    ]
 
 
 def candidates(held_out: list[RunRecord]) -> Candidates:
@@ -271,10 +276,9 @@ def summary(
 
 def report() -> dict[str, Any]:
     """All figures, as `--json` prints them; regrets in standard deviations of seed noise."""
-    study = load_study()
-    below, held_out = parted([*study.fitted, *study.held_out])
+    below = seen_by_the_law()
     law = fit_law(table_of(below), form=FORM, bootstrap=BOOTSTRAP, holdout=False).law
-    among, noise = candidates(held_out), seed_noise().run
+    among, noise = candidates(read_records(PANEL)), seed_noise().run
     batch = ArchitectureBatch.of(among.shapes)
     expected = law.loss_draws(batch, among.tokens).mean(axis=0)
     timed = timed_shapes(below)

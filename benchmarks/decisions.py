@@ -6,13 +6,15 @@ The draws of the evidence are split: one half decides, the other half are truths
 draw of the law and one of the device's constants (by another seed than the decision's). In each
 truth every shape of the space is looked at, so the best feasible one is known.
 
-Four rules pick for the same question, under the same promise to meet the budgets with probability
+Five rules pick for the same question, under the same promise to meet the budgets with probability
 .9 by the device's draws, so that they differ only in how losses are judged:
 
 - `expected`: the least expected loss over the law's draws (what `query` does);
 - `middle`: the least loss by the mean parameters;
 - `literature`: the least loss by the law composed of published coefficients;
-- `llama`: LLaMA's proportions, at the size with the least expected loss.
+- `llama`: LLaMA's proportions, at the size with the least expected loss;
+- `hindsight`: the least expected loss over the truths themselves, which no rule knows: as low as
+  any one shape's mean regret can be. What is left of it is not knowing the law, not the search.
 
 Regret is split. `law`: loss in truth less that of the best shape that keeps the promise; what not
 knowing the law costs. `total`: less that of the best shape that is feasible in truth; not knowing
@@ -113,6 +115,7 @@ QUESTIONS |= {
         space=settled("laptop-depth", Range(512, 5120, 512), [16, 32, 64]),
     ),
 }
+RULES = ("expected", "middle", "literature", "llama", "hindsight")
 OPEN = 9
 """Questions, the first ones, that leave all of shape open."""
 
@@ -183,7 +186,9 @@ class Truths:
         return feasible_best, promised_best
 
 
-def picks(question: Question, law: EvidenceLaw) -> tuple[Answer, dict[str, Architecture]]:
+def picks(
+    question: Question, law: EvidenceLaw, truths: EvidenceLaw
+) -> tuple[Answer, dict[str, Architecture]]:
     """`query`'s answer by the deciding half, and what each rule picks."""
     middle = dataclasses.replace(law, theta=law.middle)
 
@@ -204,6 +209,7 @@ def picks(question: Question, law: EvidenceLaw) -> tuple[Answer, dict[str, Archi
         "middle": ask(middle).best.architecture,
         "literature": ask(literature_law()).best.architecture,
         "llama": llama.candidate.architecture,
+        "hindsight": ask(truths).best.architecture,
     }
 
 
@@ -211,8 +217,8 @@ def judged(name: str, truths: int) -> dict[str, Any]:
     """One question's figures."""
     law, others = halves()
     question = QUESTIONS[name]
-    answer, chosen = picks(question, law)
     truth = Truths(dataclasses.replace(law, theta=others[:truths]))
+    answer, chosen = picks(question, law, truth.law)
     feasible_best, promised_best = truth.best(answer)
     shapes = ArchitectureBatch.of(list(chosen.values()))
     losses = truth.losses(answer.problem, shapes)
@@ -276,9 +282,9 @@ def summary(found: list[dict[str, Any]]) -> dict[str, Any]:
     """The bars, question by question and together."""
     open_questions = [each for each in found if each["question"] in list(QUESTIONS)[:OPEN]]
 
-    def ratio(each: dict[str, Any], regret: str) -> float:
+    def ratio(each: dict[str, Any], regret: str, rule: str = "expected") -> float:
         rules = each["rules"]
-        return float(rules["expected"][regret] / rules["literature"][regret])
+        return float(rules[rule][regret] / rules["literature"][regret])
 
     return {
         "expected_not_above_middle": {
@@ -290,9 +296,12 @@ def summary(found: list[dict[str, Any]]) -> dict[str, Any]:
         "ratio_to_literature_total": {
             each["question"]: ratio(each, "total_regret") for each in open_questions
         },
+        "hindsight_ratio_to_literature": {
+            each["question"]: ratio(each, "law_regret", "hindsight") for each in open_questions
+        },
         "mean_law_regret": {
             rule: float(np.mean([each["rules"][rule]["law_regret"] for each in open_questions]))
-            for rule in ("expected", "middle", "literature", "llama")
+            for rule in RULES
         }
         if open_questions
         else {},

@@ -221,15 +221,15 @@ def many_rows(form: str) -> dict[str, Any]:
     return found
 
 
-def large_table() -> RunTable:
-    """100,000 checkpoints of 5,000 runs of a known law, each run with a shift of its own."""
+def large_table(rows: int = LARGE_ROWS, runs: int = LARGE_RUNS) -> RunTable:
+    """Checkpoints of so many runs of a known law, each run with a shift of its own."""
     generator = np.random.default_rng(0)
-    run = np.repeat(np.arange(LARGE_RUNS), LARGE_ROWS // LARGE_RUNS)
-    width = np.exp(generator.uniform(np.log(128), np.log(4096), LARGE_RUNS))[run]
-    depth = np.exp(generator.uniform(np.log(4), np.log(64), LARGE_RUNS))[run]
+    run = np.repeat(np.arange(runs), rows // runs)
+    width = np.exp(generator.uniform(np.log(128), np.log(4096), runs))[run]
+    depth = np.exp(generator.uniform(np.log(4), np.log(64), runs))[run]
     n = 12 * width**2 * depth
     d = n * np.exp(generator.uniform(np.log(2), np.log(200), len(run)))
-    noise = 0.004 * generator.standard_normal(LARGE_RUNS)[run]
+    noise = 0.004 * generator.standard_normal(runs)[run]
     noise = noise + 0.003 * generator.standard_normal(len(run))
     loss = 1.6 + 150 * n**-0.4 + 4 * width**-0.45 + 0.9 * depth**-0.7 + 1500 * d**-0.45 * n**0.1
     return RunTable(

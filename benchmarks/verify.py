@@ -2,14 +2,15 @@
 
     python -m benchmarks.verify ANSWER.json [--truths 200] [--flops 1e14] [--json]
 
-Each truth is a study drawn from the population; the plan's proxies are given losses by it, with
-its own noise, and the population is turned into the law of these runs. A verdict of `stands` claims
-with the answer's confidence that no rival is better; so does `does not stand` the contrary.
+Each truth is a study of proxies drawn from the population, the study asked about, which has as much
+of its shape as `carried_shape` says, and losses of the plan's proxies with noise. The population is
+turned into the law of these losses. A verdict of `stands` claims with the probability that it
+states, at least the answer's confidence, that no rival is better; `does not stand` the contrary.
 """
 
 import argparse
+import itertools
 import json
-from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -23,44 +24,57 @@ from shapelaw.verification.verdict import (
     belief_after,
     belief_of,
     rivals_of,
+    truths,
 )
 from shapelaw.verification.verify import plan_verification, would_be
 
-
-def trial(plan: Any, truth: np.ndarray, seed: int) -> tuple[str, bool]:
-    """The verdict on runs of one truth [1, p + 2], and whether the pick stands in truth."""
-    population = shipped_population()
-    generator = np.random.default_rng(seed)
-    runs: Runs = would_be(plan.question, list(plan.proxies), plan.seeds)
-    row, run = np.exp(truth[0, -2]), np.exp(truth[0, -1])
-    loss = runs.predicted(truth)[0] + row * generator.standard_t(4.0, len(runs.run))
-    loss = loss + (run * generator.standard_t(4.0, runs.run.max() + 1))[runs.run]
-    seen = Runs(runs.features, loss, runs.run, runs.weight)
-    after = belief_after(population, plan.question, seen, seed)
-    rivals = rivals_of(plan.question)
-    verdict = after.verdict(rivals, plan.question.confidence)
-    return verdict, belief_of(truth, plan.question).probability(rivals) > 0.5
+BINS = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 0.95, 1.0)
+"""Edges of the stated probabilities that are compared with how often they come true."""
 
 
-def report(answer: str, truths: int, flops: float, seed: int = 1) -> dict[str, Any]:
-    """Counts of each verdict, and the share of them that is right."""
+def report(answer: str, count: int, flops: float, seed: int = 1) -> dict[str, Any]:
+    """Verdicts, the share of each that is right, and the reliability of probabilities."""
     plan = plan_verification(answer, flops)
-    population = shipped_population()
-    theta, _ = population.new_studies(truths, np.random.default_rng(seed), unit_known=True)
-    found = [trial(plan, theta[[number]], number) for number in range(truths)]
-    count = Counter(found)
-    said = {name: count[name, True] + count[name, False] for name in (STANDS, FALLS, OPEN)}
+    population, question = shipped_population(), plan.question
+    would: Runs = would_be(question, list(plan.proxies), plan.seeds)
+    generator = np.random.default_rng(seed)
+    drawn = truths(population, question, would, 2 * count, generator)
+    rivals = rivals_of(question)
+    stated, holds = np.zeros(count), np.zeros(count, dtype=bool)
+    for number in range(count):
+        seen = Runs(would.features, drawn.log_loss[number], would.run, would.weight)
+        after = belief_after(population, question, seen, seed=1000 * seed + number)
+        stated[number] = after.probability(rivals)
+        holds[number] = belief_of(drawn.asked[[number]], question).probability(rivals) > 0.5
+    sure = question.confidence
+    of = {STANDS: stated >= sure, FALLS: 1 - stated >= sure}
+    of[OPEN] = ~(of[STANDS] | of[FALLS])
+    claims, right = np.maximum(stated, 1 - stated), np.where(stated >= 0.5, holds, ~holds)
+
+    def mean(values: np.ndarray, among: np.ndarray) -> float | None:
+        return float(values[among].mean()) if among.any() else None
+
     return {
-        "truths": truths,
+        "truths": count,
         "flops": plan.flops,
         "runs": plan.runs,
-        "claimed": plan.question.confidence,
-        "expected_power": plan.power,
-        "verdicts": said,
-        "stands_right": count[STANDS, True] / said[STANDS] if said[STANDS] else None,
-        "falls_right": count[FALLS, False] / said[FALLS] if said[FALLS] else None,
-        "pick_stands_in_truth": sum(truth for _, truth in found) / truths,
-    }
+        "confidence": sure,
+        "probability_before": plan.before.probability(rivals),
+        "pick_stands_in_truth": float(holds.mean()),
+        "power": plan.power,
+        "settled": float(np.mean(~of[OPEN])),
+        "verdicts": {name: int(among.sum()) for name, among in of.items()},
+        "stands_claimed": mean(claims, of[STANDS]),
+        "stands_right": mean(right, of[STANDS]),
+        "falls_claimed": mean(claims, of[FALLS]),
+        "falls_right": mean(right, of[FALLS]),
+        "reliability": [
+            {"from": low, "to": high, "truths": int(among.sum()), "stated": mean(stated, among),
+             "came_true": mean(holds, among)}
+            for low, high in itertools.pairwise(BINS)
+            if (among := (stated >= low) & ((stated < high) | (high == 1.0))).any()
+        ],
+    }  # fmt: skip
 
 
 def main() -> None:
@@ -77,8 +91,14 @@ def main() -> None:
         print(json.dumps(figures))
         return
     for name, value in figures.items():
-        print(f"{name:22} {value}")
-    print(f"bar: each verdict is right in at least {figures['claimed']:g} of its cases")
+        if name != "reliability":
+            print(f"{name:22} {value}")
+    for one in figures["reliability"]:
+        print(
+            f"stated {one['from']:.2f} to {one['to']:.2f}: {one['truths']:4d} truths, mean "
+            f"{one['stated']:.3f}, came true {one['came_true']:.3f}"
+        )
+    print(f"bar: each verdict is right in at least {figures['confidence']:g} of its cases")
 
 
 if __name__ == "__main__":

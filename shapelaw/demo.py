@@ -34,14 +34,11 @@ def run_demo(out: Path, say: Say, show: Say) -> dict[str, Any]:
 
     start = time.perf_counter()
     out.mkdir(parents=True, exist_ok=True)
-
-    say(
-        Text.assemble(
-            ("1/4 sweep", "bold"),
-            "  training small models of different shapes on Python's own source",
-        )
+    first = Text.assemble(
+        ("1/4 sweep", "bold"),
+        "  training small models of different shapes on Python's own source",
     )
-    sweep_summary = _sweep(out)
+    sweep_summary = _sweep(out, lambda: say(first))
     say(Text.assemble(("2/4 fit", "bold"), "    a law of loss that knows about shape"))
     fitted = _fit(out, show)
     say(Text.assemble(("3/4 measure", "bold"), " what this machine can do"))
@@ -79,12 +76,12 @@ def peak_memory_bytes() -> int:
     )
 
 
-def _sweep(out: Path) -> dict[str, Any]:
+def _sweep(out: Path, begun: Callable[[], None]) -> dict[str, Any]:
     from shapelaw.sweeps.design.design import load_design
     from shapelaw.sweeps.running.run_sweep import run_sweep
 
     design = load_design("demo")
-    result = run_sweep(design, out)
+    result = run_sweep(design, out, begun=begun)
     return {
         "design": design.name,
         "finished": result.finished,

@@ -1,7 +1,9 @@
-"""A disk that is full while the tool writes: the old file stays, one line names it, exit 1.
+"""A disk that is full or may only be read while the tool writes: the old file stays, one line
+names it.
 
-Two ways to be full: the kernel lets no file grow beyond a limit, and a small tmpfs that holds no
-more (where a user may mount one).
+Two ways to be full, exit 1: the kernel lets no file grow beyond a limit, and a small tmpfs that
+holds no more (where a user may mount one). A file system that may only be read was the user's
+choice: exit 2.
 """
 
 import json
@@ -13,17 +15,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.borders.command_line import SPACE
+
+DATA = Path(__file__).parent / "data"
+ANSWER = Path(__file__).parent / "verification" / "answer.json"
 SHAPE = {
     "vocab_size": 256, "d_model": 64, "n_blocks": 4, "sharing": 1, "n_heads": 4, "n_kv_heads": 2,
     "head_dim": 16, "d_ff": 128, "tied_embeddings": True,
 }  # fmt: skip
-SPACE = """name = "x"
-d_model = [64, 128]
-head_dim = 32
-n_blocks = [4, 8]
-mlp_attention_ratio = 2
-vocab_size = 1000
-"""
 FIT = ("fit", "runs.csv", "--form", "chinchilla", "--bootstrap", "5", "--no-holdout")
 QUERY = ("query", "--device", "m2", "--space", "space.toml", "--tokens", "1B")
 WRITERS = {
@@ -58,6 +57,49 @@ rm filler
 find . -type f | sort | xargs sha256sum
 exit $code
 """
+READ_ONLY = r"""
+mount -t tmpfs none "$1" && cp -a "$2"/. "$1" && mount -o remount,ro "$1" && cd "$1" || exit 99
+shift 2
+exec "$@"
+"""
+ONE_AFTER_ANOTHER = """
+import json, os, sys, tempfile
+from shapelaw.cli import main
+for name, command in json.loads(sys.argv.pop()).items():
+    with tempfile.TemporaryFile() as said:
+        child = os.fork()
+        if not child:
+            os.dup2(said.fileno(), 1)
+            os.dup2(said.fileno(), 2)
+            sys.argv = ["shapelaw", *command]
+            main()
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        said.seek(0)
+        print(json.dumps([name, code, said.read().decode()]), flush=True)
+"""
+DESIGN = """name = "own"
+text = ["text.txt"]
+validation_tokens = 1024
+tokens_per_parameter = [2]
+[base]
+non_embedding = 4_000
+"""
+RUN_WRITERS = {
+    "runs": ("sweep", "design.toml", "--out", "runs", "--workers", "1"),
+    "proxies": ("verify", "answer.json", "--out", "proxies"),
+    "demo": ("demo", "--out", "demo"),
+}
+"""Further ones, where something runs before anything is written."""
+STUDIES = {
+    "study.db": (*QUERY, "--storage", "sqlite:///study.db"),
+    "journal.log": (*QUERY, "--storage", "journal.log"),
+}
+READERS = {
+    "law": ("predict", "law.json", "runs.csv"),
+    "status": ("sweep", "--status", "sweep"),
+    "plan": ("sweep", "design.toml", "--plan"),
+}
+"""What needs to write nothing."""
 MOUNTS = (
     shutil.which("unshare") is not None
     and not subprocess.run(
@@ -85,6 +127,11 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     times = ((512, 0, 216142857), (0, 128, 2_000_000_000))
     bench = [{**row, "n_prompt": p, "n_gen": g, "avg_ns": t} for p, g, t in times]
     (folder / "bench.json").write_text(json.dumps(bench))
+    (folder / "design.toml").write_text(DESIGN)
+    (folder / "text.txt").write_text("one two three four five\n" * 5000)
+    (folder / "sweep").mkdir()
+    shutil.copy(DATA / "runs-v2.jsonl", folder / "sweep" / "runs.jsonl")
+    shutil.copy(ANSWER, folder)
     for name, command in WRITERS.items():
         if name not in ONCE:
             done = run([sys.executable, "-m", "shapelaw"], folder, *command)
@@ -103,7 +150,7 @@ def run(
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=300,
     )
 
 
@@ -149,6 +196,44 @@ def test_a_full_file_system(written: Path, tmp_path: Path, name: str) -> None:
     )  # fmt: skip
     said(done, name, "No space left")
     assert done.stdout.endswith(sums)
+
+
+@pytest.fixture(scope="module")
+def read_only(
+    written: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, tuple[int, str]]:
+    """Exit code and words of every command where what was written may only be read."""
+    empty = tmp_path_factory.mktemp("read-only")
+    done = run(
+        ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", READ_ONLY, "sh", str(empty),
+         str(written), sys.executable, "-c", ONE_AFTER_ANOTHER],
+        empty,
+        json.dumps(WRITERS | RUN_WRITERS | STUDIES | READERS),
+        home=empty / "home",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return {name: (code, words) for name, code, words in map(json.loads, done.stdout.splitlines())}
+
+
+@pytest.mark.skipif(not MOUNTS, reason="nothing may be mounted here")
+@pytest.mark.parametrize("name", [*WRITERS, *RUN_WRITERS, *STUDIES])
+def test_a_read_only_file_system(read_only: dict[str, tuple[int, str]], name: str) -> None:
+    code, words = read_only[name]
+    assert code == 2, words
+    assert words.startswith("shapelaw: ")
+    assert words.count("\n") == 1
+    assert len(words) <= 300
+    assert name in words
+    assert "Read-only file system" in words or name in STUDIES  # of which SQLite and Optuna speak
+
+
+@pytest.mark.skipif(not MOUNTS, reason="nothing may be mounted here")
+@pytest.mark.parametrize("name", READERS)
+def test_what_is_only_read_may_be_read_only(
+    read_only: dict[str, tuple[int, str]], name: str
+) -> None:
+    code, words = read_only[name]
+    assert code == 0, words
 
 
 def test_the_state_of_a_sweep_stays_what_it_was(tmp_path: Path) -> None:

@@ -223,6 +223,8 @@ def fuzz(
                 kind = f"{one.name}: {fault}"
                 faults[kind] += 1
                 examples.setdefault(kind, number)
+                if progress:
+                    print(f"input {number}: {kind}", file=sys.stderr)
                 if keep is not None:
                     _keep(keep, number, one, fault)
         finally:

@@ -76,13 +76,11 @@ def judged(run: Run, stdout: str = "utf-8") -> str:
         return f"a warning: {said.strip()[-200:]}"
     if code not in (0, 1, 2):
         return f"exit {code}"
-    if code and (said.rstrip("\n").count("\n") - said.count("\nnote") > _notes(said)):
-        return f"exit {code} in {said.count(chr(10))} lines: {said[:150]}"
-    last = said.rstrip("\n").rpartition("\n")[2]
-    if code == 2 and (said.count("\n") != 1 + _notes(said) or not last.startswith(PROGRAM)):
-        return f"a rejection of {said.count(chr(10))} lines: {said[:150]!r}"
-    if code and len(last) > LONGEST_LINE:
-        return f"a rejection of {len(last)} characters: {last[:120]}"
+    lone = code == 2 or (code and stdout != UNREAD)  # where nobody reads, without a word
+    if lone and (said.count("\n") != 1 or not said.startswith(PROGRAM)):
+        return f"exit {code} in {said.count(chr(10))} lines: {said[:150]!r}"
+    if lone and len(said.rstrip("\n")) > LONGEST_LINE:
+        return f"a rejection of {len(said) - 1} characters: {said[:120]}"
     strange = [
         c
         for c in said + answer
@@ -122,12 +120,6 @@ def _on_the_terminal(
 ) -> None:
     """As an interpreter shows a warning, whatever a test runner has put in its place."""
     sys.stderr.write(warnings.formatwarning(message, category, filename, lineno, line))
-
-
-def _notes(said: str) -> int:
-    """Lines that remarks take before the last one."""
-    before = said.rstrip("\n").rpartition("\n")[0]
-    return before.count("\n") + 1 if before.startswith("note ") else 0
 
 
 def _no_constant(name: str) -> float:

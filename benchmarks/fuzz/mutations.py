@@ -149,7 +149,7 @@ def lines(content: bytes, generator: random.Random) -> bytes:
         if kind < 0.7 and row.strip().startswith(b"{"):
             try:
                 rows[number] = document(row, generator)
-            except ValueError:  # already broken
+            except (ValueError, RecursionError):  # already broken, or too deep to be changed again
                 continue
         elif kind < 0.76:
             del rows[number]

@@ -244,7 +244,8 @@ def well_inputs(folder: Path) -> list[Border]:
     return [
         Border("law.json", "json", (folder / "law.json").read_bytes(), (
             ("predict", "{}", "@/runs.csv", "--json"),
-            (*query[:-1], "--law", "{}", "--json"),
+            (*query[:-1], "--law", "{}", "--json"), (*query[:-1], "--law", "{}"),
+            ("predict", "{}", "@/runs.csv"),
             ("sweep", "smoke", "--next", "2", "--law", "{}", "--json"))),
         Border("shape-law.json", "json", law_v1, (
             ("predict", "{}", "@/shaped.csv", "--json"), (*query[:-1], "--law", "{}", "--json"))),
@@ -252,20 +253,21 @@ def well_inputs(folder: Path) -> list[Border]:
             ("predict", "{}", "@/shaped.csv", "--json"), (*query[:-1], "--law", "{}", "--json"))),
         Border("device.toml", "toml", device, (
             ("devices", "{}", "--json"), ("explain", "smollm2-135m", "--device", "{}", "--json"),
-            ("query", "--device", "{}", "--space", "@/space.toml", "--tokens", "1B", "--json")),
-            weight=2),
+            ("devices", "{}"), ("query", "--device", "{}", *query[3:-1]),
+            ("query", "--device", "{}", *query[3:])), weight=2),
         Border("calibrated.toml", "toml", device, (
             ("devices", "--json"), ("devices", "calibrated"),
             ("explain", "smollm2-135m", "--device", "calibrated")), folder="devices"),
         Border("workload.toml", "toml", (root / "search/workloads/agent.toml").read_bytes(), (
             ("explain", "smollm2-135m", "--device", "m2", "--workload", "{}", "--json"),
-            (*query[:-1], "--workload", "{}", "--json"))),
+            (*query[:-1], "--workload", "{}", "--json"), (*query[:-1], "--workload", "{}"))),
         Border("sparse.toml", "toml", b'name = "x"\nprompt = 1000\ngenerated = 100\nbatch = 2\n'
                b"context = 900\nturns = 3\ncached_share = 0.5\n[decode_attention]\n"
                b'kind = "eviction"\ncapacity = 512\n', (
             ("explain", "smollm2-135m", "--device", "m2", "--workload", "{}", "--json"),)),
         Border("space.toml", "toml", space, (
-            ("query", "--device", "m2", "--space", "{}", "--tokens", "1B", "--json"),), weight=2),
+            ("query", "--device", "m2", "--space", "{}", "--tokens", "1B", "--json"),
+            ("query", "--device", "m2", "--space", "{}", "--tokens", "1B")), weight=2),
         Border("design.toml", "toml", design, (("sweep", "{}", "--plan", "--json"),
             ("sweep", "{}", "--next", "1", "--law", "@/law.json", "--json"))),
         Border("own-text.toml", "toml", own_text, (("sweep", "{}", "--plan"),)),
@@ -275,7 +277,8 @@ def well_inputs(folder: Path) -> list[Border]:
                .encode(), (explain,)),
         Border("config.json", "json", json.dumps(CONFIG).encode(), (explain, to_hf)),
         Border("gemma.json", "json", json.dumps(GEMMA).encode(), (explain,)),
-        Border("answer.json", "json", answer, (explain, to_hf, to_gguf)),
+        Border("answer.json", "json", answer, (explain, to_hf, to_gguf, ("explain", "{}",
+            "--device", "m2"), ("verify", "{}", "--plan"), ("verify", "{}", "--plan", "--json"))),
         Border("model.gguf", "binary", _gguf(), (explain,), weight=2),
         Border("runs.csv", "csv", csv.encode(), (
             FIT, FIT, ("predict", "@/law.json", "{}", "--json"),

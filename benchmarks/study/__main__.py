@@ -33,7 +33,7 @@ CAVEATS = """## What this does not say
 
 The models have a hundred thousand parameters and read bytes of Python source; the law that comes \
 of them is `reference`, used by `query` inside this range and marked as extrapolating outside it, \
-with the pooled evidence's answer beside it. Budgets of 5 to 40 tokens a parameter are short of \
+with the pooled evidence's answer beside it. Budgets of 5 to 80 tokens a parameter are short of \
 where sharing is reported to pay most. Depth comes in whole blocks, of which the smallest models \
 have few, so that width, depth and ratio cannot be varied apart as finely as at scale.
 """

@@ -8,6 +8,7 @@ import click
 from shapelaw.commands.completion import architectures, completing, formats, workloads
 from shapelaw.commands.completion import devices as device_names
 from shapelaw.commands.output import JSON, print_json, say, show
+from shapelaw.scaling.atomic_files import check_place
 from shapelaw.scaling.terminal_text import note
 
 
@@ -73,12 +74,13 @@ def explain(
     explanation |= model.described(explanation["context"])
     if engine is None:
         explanation["warnings"] = [*own_profile_notes(device), *explanation["warnings"]]
+    if picture is not None:
+        write_picture(explanation, picture)
     for remark in model.notes:
         say(note(f"not expressed: {remark}"))
     for remark in (*model.assumed, *explanation["warnings"]):
         say(note(remark))
     if picture is not None:
-        write_picture(explanation, picture)
         say(f"picture: {picture}")
     print_json(explanation) if as_json else show(*explanation_tables(explanation))
 
@@ -122,9 +124,10 @@ def calibrate(
 ) -> None:
     """Measure this machine (or read a phone's llama-bench) and fit its device profile."""
     from shapelaw.search.devices.calibration.calibrate import calibrate as run_calibration
-    from shapelaw.search.devices.catalogue import own_profile_notes, save_device
+    from shapelaw.search.devices.catalogue import own_profile_notes, save_device, user_folder
     from shapelaw.search.devices.device_tables import calibration_tables
 
+    check_place(out or user_folder() / f"{Path(name).name}.toml")
     profile, report = run_calibration(
         name, engine=engine, llama_bench=llama_bench, quick=quick, progress=say
     )

@@ -7,6 +7,7 @@ import click
 
 from shapelaw.commands.completion import completing, forms, laws
 from shapelaw.commands.output import JSON, print_json, say, show
+from shapelaw.scaling.atomic_files import check_place
 from shapelaw.scaling.errors import BadInput
 from shapelaw.scaling.terminal_text import note
 from shapelaw.scaling.user_files import file_name, shown
@@ -93,13 +94,14 @@ def fit(
     from shapelaw.results.evidence.shipped_evidence import FEW_RUNS, fit_with_evidence
     from shapelaw.scaling.fit import fit_law
 
+    check_place(out, html, plots / "parity.png" if plots else None)
     table, dropped = _tables(runs, columns, drop_invalid=drop_invalid, allow_mixed=allow_mixed)
     names = ", ".join(map(file_name, runs))
     if prior == "evidence" and form != "auto":
         raise BadInput(f"form = {form}: --prior evidence has its own form; leave --form out")
-    if prior is None and form == "auto" and len(set(table.run)) < FEW_RUNS:
+    few = prior is None and form == "auto" and len(set(table.run)) < FEW_RUNS
+    if few:
         prior = "evidence"
-        say(note(f"fewer than {FEW_RUNS} runs: fitted with --prior evidence"))
     if prior == "evidence":
         from shapelaw.results.evidence.evidence_report import evidence_tables
 
@@ -117,6 +119,8 @@ def fit(
             from shapelaw.search.page.page import write_law_page
 
             write_law_page(LawRuns(law, table), html)
+        if few:
+            say(note(f"fewer than {FEW_RUNS} runs: fitted with --prior evidence"))
         print_json(report) if as_json else show(*evidence_tables(report))
         return
     fitted = fit_law(
@@ -163,9 +167,9 @@ def predict(law: str, runs: tuple[str, ...], columns: str | None, as_json: bool)
 
     fitted = load_law(law)
     table, _ = _tables(runs, columns, loss_needed=False)
+    prediction = fitted.predict_table(table)
     for remark in table.remarks:
         say(note(remark))
-    prediction = fitted.predict_table(table)
     if as_json:
         print_json(prediction)
     else:

@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from shapelaw.scaling.json_text import json_text
-from shapelaw.scaling.terminal_text import paragraph
+from shapelaw.scaling.terminal_text import paragraph, terminal
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
 
@@ -17,17 +17,13 @@ def print_json(value: Any) -> None:
 
 def say(*lines: Any) -> None:
     """To the person at the terminal: stderr, so that stdout holds the answer alone."""
-    from rich.console import Console
-
-    console = Console(stderr=True)
+    console = terminal(stderr=True)
     for line in lines:
         console.print(paragraph(line) if isinstance(line, str) else line)
 
 
 def show(*renderables: Any) -> None:
     """The answer itself, for people: stdout."""
-    from rich.console import Console
-
-    console = Console()
+    console = terminal()
     for item in renderables:
         console.print(paragraph(item) if isinstance(item, str) else item)

@@ -15,6 +15,7 @@ from shapelaw.commands.completion import (
     workloads,
 )
 from shapelaw.commands.output import JSON, print_json, say, show
+from shapelaw.scaling.atomic_files import check_place
 from shapelaw.scaling.terminal_text import note
 
 
@@ -89,13 +90,15 @@ def query(device: str, as_json: bool, html: Path | None, **options: Any) -> None
     """Which shape is best on DEVICE under the budgets, how sure that is, and what is scarce."""
     from shapelaw.search.answer.query import answer_command
 
+    check_place(html)
     answer = answer_command(device, **options)
-    for warning in answer.warnings:
-        say(note(warning))
     if html is not None:
         from shapelaw.search.page.page import write_answer_page
 
         write_answer_page(answer, html)
+    for warning in answer.warnings:
+        say(note(warning))
+    if html is not None:
         say(f"page: {html}")
     if as_json:
         print_json(answer.to_dict())

@@ -125,8 +125,6 @@ def sweep(
 
     with naming(design):
         remarks = corpus_notes(loaded, layout(loaded)[0])
-    for remark in remarks:
-        say(note(remark))
     folder = out or Path("runs") / loaded.name
     result = run_sweep(
         loaded,
@@ -143,6 +141,7 @@ def sweep(
         trainer_name=trainer_name,
         silence_seconds=parse_seconds(silence, "silence"),
         resources=dict(_resource(text) for text in resources),
+        begun=lambda: say(*map(note, remarks)),
     )
     summary = {
         "design": loaded.name,
@@ -194,10 +193,7 @@ def _propose(
     targets = None
     if device is not None:
         from shapelaw.search.answer.query import feasible_architectures
-        from shapelaw.search.devices.catalogue import own_profile_notes
 
-        for remark in own_profile_notes(device):
-            say(note(remark))
         targets = feasible_architectures(fitted, device=device, memory=memory, decode=decode)
     held: list[Any] = []
     if out is not None and (out / "runs.jsonl").exists():
@@ -206,4 +202,9 @@ def _propose(
         held = read_records(out)
     afforded = None if flops is None else parse_flops(flops)
     proposal = propose(design, fitted, count, flops=afforded, targets=targets, held=held)
+    if device is not None:
+        from shapelaw.search.devices.catalogue import own_profile_notes
+
+        for remark in own_profile_notes(device):
+            say(note(remark))
     print_json(proposal) if as_json else show(proposal_table(proposal))

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from shapelaw.scaling.terminal_text import literal
 from shapelaw.scaling.units import show_count, show_flops
+from shapelaw.verification.verdict import OPEN
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -17,7 +18,12 @@ def verification_tables(report: dict[str, Any]) -> "list[RenderableType]":
     done = "verdict" in report
     lines = []
     if done:
-        lines.append(Text.assemble("The pick ", (report["verdict"], "bold"), "."))
+        verdict = (report["verdict"], "bold")
+        settled = report["verdict"] != OPEN
+        said = (
+            ("The pick ", verdict) if settled else ("These runs ", verdict, " if the pick stands")
+        )
+        lines.append(Text.assemble(*said, "."))
     before = f"{report['probability_before']:.2f}"
     after = f", {report['probability_after']:.2f} after" if done else ""
     lines.append(
@@ -28,7 +34,7 @@ def verification_tables(report: dict[str, Any]) -> "list[RenderableType]":
     )
     cost = f"{report['runs']} runs, {show_flops(report['flops'])}, {report['seeds']} "
     cost += "seed" if report["seeds"] == 1 else "seeds"
-    if not done or report["verdict"] == "cannot tell":
+    if not done or report["verdict"] == OPEN:
         more = report["power_of_more"]
         cost += (
             f"; they {'were' if done else 'are'} expected to settle it with probability "

@@ -3,6 +3,7 @@
 import numpy as np
 
 from benchmarks import closed_loop
+from shapelaw.results.store import read_records
 from shapelaw.scaling.architecture import Architecture
 
 
@@ -45,7 +46,17 @@ def test_a_perfect_tool_has_no_regret_and_a_wrong_law_has_some() -> None:
 
 def test_the_calibrated_phone_keeps_its_promises() -> None:
     figures = closed_loop.report()
-    assert figures["candidates"] >= 24
+    assert figures["shapes"] >= 24
     assert figures["told"]["budgets"] >= 24
     assert figures["told"]["within_two_deviations"] >= 0.9
     assert 0.85 <= figures["told"]["decode_s_inside_interval"] <= 0.97
+
+
+def test_no_law_has_seen_a_size_of_the_panel() -> None:
+    """Sizes of the panel lie 10 % or more from every size that the law is fitted to."""
+    seen = {one.n_parameters.non_embedding for one in closed_loop.seen_by_the_law()}
+    panel = {one.n_parameters.non_embedding for one in read_records(closed_loop.PANEL)}
+    assert len({round(np.log(size) / 0.15) for size in panel}) >= 6
+    assert min(abs(np.log(a / b)) for a in seen for b in panel) > 0.1
+    shapes = {one.architecture.build() for one in read_records(closed_loop.PANEL)}
+    assert not shapes & {one.architecture.build() for one in closed_loop.seen_by_the_law()}

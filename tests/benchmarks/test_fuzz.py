@@ -1,19 +1,35 @@
-"""The fuzzer finds no fault here, and would find one."""
+"""The fuzzer finds no fault here, and would find one.
+
+The fuzzer forks, which JAX warns of once it has started its threads: each test is a new process.
+"""
 
 import functools
+import multiprocessing
 import sys
 import time
 import warnings
-
-import pytest
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from typing import TypeVar
 
 from benchmarks.fuzz import forked_server
 from benchmarks.fuzz.__main__ import fuzz
 from benchmarks.fuzz.forked_server import judged, serve
 
+T = TypeVar("T")
+
+
+def _in_new_process(run: Callable[[], T]) -> T:
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(run).result()
+
+
+def _short_run() -> object:
+    return fuzz(40, seed=0)["kinds"]
+
 
 def test_a_short_run_finds_no_fault() -> None:
-    assert fuzz(40, seed=0)["kinds"] == {}
+    assert _in_new_process(_short_run) == {}
 
 
 def _broken() -> None:
@@ -42,10 +58,16 @@ def _well() -> None:
     print("well")
 
 
-def test_each_kind_of_fault_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(forked_server, "PATIENCE_SECONDS", 1.0)
-    runs = (_broken, _warned, _talkative, _coloured, _endless, _well)
-    said = list(serve([functools.partial(judged, run) for run in runs]))
+RUNS = (_broken, _warned, _talkative, _coloured, _endless, _well)
+
+
+def _each_kind() -> list[str]:
+    forked_server.PATIENCE_SECONDS = 1.0
+    return list(serve([functools.partial(judged, run) for run in RUNS]))
+
+
+def test_each_kind_of_fault_is_one() -> None:
+    said = _in_new_process(_each_kind)
     words = ("KeyError", "RuntimeWarning", "410 characters", "control characters", "longer", "")
     for word, what in zip(words, said, strict=True):
         assert word in what
