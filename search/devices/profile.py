@@ -410,6 +410,8 @@ def _check_value(where: str, dotted: str, dimension: str, figure: Figure, value:
     if dimension == "bytes per weight" and value >= 1:
         raise BadInput(f"{where}.value = {figure.value}: less than 1 byte a weight is needed")
     may_be_zero = dimension not in ("bytes", "bandwidth", "operation rate", "bits", "share")
+    if dotted == "compute.prefill_chunk" and value < 1:
+        raise BadInput(f"{where}.value = {figure.value:g}: 1 token or more is needed")
     named = dotted == "memory.runtime" or dotted.endswith(".repacked_share")
     if value == 0 and not (may_be_zero or named):
         raise BadInput(f"{where}.value = 0: must be above zero")

@@ -33,6 +33,9 @@ WHOLE_AXES = frozenset(
 )
 """Axes whose values are chosen from a list; the others are ratios, spread in the logarithm."""
 
+MOST_TOKENS = 10**17
+"""Of a run: ten thousand times all text there is."""
+
 
 class Planned(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One shape of a design, in whole numbers."""
@@ -202,6 +205,12 @@ def _planned(
     seed: int,
     point: Point,
 ) -> Planned:
+    if max(tokens, default=0) > MOST_TOKENS:
+        raise BadInput(
+            f"part {shown(part, 40)}: {float(max(tokens)):.3g} tokens for "
+            f"{architecture.non_embedding_parameters:,} parameters; at most {MOST_TOKENS:g} is "
+            "needed: check tokens_per_parameter, token_budgets or flops"
+        )
     job = TrunkJob(
         architecture=ArchitectureFields.of(architecture),
         tokens=tuple(tokens),

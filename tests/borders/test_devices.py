@@ -65,6 +65,8 @@ def test_nothing_is_recommended_that_a_device_cannot_hold(run: Run, tmp_path: Pa
          "status = \"fitted\"} #", "memory.capacity"),
         ("[compute.peak]\n", "[compute.peak]\n\"\u0663\" = {value = 1.0, unit = \"TFLOP/s\", "
          "source = \"x\", status = \"fitted\"}\n", "precision"),
+        ("prefill_chunk = {value = ", "prefill_chunk = {value = 0, unit = \"tokens\", source = "
+         "\"x\", status = \"fitted\"} #", "compute.prefill_chunk"),
     ],
 )  # fmt: skip
 def test_profiles(run: Run, tmp_path: Path, old: str, new: str, named: str) -> None:

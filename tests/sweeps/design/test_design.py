@@ -460,6 +460,15 @@ def test_a_seed_below_zero_is_refused() -> None:
         read_design('name = "x"\ncorpus = "python"\nseeds = [-1]\n')
 
 
+def test_more_tokens_than_there_is_text_are_refused() -> None:
+    own = read_design(
+        'name = "x"\ncorpus = "python"\ntokens_per_parameter = [9223372036854775807]\n'
+        "[base]\nnon_embedding = 4_000\n"
+    )
+    with pytest.raises(BadInput, match=r"3\.\d+e\+22 tokens for .* parameters; at most 1e\+17"):
+        layout(own)
+
+
 def test_quantities_are_written_with_units_or_without() -> None:
     text = """
         name = "own"
