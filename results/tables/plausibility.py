@@ -59,8 +59,13 @@ def ask_about_units(
         _ask_loss(path, names["loss"], table)
 
 
+def _median(values: np.ndarray) -> float:
+    with np.errstate(over="ignore"):  # infinite between two values near the largest there is
+        return float(np.median(values))
+
+
 def _ask_count(path: Path, ours: str, column: str, values: np.ndarray, least: float) -> None:
-    typical = float(np.median(values))
+    typical = _median(values)
     if typical >= least:
         return
     what = "parameters" if ours == "n" else "tokens"
@@ -75,7 +80,7 @@ def _ask_count(path: Path, ours: str, column: str, values: np.ndarray, least: fl
 
 def _ask_together(path: Path, table: RunTable, names: dict[str, str]) -> None:
     with np.errstate(over="ignore"):  # a count near zero is refused by what follows
-        ratio = float(np.median(table.d / table.n))
+        ratio = _median(table.d / table.n)
     if ratio < LEAST_TOKENS_PER_PARAMETER:
         _ask(
             path,
@@ -97,13 +102,13 @@ def _ask_together(path: Path, table: RunTable, names: dict[str, str]) -> None:
         return
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
         stored = depth / table.shape.get("sharing", np.ones(len(depth)))
-        share = float(np.median(table.n / (stored * width**2)))
+        share = _median(table.n / (stored * width**2))
     if share < 0.2:
         _ask(
             path,
             "n",
             names["n"],
-            f"{np.median(table.n):.3g} parameters are fewer than d_model² × n_layers",
+            f"{_median(table.n):.3g} parameters are fewer than d_model² × n_layers",
             ("thousands", "millions", "raw"),
         )
 
@@ -121,7 +126,7 @@ def _ask_loss(path: Path, column: str, table: RunTable) -> None:
         _ask(path, "loss", column, "its name says a logarithm of the loss", ("ln", "log10", "nats"))
     trained = (table.n >= 1e7) & (table.d >= 1e9)
     best = float(np.min(loss))
-    if float(np.median(loss)) > LARGEST_LOSS or (trained.any() and best > UNTRAINED_LOSS):
+    if _median(loss) > LARGEST_LOSS or (trained.any() and best > UNTRAINED_LOSS):
         _ask(
             path,
             "loss",

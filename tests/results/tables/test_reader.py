@@ -91,6 +91,13 @@ def test_unusable_losses_are_refused_or_dropped_by_name(tmp_path: Path, cell: st
     assert dropped == [f"row 10: loss = {cell!r}"]
 
 
+def test_losses_next_to_the_largest_number_are_asked_about(tmp_path: Path) -> None:
+    # Where losses are not needed, as for `predict`, none is refused before.
+    path = write(tmp_path, csv_of([(n, d, 1e308) for n, d, _ in ROWS[:8]]))
+    with pytest.raises(BadInput, match=r"1e\+308 are too much for nats a token"):
+        read_table(path, loss_needed=False)
+
+
 def test_losses_of_several_tokenizers_are_not_mixed_unasked(tmp_path: Path) -> None:
     rows = [(*row, "a" if k % 2 else "b") for k, row in enumerate(ROWS)]
     for column in ("tokenizer", "corpus", "Validation Set"):
