@@ -8,7 +8,8 @@ share. Shapes are taken in the order of choice, and each combination belongs to 
 lets through.
 
 Where a shape fits, it fits at every looser combination too. So the combinations that are nobody's
-yet are those at the tight end, and only that corner of what a shape might reach is looked at.
+yet are those at the tight end: a shape that is let through by none of the loosest of them is let
+through by none at all, and of the others only that corner of what they might reach is looked at.
 """
 
 import dataclasses
@@ -24,8 +25,11 @@ from shapelaw.search.pareto.problem import Columns, Points, Problem
 NOTHING = -1
 """In place of a pick where no shape meets the budgets."""
 
+_SCANNED = 8192
+"""Shapes whose bounds are looked at together, in the order of choice."""
+
 _BLOCK = 512
-"""Shapes looked at together, in the order of choice: what they leave open is asked of the rest."""
+"""Shapes that are drawn together: what they leave open is asked of the rest."""
 
 _TOGETHER = 128
 """Shapes whose combinations are counted together."""
@@ -72,48 +76,46 @@ class Levels:
     """How many stops of each budget, from the loosest on, draws let shapes meet; found once."""
 
     def __init__(
-        self, n: int, budgets: int, find: Callable[[np.ndarray], np.ndarray], confidence: float
+        self,
+        most: np.ndarray,
+        find: Callable[[np.ndarray], np.ndarray],
+        confidence: float,
     ) -> None:
         """
         Args:
-            n: shapes.
+            most: [n, budgets] stops that no shape meets more of with confidence.
             find: rows -> levels [rows, k, budgets], for rows in ascending order.
             confidence: that a shape must meet its stops with.
         """
         self._find, self._confidence = find, confidence
-        self._place = np.full(n, -1, dtype=np.int64)
+        self.most = most.copy()
+        """[n, budgets]: what each budget is met up to at most; of rows whose levels were found,
+        what it is met up to by itself with confidence, which bounds what all of them together are.
+        """
+        self._place = np.full(len(most), -1, dtype=np.int64)
         self._found = 0
-        self._each = np.empty((0, 0, budgets), dtype=np.uint8)
-        self._alone = np.empty((0, budgets), dtype=np.uint8)
+        self._each = np.empty((0, 0, most.shape[1]), dtype=np.uint8)
 
     def each(self, rows: np.ndarray) -> np.ndarray:
         """[rows, k, budgets]."""
-        self._need(rows)
+        self.need(rows)
         return np.asarray(self._each[self._place[rows]])
 
-    def alone(self, rows: np.ndarray) -> np.ndarray:
-        """[rows, budgets]: what each budget by itself is met up to with confidence, which bounds
-        what all of them together are."""
-        self._need(rows)
-        return np.asarray(self._alone[self._place[rows]])
-
-    def _need(self, rows: np.ndarray) -> None:
+    def need(self, rows: np.ndarray) -> None:
+        """Find what these rows meet."""
         wanted = np.sort(rows[self._place[rows] < 0])
         if not len(wanted):
             return
         new = self._find(wanted)
         draws = new.shape[1]
-        least = needed(draws, self._confidence)
         end = self._found + len(wanted)
         if end > len(self._each):
             # Twice as much each time: what stands there is copied a few times, not once a block.
-            room = max(end, 2 * len(self._each))
-            self._each = _with_room(self._each, (room, *new.shape[1:]))
-            self._alone = _with_room(self._alone, (room, new.shape[2]))
+            self._each = _with_room(self._each, (max(end, 2 * len(self._each)), *new.shape[1:]))
         self._each[self._found : end] = new
         # Sixteen bits and draws side by side: what NumPy sorts fastest.
         ordered = np.sort(new.transpose(2, 0, 1).astype(np.uint16, order="C"), axis=-1)
-        self._alone[self._found : end] = ordered[..., draws - least].T
+        self.most[wanted] = ordered[..., draws - needed(draws, self._confidence)].T
         self._place[wanted] = np.arange(self._found, end)
         self._found = end
 
@@ -159,7 +161,7 @@ class DrawnStops:
 
     def levels_of(self, find: Callable[[np.ndarray], np.ndarray]) -> Levels:
         """Levels of these shapes by other draws."""
-        return Levels(len(self), len(self.stops), find, self.confidence)
+        return Levels(self.corner, find, self.confidence)
 
     def stop_counts(self, drawn: Sequence[np.ndarray]) -> np.ndarray:
         """[n, k, budgets] from each budget's column [k, n]."""
@@ -179,13 +181,11 @@ def picks(drawn: DrawnStops, order: np.ndarray, levels: Levels | None = None) ->
     levels = levels or drawn.levels
     sizes = tuple(len(each.values) for each in drawn.stops)
     table = np.full(sizes, NOTHING, dtype=np.int64)
-    flat = table.reshape(-1)
-    tightest = np.ravel_multi_index(tuple(drawn.corner[order].T.astype(np.int64) - 1), sizes)
-    while len(order):
-        still = flat[tightest] == NOTHING
-        order, tightest = order[still], tightest[still]
-        _settle(table, order[:_BLOCK], levels, drawn.confidence)
-        order, tightest = order[_BLOCK:], tightest[_BLOCK:]
+    for first in range(0, len(order), _SCANNED):
+        rows = order[first : first + _SCANNED]
+        while len(rows := rows[_open(levels.most[rows], table)]):
+            _settle(table, rows[:_BLOCK], levels, drawn.confidence)
+            rows = rows[_BLOCK:]
     return table
 
 
@@ -222,22 +222,36 @@ def closest_beside(
 
 def _settle(table: np.ndarray, rows: np.ndarray, levels: Levels, confidence: float) -> None:
     """Give each combination that is nobody's yet to the first of the rows that it lets through."""
-    alone = levels.alone(rows)
-    possible = _open(alone, table)
-    for first in range(0, len(possible), _TOGETHER):
-        chunk = possible[first : first + _TOGETHER]
-        chunk = chunk[_open(alone[chunk], table)]
+    levels.need(rows)
+    rows = rows[_open(levels.most[rows], table)]
+    loosest = _loosest_open(table)
+    for first in range(0, len(rows), _TOGETHER):
+        chunk = rows[first : first + _TOGETHER]
+        each = levels.each(chunk)
+        least = needed(each.shape[1], confidence)
+        some = (_met_at(each, loosest) >= least).any(axis=1)
+        chunk, each = chunk[some], each[some]
         if not len(chunk):
             continue
-        most = alone[chunk].max(axis=0).tolist()
+        most = levels.most[chunk].max(axis=0).tolist()
         corner = tuple(slice(*ends) for ends in zip(_first_open(table, most), most, strict=True))
-        each = levels.each(rows[chunk])
-        met = met_together(each, corner) >= needed(each.shape[1], confidence)
+        met = met_together(each, corner) >= least
         earliest = np.argmax(met, axis=0)
         there = np.take_along_axis(met, earliest[None], axis=0)[0]
         mine = table[corner]
         new = there & (mine == NOTHING)
-        mine[new] = rows[chunk[earliest[new]]]
+        mine[new] = chunk[earliest[new]]
+        loosest = _loosest_open(table)
+
+
+def _loosest_open(table: np.ndarray) -> np.ndarray:
+    """[combinations, budgets]: those of nobody's that no looser one is beside."""
+    free = table == NOTHING
+    loosest = free.copy()
+    for axis in range(table.ndim):
+        here = np.moveaxis(loosest, axis, 0)
+        here[1:] &= ~np.moveaxis(free, axis, 0)[:-1]
+    return np.argwhere(loosest)
 
 
 def _first_open(table: np.ndarray, most: Sequence[int]) -> list[int]:
@@ -285,6 +299,23 @@ def met_together(levels: np.ndarray, stops: Sequence[int | slice]) -> np.ndarray
             shared = shared[..., None] & mask[word].reshape(
                 len(levels), *(1,) * (shared.ndim - 1), -1
             )
+        counts += np.bitwise_count(shared)
+    return counts
+
+
+def _met_at(levels: np.ndarray, combinations: np.ndarray) -> np.ndarray:
+    """How many draws of `levels` [n, k, budgets] meet each of some combinations [m, budgets]."""
+    counts = np.zeros((len(levels), len(combinations)), dtype=np.uint16)
+    if not len(combinations):
+        return counts
+    masks = [
+        _bits(levels[:, :, place], range(stops.max() + 1))
+        for place, stops in enumerate(combinations.T)
+    ]
+    for word in range(masks[0].shape[0]):
+        shared = masks[0][word][:, combinations[:, 0]]
+        for mask, stops in zip(masks[1:], combinations.T[1:], strict=True):
+            shared &= mask[word][:, stops]
         counts += np.bitwise_count(shared)
     return counts
 

@@ -38,7 +38,9 @@ def page_data(answer: Answer, runs: LawRuns | None = None) -> dict[str, Any]:
         | {
             "stops": _stops(found),
             "shapes": _shapes(found),
-            "trainings": [_training(found, each) for each in found.trainings],
+            "trainings": [
+                _training(found, each, number) for number, each in enumerate(found.trainings)
+            ],
             "servings": [
                 _serving(found, each, number) for number, each in enumerate(found.servings)
             ],
@@ -154,8 +156,13 @@ def _runs(table: np.ndarray) -> dict[str, str]:
     """Run lengths of a table of numbers from BEYOND on, in its own order."""
     flat = table.ravel() - BEYOND
     starts = np.flatnonzero(np.diff(flat, prepend=-1))
+    # Longer runs than two bytes count are cut: they are rare.
+    starts = np.union1d(starts, np.arange(0, len(flat), _LONGEST_RUN))
     lengths = np.diff([*starts, len(flat)])
-    return {"values": packed(flat[starts], "<u2"), "lengths": packed(lengths, "<u4")}
+    return {"values": packed(flat[starts], "<u2"), "lengths": packed(lengths, "<u2")}
+
+
+_LONGEST_RUN = 2**16 - 1
 
 
 def _shapes(found: StopAnswers) -> dict[str, Any]:
@@ -183,15 +190,15 @@ def _shapes(found: StopAnswers) -> dict[str, Any]:
     }
 
 
-def _training(found: StopAnswers, training: Training) -> dict[str, Any]:
-    """Losses of every shape, and how much each differs from the familiar and the named ones."""
+def _training(found: StopAnswers, training: Training, number: int) -> dict[str, Any]:
+    """Losses of every shape, and how much shapes that are shown together differ."""
     n, a = len(found.shapes), found.shapes
     tokens = np.broadcast_to(training.budget.training_tokens(a), n)
     loss, low, high = np.empty((3, n))
     draws: np.ndarray | None = None
     beyond: list[dict[str, float]] = [{} for _ in range(n)]
-    for number, problem in enumerate(training.problems):
-        rows = np.flatnonzero(found.format == number)
+    for place, problem in enumerate(training.problems):
+        rows = np.flatnonzero(found.format == place)
         if not len(rows):
             continue
         shapes = a.take(rows)
@@ -213,26 +220,54 @@ def _training(found: StopAnswers, training: Training) -> dict[str, Any]:
             ", ".join(f"{axis} {factor:.2g}×" for axis, factor in axes.items())
             for axes in beyond[: found.n_picks]
         ],
-        "gaps": packed(_gaps(found, loss, draws), "<f4"),
+        "gaps": _gaps(found, number, loss, draws),
     }
 
 
-def _gaps(found: StopAnswers, loss: np.ndarray, draws: np.ndarray) -> np.ndarray:
-    """[shapes, familiar and named, 4]: expected loss less the other's, ends of its interval, and
-    share of the draws in which it is the lower one; both judged by the same draws."""
-    others = range(found.n_picks, len(found.shapes))
-    gaps = np.empty((len(found.shapes), len(others), 4))
+def _gaps(found: StopAnswers, number: int, loss: np.ndarray, draws: np.ndarray) -> dict[str, str]:
+    """Of each pair that is compared: the pair, ends of the interval of the first one's loss less
+    the second one's, and share of the draws in which it is the lower one; both judged by the same
+    draws."""
+    pairs = _compared(found, number)
+    firsts, seconds = np.divmod(pairs, len(found.shapes))
+    gaps = np.empty((len(pairs), 3))
     tail = 0.5 * (1 - LEVEL)
     by_shape = np.ascontiguousarray(draws.T)  # neighbouring numbers are quickly sorted
-    for place, other in enumerate(others):
-        drawn = by_shape - by_shape[other]
+    middle = loss[firsts] - loss[seconds]
+    for start in range(0, len(pairs), _PAIRS):
+        some = slice(start, start + _PAIRS)
+        drawn = by_shape[firsts[some]] - by_shape[seconds[some]]
         drawn.sort(axis=1)
-        middle = loss - loss[other]
-        gaps[:, place, 0] = middle
-        gaps[:, place, 1] = np.minimum(_quantile(drawn, tail), middle)
-        gaps[:, place, 2] = np.maximum(_quantile(drawn, 1 - tail), middle)
-        gaps[:, place, 3] = np.mean(drawn < 0, axis=1)
-    return gaps
+        gaps[some, 0] = np.minimum(_quantile(drawn, tail), middle[some])
+        gaps[some, 1] = np.maximum(_quantile(drawn, 1 - tail), middle[some])
+        gaps[some, 2] = np.mean(drawn < 0, axis=1)
+    return {"pairs": packed(pairs, "<u4"), "ends": packed(gaps, "<f4")}
+
+
+_PAIRS = 2048
+"""Pairs whose draws are sorted together."""
+
+
+def _compared(found: StopAnswers, number: int) -> np.ndarray:
+    """Pairs of shapes, first * shapes + second in ascending order, that the page compares at one
+    stop of training: picks of any speed with the familiar choice of any speed, all else alike;
+    picks with the named models, and those with the familiar choices."""
+    n = len(found.shapes)
+    picked, familiar = found.picks[:, number], found.familiar[:, number]
+    shown, alike = np.unique(picked[picked >= 0]), np.unique(familiar)
+    pairs = []
+    for named in range(found.n_picks + found.n_familiar, n):
+        # A pick stands beside the named models in its own format.
+        mine = shown[found.format[shown] == found.format[named]]
+        pairs += [mine * n + named, named * n + alike]
+    speeds = [at for at, each in enumerate(found.stops) if each.name == "decode"]
+    if speeds:
+        picked, familiar = (np.moveaxis(each, 1 + speeds[0], 0) for each in (picked, familiar))
+    else:
+        picked, familiar = picked[None], familiar[None]
+    for here in familiar:
+        pairs.append(np.unique((picked * n + here)[picked >= 0]))
+    return np.unique(np.concatenate(pairs))
 
 
 def _quantile(ordered: np.ndarray, share: float) -> np.ndarray:

@@ -1,7 +1,9 @@
 """Which shape of which weight format stands at every combination of stops."""
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -18,6 +20,7 @@ from shapelaw.search.page.answer_grid import (
 from shapelaw.search.page.stop_questions import Training
 from shapelaw.search.page.stops import BudgetStops
 from shapelaw.search.pareto.budget import Limit
+from shapelaw.search.pareto.exhaustive import THREADS
 from shapelaw.search.pareto.feasibility import joint_draws
 from shapelaw.search.pareto.problem import OBJECTIVES, Columns, Points, Problem
 
@@ -56,23 +59,29 @@ class Tables:
         """
         self.points = [branch.points for branch in branches[0]]
         self.trainings = trainings
-        tables, fits, goals = [], [], []
-        for number, each in enumerate(self.points):
-            losses = [_losses(training.problems[number], each) for training in trainings]
-            for served in branches:
-                drawn = DrawnStops(served[number], stops, confidence)
-                for training, columns in zip(trainings, losses, strict=True):
-                    asked = training.problems[number]
-                    table = _table(drawn, asked, columns)
-                    fits.append(table != NOTHING)
-                    goals.append(_goals(drawn, asked, columns, table))
-                    tables.append(_or_closest(drawn, asked, columns, table) if closest else table)
-        shape = (len(self.points), len(branches), len(trainings), *tables[0].shape)
-        self.rows = np.array(tables).reshape(shape)
+        sizes = (len(self.points), len(branches), len(trainings), *(len(s.values) for s in stops))
+        self.rows = np.empty(sizes, dtype=np.int64)
         """[formats, servings, trainings, *stops]: the row of the format's points, or NOTHING."""
-        self.fits = np.array(fits).reshape(shape)
-        self.goals = np.array(goals).reshape(shape)
+        self.fits = np.empty(sizes, dtype=bool)
+        self.goals = np.empty(sizes)
         """Of the rows that fit, less is better; infinite elsewhere."""
+
+        def fill(number: int, place: int, losses: Sequence[Columns]) -> None:
+            drawn = DrawnStops(branches[place][number], stops, confidence)
+            for stop, (training, columns) in enumerate(zip(trainings, losses, strict=True)):
+                asked, at = training.problems[number], (number, place, stop)
+                table = _table(drawn, asked, columns)
+                self.fits[at] = table != NOTHING
+                self.goals[at] = _goals(drawn, asked, columns, table)
+                self.rows[at] = _or_closest(drawn, asked, columns, table) if closest else table
+
+        with ThreadPoolExecutor(THREADS) as pool:
+            for number, points in enumerate(self.points):
+                asked = [training.problems[number] for training in trainings]
+                losses = [*pool.map(_losses, asked, itertools.repeat(points))]
+                places = range(len(branches))
+                for _ in pool.map(fill, itertools.repeat(number), places, itertools.repeat(losses)):
+                    pass  # what a thread raises is raised here
 
     def of_format(self, chosen: np.ndarray) -> tuple[list[Points], np.ndarray, np.ndarray]:
         """The answers of the chosen format at every combination of stops.

@@ -55,7 +55,9 @@ class BudgetStops:
         """How many stops, from the loosest on, a value meets; NaN meets none."""
         found = np.zeros(column.shape, dtype=np.uint8)
         for value in self.values:  # few: quicker than a search for each of many values
-            found += column >= value if self.at_least else column <= value
+            # The truth as the byte it is: NumPy would convert it first.
+            met = column >= value if self.at_least else column <= value
+            found += np.asarray(met).view(np.uint8)
         return found
 
     def ratio(self, column: np.ndarray) -> np.ndarray:

@@ -17,7 +17,8 @@ const shapes = question && {
 };
 const trainings = question && question.trainings.map(each => ({
   ...unpackedAll({tokens: each.tokens, loss: each.loss}, Float64Array),
-  ...unpackedAll({low: each.low, high: each.high, gaps: each.gaps}, Float32Array),
+  ...unpackedAll({low: each.low, high: each.high}, Float32Array),
+  pairs: unpacked(each.gaps.pairs, Uint32Array), ends: unpacked(each.gaps.ends, Float32Array),
   beyond: each.beyond,
 }));
 const servings = question && question.servings.map(each => {
@@ -33,7 +34,7 @@ const COSTS = ['memory_bytes', 'decode_tokens_per_s', 'ttft_s', 'energy_per_toke
 
 function filled(runs) {
   const values = unpacked(runs.values, Uint16Array);
-  const lengths = unpacked(runs.lengths, Uint32Array);
+  const lengths = unpacked(runs.lengths, Uint16Array);
   const table = new Int16Array(lengths.reduce((sum, length) => sum + length, 0));
   let at = 0;
   values.forEach((value, index) => {
@@ -156,11 +157,21 @@ function probabilities(point) {
   return {...each, together};
 }
 
-// Expected loss of a shape less a familiar or named one's: {middle, low, high, better}.
+// Expected loss of a shape less a familiar or named one's: {middle, low, high, better}. Pairs stand
+// in ascending order.
 function gap(point, other) {
-  const others = shapes.n - shapes.picks;
-  const at = (point * others + other - shapes.picks) * 4;
-  const [middle, low, high, better] = trainings[state.training].gaps.subarray(at, at + 4);
+  const {loss, pairs, ends} = trainings[state.training];
+  const middle = loss[point] - loss[other];
+  if (point === other) return {middle, low: middle, high: middle, better: 0};
+  const wanted = point * shapes.n + other;
+  let from = 0, to = pairs.length;
+  while (from < to) {
+    const at = (from + to) >> 1;
+    if (pairs[at] < wanted) from = at + 1;
+    else to = at;
+  }
+  if (pairs[from] !== wanted) throw new Error(`no pair ${point}, ${other}`);
+  const [low, high, better] = ends.subarray(3 * from, 3 * from + 3);
   return {middle, low, high, better};
 }
 

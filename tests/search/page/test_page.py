@@ -173,6 +173,12 @@ def asked_of_query(
         return None
 
 
+def troubles(browser: Browser) -> list[dict[str, Any]]:
+    """What the page's scripts raised."""
+    wanted = ("Runtime.exceptionThrown", "Log.entryAdded")
+    return [event for event in browser.events if event["method"] in wanted]
+
+
 def test_the_page_opens_at_the_answer_without_a_request_or_an_error(
     opened: Browser, written: Path, answer: Any
 ) -> None:
@@ -183,12 +189,7 @@ def test_the_page_opens_at_the_answer_without_a_request_or_an_error(
         if event["method"] == "Network.requestWillBeSent"
     }
     assert asked <= {written.as_uri(), "data:", "about:blank"}
-    troubles = [
-        event
-        for event in opened.events
-        if event["method"] in ("Runtime.exceptionThrown", "Log.entryAdded")
-    ]
-    assert troubles == []
+    assert troubles(opened) == []
     seconds = opened.run("performance.getEntriesByType('navigation')[0].loadEventEnd / 1000")
     assert seconds < 2
 
@@ -235,6 +236,23 @@ def test_sliders_move_the_pick_to_what_query_answers(opened: Browser, answer: An
         shapes.add(expected)
     assert answered >= 20
     assert len(shapes) >= 5
+
+
+def test_every_difference_that_is_shown_is_there(opened: Browser) -> None:
+    # The page holds differences of the pairs it compares alone, and raises at any other pair.
+    stops = opened.run(
+        "[...document.querySelectorAll('input[type=range]')]"
+        ".map(it => [it.id.slice(7), Number(it.max)])"
+    )
+    rng = np.random.default_rng(5)
+    for _ in range(80):
+        for name, last in stops:
+            put(opened, name, int(rng.integers(last + 1)))
+        opened.settle()
+        rows = opened.run("document.querySelectorAll('#rows button').length")
+        if rows:
+            opened.run(f"document.querySelectorAll('#rows button')[{rng.integers(rows)}].click()")
+    assert troubles(opened) == []
 
 
 def test_the_shapes_people_know_are_the_ones_query_names(opened: Browser, answer: Any) -> None:
