@@ -26,7 +26,7 @@ from benchmarks.engine_rows import all_rows
 from shapelaw.scaling.atomic_files import write_atomically
 from shapelaw.scaling.errors import NoAnswer
 from shapelaw.search.devices.catalogue import chip, device_names
-from shapelaw.search.devices.profile import shared_sources
+from shapelaw.search.devices.profile_sources import shared_sources
 from shapelaw.search.devices.toml import write_toml
 
 ENGINES = Path(__file__).resolve().parents[1] / "search" / "devices" / "profiles" / "engines"

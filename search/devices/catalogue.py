@@ -21,7 +21,8 @@ from shapelaw.scaling.home_folder import home_folder
 from shapelaw.scaling.user_files import exists, shown
 from shapelaw.search.devices.chip_and_engine import Chip, Engine, combine
 from shapelaw.search.devices.engines import ENGINES
-from shapelaw.search.devices.profile import DeviceProfile, with_sources
+from shapelaw.search.devices.profile import DeviceProfile
+from shapelaw.search.devices.profile_sources import with_sources
 from shapelaw.search.devices.shared_blocks import file_keeps_once
 
 Kind = TypeVar("Kind")

@@ -20,6 +20,7 @@ from shapelaw.scaling.errors import BadInput
 from shapelaw.scaling.notebook_display import Displayed
 from shapelaw.scaling.user_files import LARGEST_TOML, convert, parse_toml, read_text, refuse, shown
 from shapelaw.search.devices.figure_units import to_si
+from shapelaw.search.devices.profile_sources import shared_sources, with_sources
 from shapelaw.search.devices.shared_blocks import file_keeps_once, memory_keeps_once
 
 Status = Literal["measured", "fitted", "datasheet", "asserted", "not determined"]
@@ -418,53 +419,6 @@ def _check_value(where: str, dotted: str, dimension: str, figure: Figure, value:
     # Cached or fused prefill can only be slower than the peak's precision by a factor above 1.
     if dimension == "share" and value > 1 and not dotted.endswith("_slowdown"):
         raise BadInput(f"{where}.value = {figure.value} {figure.unit}: a share is at most 1")
-
-
-def with_sources(node: Any, sources: Any, where: str) -> Any:
-    """The document with every source `@key` replaced by what stands under that key.
-
-    Raises:
-        BadInput: a key that is not there.
-    """
-    if isinstance(node, list):
-        return [with_sources(item, sources, where) for item in node]
-    if not isinstance(node, dict):
-        return node
-    found = {name: with_sources(item, sources, where) for name, item in node.items()}
-    said = found.get("source")
-    if isinstance(said, str) and said.startswith("@"):
-        if not isinstance(sources, dict) or said[1:] not in sources:
-            raise BadInput(f"{where}: source = {said[:60]!r}: no such key under [sources]")
-        found["source"] = sources[said[1:]]
-    return found
-
-
-def shared_sources(document: dict[str, Any]) -> dict[str, Any]:
-    """The document with sources that several figures give moved to `[sources]`, once each."""
-    counts: dict[str, int] = {}
-
-    def count(node: Any) -> None:
-        for item in node.values() if isinstance(node, dict) else node:
-            if isinstance(item, dict | list):
-                count(item)
-        if isinstance(node, dict) and isinstance(node.get("source"), str):
-            counts[node["source"]] = counts.get(node["source"], 0) + 1
-
-    count(document)
-    keys = {text: f"s{i + 1}" for i, text in enumerate(t for t, n in counts.items() if n > 1)}
-
-    def replaced(node: Any) -> Any:
-        if isinstance(node, list):
-            return [replaced(item) for item in node]
-        if not isinstance(node, dict):
-            return node
-        found = {name: replaced(item) for name, item in node.items()}
-        if found.get("source") in keys:
-            found["source"] = f"@{keys[found['source']]}"
-        return found
-
-    found = dict(replaced(document).items())
-    return {**found, "sources": {key: text for text, key in keys.items()}} if keys else found
 
 
 def _one_line(text: str) -> str:
